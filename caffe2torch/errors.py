@@ -1,0 +1,57 @@
+"""The errors a user can meet. Each message says what, which, why and what to do."""
+
+from __future__ import annotations
+
+
+class Caffe2TorchError(Exception):
+    """Base of every error that bad input or an unsupported net can cause.
+
+    ``layer``, ``type`` and ``field`` name the layer, its Caffe type and the parameter at
+    fault where they are known, and lead the message.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        layer: str | None = None,
+        type: str | None = None,
+        field: str | None = None,
+    ) -> None:
+        self.layer, self.type, self.field = layer, type, field
+        self.reason = message
+        super().__init__(_where(layer, type, field) + message)
+
+
+def _where(layer: str | None, type: str | None, field: str | None) -> str:
+    if layer is None:
+        return ""
+    kind = f" ({type})" if type else ""
+    parameter = f", {field}" if field else ""
+    return f"layer {layer!r}{kind}{parameter}: "
+
+
+class ReadError(Caffe2TorchError):
+    """A file is missing, truncated, corrupt or of another kind than it should be."""
+
+
+class NetError(Caffe2TorchError):
+    """The net is not one that Caffe would build: a bad parameter, shape or connection."""
+
+
+class WeightsError(Caffe2TorchError):
+    """The weights do not fit the net: a wrong shape or count, or a layer without any."""
+
+
+class UnsupportedLayerError(Caffe2TorchError):
+    """A layer type, or a parameter of one, that has no exact conversion."""
+
+
+class ArtefactError(Caffe2TorchError):
+    """A converted file cannot be written, or is not one that this version can read."""
+
+
+class ParityError(Caffe2TorchError):
+    """Engines cannot be compared: no usable input, engine or reference."""

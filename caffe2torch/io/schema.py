@@ -1,0 +1,46 @@
+"""Message classes of Caffe's schema, built in a descriptor pool of their own.
+
+A private pool cannot clash with pycaffe's or OpenCV's registration of ``caffe.*``, and
+loading a descriptor set at run time keeps one package working on protobuf 4 to 7, which
+generated code does not.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+Message = Any
+"""A protobuf message of the private pool; its fields are known only at run time."""
+
+
+@lru_cache(maxsize=1)
+def pool() -> descriptor_pool.DescriptorPool:
+    """The pool that holds the schema of ``proto/caffe.proto``."""
+    files = descriptor_pb2.FileDescriptorSet()
+    files.ParseFromString(resources.files(__package__).joinpath("caffe.desc").read_bytes())
+    private = descriptor_pool.DescriptorPool()
+    for file in files.file:
+        private.AddSerializedFile(file.SerializeToString())
+    return private
+
+
+@lru_cache(maxsize=None)
+def message_class(name: str) -> Any:
+    """The class of the message ``caffe.<name>``, for example ``NetParameter``."""
+    return message_factory.GetMessageClass(pool().FindMessageTypeByName(f"caffe.{name}"))
+
+
+@lru_cache(maxsize=None)
+def enum_value(enum: str, value: str) -> int:
+    """The number of ``value`` in the enum ``caffe.<enum>``, for example ``Phase``, ``TEST``."""
+    return int(pool().FindEnumTypeByName(f"caffe.{enum}").values_by_name[value].number)
+
+
+def enum_name(message: Message, field: str) -> str:
+    """The name of the enum value that ``message.field`` holds."""
+    enum = message.DESCRIPTOR.fields_by_name[field].enum_type
+    return str(enum.values_by_number[getattr(message, field)].name)
