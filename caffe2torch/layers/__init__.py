@@ -1,0 +1,56 @@
+"""Caffe's layer types, one a file. A type is found by the name of its file, or registered.
+
+``layers/inner_product.py`` holds ``InnerProduct``: the file's name without underscores is
+the type in lower case, so looking a type up imports that file and no other.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from typing import TypeVar
+
+from caffe2torch.layers._base import Layer
+
+LayerClass = TypeVar("LayerClass", bound=type[Layer])
+
+_registry: dict[str, type[Layer]] = {}
+
+
+def register_layer(*types: str) -> Callable[[LayerClass], LayerClass]:
+    """Class decorator: make a Layer the conversion of the Caffe layer types ``types``.
+
+    Without arguments the class's own ``type`` is registered. A later registration of the
+    same type wins, so that a plugin can replace a layer of the package.
+    """
+
+    def register(cls: LayerClass) -> LayerClass:
+        for name in types or (cls.type,):
+            _registry[name] = cls
+        return cls
+
+    return register
+
+
+def find_layer(type: str) -> type[Layer] | None:
+    """The class that converts the Caffe layer type ``type``; None if there is none."""
+    if type not in _registry:
+        module = _module_names().get(type.lower())
+        if module:
+            importlib.import_module(f"{__name__}.{module}")
+    if type not in _registry:
+        return all_layers().get(type)
+    return _registry[type]
+
+
+def all_layers() -> dict[str, type[Layer]]:
+    """Every known type and its class, in alphabetical order; imports all layer files."""
+    for module in _module_names().values():
+        importlib.import_module(f"{__name__}.{module}")
+    return dict(sorted(_registry.items(), key=lambda item: item[0].lower()))
+
+
+def _module_names() -> dict[str, str]:
+    names = (m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
+    return {name.replace("_", ""): name for name in names}

@@ -1,0 +1,172 @@
+"""What every layer type has: its parameters, shape rule, learned blobs and two lowerings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from caffe2torch.errors import NetError, UnsupportedLayerError
+from caffe2torch.graph import Array, FloatArray, Shape
+from caffe2torch.io.schema import Message, message_class
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+    from torch import Tensor, nn
+
+
+class Role(Enum):
+    """What a layer is to the net when it becomes a graph."""
+
+    COMPUTE = "compute"
+    INPUT = "input"
+    """Its tops are fed by the caller."""
+    DATA = "data"
+    """Reads a data set: the first top becomes an input, the labels have no source."""
+    LOSS = "loss"
+    """Training or evaluation only: dropped where its labels come from a data set."""
+
+
+@dataclass(frozen=True)
+class BlobSpec:
+    """A learned blob as Caffe sets it up: name, shape and filler.
+
+    ``given`` says that the filler is the author's choice (written in the net, or a default
+    that makes the layer meaningful), so that a net without weights may use it.
+    """
+
+    name: str
+    shape: Shape
+    filler: Message
+    given: bool
+
+
+class OnnxBuilder(Protocol):
+    """What a layer sees of the ONNX model under construction (opset 17)."""
+
+    def op(
+        self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any
+    ) -> Any:
+        """Append a node. Returns its output's name, a tuple of names if ``outputs`` > 1.
+
+        An empty input name skips an optional input. Attributes that are None are left out.
+        """
+
+    def const(self, value: Array | Sequence[Any] | float, dtype: Any = np.float32) -> str:
+        """The name of a constant tensor. Indices and shapes need ``dtype=np.int64``."""
+
+    def shape(self, value: str) -> Shape:
+        """The static shape of a graph value, with the declared batch size."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Base of all layer types: a frozen dataclass of the resolved parameters.
+
+    A subclass sets ``type`` to Caffe's name, adds its fields, and implements
+    ``from_proto``, ``infer_shapes``, ``forward`` (or ``to_torch``) and ``to_onnx``.
+    """
+
+    type: ClassVar[str]
+    role: ClassVar[Role] = Role.COMPUTE
+    bottoms: ClassVar[tuple[int, int | None]] = (1, 1)
+    """Fewest and most bottoms; None is no limit."""
+    tops: ClassVar[tuple[int, int | None]] = (1, 1)
+    same_bottoms_and_tops: ClassVar[bool] = False
+    shares_memory: ClassVar[bool] = False
+    """The first top is the memory of the first bottom (Reshape, Flatten, Split)."""
+    buffers: ClassVar[frozenset[str]] = frozenset()
+    """Names of learned arrays that are torch buffers, not parameters."""
+
+    name: str
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        """Resolve a LayerParameter: defaults, conflicts. ``proto.phase`` is always set.
+
+        Raises NetError where Caffe's SetUp would abort, UnsupportedLayerError for what has
+        no exact conversion.
+        """
+        return cls(name=proto.name)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        """The shapes of the tops. Raises NetError where Caffe's Reshape would abort."""
+        return [bottoms[0]]
+
+    def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
+        """The learned blobs in Caffe's order, in Caffe's shapes."""
+        return ()
+
+    def import_blobs(
+        self, blobs: Sequence[FloatArray], bottoms: Sequence[Shape]
+    ) -> Mapping[str, FloatArray]:
+        """Caffe's blobs as named torch arrays. Arrays not changed are passed on, uncopied."""
+        return {s.name: b for s, b in zip(self.blob_specs(bottoms), blobs, strict=True)}
+
+    def export_blobs(
+        self, params: Mapping[str, FloatArray], bottoms: Sequence[Shape]
+    ) -> Sequence[FloatArray]:
+        """The inverse of ``import_blobs``."""
+        return [params[s.name].reshape(s.shape) for s in self.blob_specs(bottoms)]
+
+    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+        """A module of the layer, without its learned arrays, which the caller registers.
+
+        ``bottoms`` are the declared shapes: they fix the number of axes; sizes are taken
+        from the tensors at run time. The default wraps ``forward``.
+        """
+        from caffe2torch.layers._module import LayerModule
+
+        return LayerModule(self)
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor | Sequence[Tensor]:
+        """The layer on torch tensors: one tensor for one top, a sequence for several."""
+        raise self.unsupported("it has no torch form")
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        """Append the layer's ONNX nodes and return the names of the tops' values."""
+        raise self.unsupported("it has no ONNX form")
+
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        """Multiply-add operations of one forward pass; 0 for layers without a product."""
+        return 0
+
+    def net_error(self, message: str, field: str | None = None) -> NetError:
+        """An error for a net that Caffe would refuse; raise what this returns."""
+        return NetError(message, layer=self.name, type=self.type, field=field)
+
+    def unsupported(self, message: str, field: str | None = None) -> UnsupportedLayerError:
+        """An error for what cannot be converted exactly; raise what this returns."""
+        return UnsupportedLayerError(message, layer=self.name, type=self.type, field=field)
+
+
+def net_error(proto: Message, message: str, field: str | None = None) -> NetError:
+    """``Layer.net_error`` for use inside ``from_proto``."""
+    return NetError(message, layer=proto.name, type=proto.type, field=field)
+
+
+def unsupported(proto: Message, message: str, field: str | None = None) -> UnsupportedLayerError:
+    """``Layer.unsupported`` for use inside ``from_proto``."""
+    return UnsupportedLayerError(message, layer=proto.name, type=proto.type, field=field)
+
+
+def canonical_axis(layer: Layer, axis: int, num_axes: int, field: str = "axis") -> int:
+    """Caffe's CanonicalAxisIndex: a negative axis counts from the end.
+
+    Raises NetError if ``axis`` is not in [-num_axes, num_axes).
+    """
+    if not -num_axes <= axis < num_axes:
+        raise layer.net_error(f"axis {axis} is out of range for a blob of {num_axes} axes", field)
+    return axis % num_axes if num_axes else 0
+
+
+def constant_filler(value: float) -> Message:
+    """A FillerParameter of type constant."""
+    return message_class("FillerParameter")(type="constant", value=value)

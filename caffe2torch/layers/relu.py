@@ -1,0 +1,45 @@
+"""ReLU: y = max(x, 0) + negative_slope * min(x, 0)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder
+
+if TYPE_CHECKING:
+    from torch import nn
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class ReLU(Layer):
+    """Rectified linear unit, elementwise on any shape (Caffe: relu_layer.cpp).
+
+    ``negative_slope`` (default 0) multiplies negative inputs, as in a leaky ReLU.
+    """
+
+    type = "ReLU"
+
+    negative_slope: float
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        return cls(name=proto.name, negative_slope=proto.relu_param.negative_slope)
+
+    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+        from torch import nn
+
+        return nn.LeakyReLU(self.negative_slope) if self.negative_slope else nn.ReLU()
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        if self.negative_slope:
+            return [g.op("LeakyRelu", inputs[0], alpha=self.negative_slope)]
+        return [g.op("Relu", inputs[0])]
