@@ -16,6 +16,7 @@ TARGET = ROOT / "caffe2torch" / "io" / "caffe.desc"
 
 
 def main() -> int:
+    """Run protoc; its exit code is returned."""
     return protoc.main(
         ["protoc", f"-I{SOURCE.parent}", f"--descriptor_set_out={TARGET}", str(SOURCE)]
     )

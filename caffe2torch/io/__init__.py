@@ -1,0 +1,1 @@
+"""Reading of model files: bytes, prototxt and HDF5 to messages and arrays."""

@@ -7,7 +7,7 @@ generated code does not.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -28,13 +28,13 @@ def pool() -> descriptor_pool.DescriptorPool:
     return private
 
 
-@lru_cache(maxsize=None)
+@cache
 def message_class(name: str) -> Any:
     """The class of the message ``caffe.<name>``, for example ``NetParameter``."""
     return message_factory.GetMessageClass(pool().FindMessageTypeByName(f"caffe.{name}"))
 
 
-@lru_cache(maxsize=None)
+@cache
 def enum_value(enum: str, value: str) -> int:
     """The number of ``value`` in the enum ``caffe.<enum>``, for example ``Phase``, ``TEST``."""
     return int(pool().FindEnumTypeByName(f"caffe.{enum}").values_by_name[value].number)

@@ -14,8 +14,8 @@ from caffe2torch.graph import Array, FloatArray, Shape
 from caffe2torch.io.schema import Message, message_class
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
     from torch import Tensor, nn
+    from typing_extensions import Self
 
 
 class Role(Enum):

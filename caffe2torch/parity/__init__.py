@@ -1,0 +1,1 @@
+"""Proof of a conversion: several engines on the same input, compared blob by blob."""
