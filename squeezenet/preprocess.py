@@ -1,0 +1,151 @@
+"""From an image to the net's input, number for number as the Caffe weights were validated."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias, Union
+
+import numpy as np
+import numpy.typing as npt
+
+from caffe2torch.errors import ReadError
+
+RESIZE = 256
+CROP = 227
+MEAN = (104.0, 117.0, 123.0)
+"""Subtracted from blue, green and red."""
+
+
+class ImageError(ReadError):
+    """An image cannot be read, or is not one that has three 8-bit colours."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How an image becomes the net's input.
+
+    The whole image is resized to ``resize`` x ``resize`` with OpenCV's bicubic
+    interpolation, the middle ``crop_size`` x ``crop_size`` is cut out, and ``mean`` (one
+    number a channel, in ``channel_order``) is subtracted before ``scale`` multiplies.
+    """
+
+    resize: int = RESIZE
+    interpolation: str = "cubic"
+    crop_size: int = CROP
+    mean: tuple[float, ...] = MEAN
+    scale: float = 1.0
+    channel_order: str = "BGR"
+
+
+PREPROCESSING = Preprocessing()
+"""What the published weights expect."""
+
+
+class PILImage(Protocol):
+    """The part of a PIL.Image.Image that is used; PIL itself is not needed."""
+
+    mode: str
+
+    def convert(self, mode: str) -> Any:
+        """The image in another mode."""
+
+
+Image: TypeAlias = Union[str, "os.PathLike[str]", npt.NDArray[np.uint8], PILImage]
+
+
+def preprocess(
+    image: Image, *, channel_order: str = "BGR", preprocessing: Preprocessing = PREPROCESSING
+) -> npt.NDArray[np.float32]:
+    """The net's input for one image: float32 of shape (3, 227, 227), not yet a batch.
+
+    Args:
+        image: a path, a uint8 array (H, W), (H, W, 1), (H, W, 3) or (H, W, 4), or a PIL
+            image. Grey becomes three equal channels; alpha is dropped.
+        channel_order: of an array's colours, "BGR" (as cv2.imread returns them) or "RGB".
+            Files and PIL images know theirs.
+        preprocessing: the sizes, mean and scale; those of the published weights by default.
+
+    Raises:
+        ImageError: the file cannot be read or decoded, or the array has another form.
+    """
+    return to_input(
+        resize(read_bgr(image, channel_order=channel_order), preprocessing), preprocessing
+    )
+
+
+def read_bgr(image: Image, *, channel_order: str = "BGR") -> npt.NDArray[np.uint8]:
+    """Any image that ``preprocess`` takes, as a uint8 array (H, W, 3), blue first."""
+    if isinstance(image, (str, os.PathLike)):
+        return _decode(Path(image))
+    if isinstance(image, np.ndarray):
+        return _array_to_bgr(image, channel_order)
+    if hasattr(image, "convert") and hasattr(image, "mode"):
+        return _pil_to_bgr(image)
+    raise ImageError(
+        f"an image is a path, a uint8 array or a PIL image, not a {type(image).__name__}"
+    )
+
+
+def resize(
+    bgr: npt.NDArray[np.uint8], preprocessing: Preprocessing = PREPROCESSING
+) -> npt.NDArray[np.uint8]:
+    """The whole image as a square, its aspect ratio given up, as Caffe's data sets are made."""
+    import cv2
+
+    size = (preprocessing.resize, preprocessing.resize)
+    resized: npt.NDArray[np.uint8] = cv2.resize(bgr, size, interpolation=cv2.INTER_CUBIC)
+    return resized
+
+
+def to_input(
+    bgr: npt.NDArray[np.uint8], preprocessing: Preprocessing = PREPROCESSING
+) -> npt.NDArray[np.float32]:
+    """The middle of a resized image, mean subtracted, channels first."""
+    size = preprocessing.crop_size
+    top, left = ((side - size) // 2 for side in bgr.shape[:2])
+    crop = bgr[top : top + size, left : left + size].astype(np.float32)
+    centred = (crop - np.array(preprocessing.mean, np.float32)) * np.float32(preprocessing.scale)
+    return np.ascontiguousarray(centred.transpose(2, 0, 1))
+
+
+def _decode(path: Path) -> npt.NDArray[np.uint8]:
+    import cv2
+
+    try:
+        data = np.fromfile(path, np.uint8)
+    except OSError as error:
+        raise ImageError(f"cannot read the image {path}: {error.strerror or error}") from error
+    bgr: npt.NDArray[np.uint8] | None = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if bgr is None:
+        raise ImageError(
+            f"{path} is not an image that OpenCV can decode ({data.size} bytes): "
+            "it is damaged or of another format; convert it to JPEG or PNG"
+        )
+    return bgr
+
+
+def _array_to_bgr(array: npt.NDArray[Any], channel_order: str) -> npt.NDArray[np.uint8]:
+    if channel_order not in ("BGR", "RGB"):
+        raise ImageError(f"channel_order is {channel_order!r}: it must be 'BGR' or 'RGB'")
+    if array.dtype != np.uint8:
+        raise ImageError(f"an image array must be uint8 (0 to 255), not {array.dtype}")
+    if array.ndim == 2:
+        array = array[:, :, None]
+    if array.ndim != 3 or array.shape[2] not in (1, 3, 4) or not array.size:
+        raise ImageError(
+            f"an image array must have the shape (H, W) or (H, W, 1, 3 or 4), not {array.shape}"
+        )
+    if array.shape[2] == 1:
+        return np.repeat(array, 3, axis=2)
+    colours = array[:, :, :3] if channel_order == "BGR" else array[:, :, 2::-1]
+    return np.ascontiguousarray(colours)
+
+
+def _pil_to_bgr(image: PILImage) -> npt.NDArray[np.uint8]:
+    if image.mode[0] in "IF":
+        raise ImageError(
+            f"a PIL image of mode {image.mode!r} has more than 8 bits a channel: convert it first"
+        )
+    return _array_to_bgr(np.asarray(image.convert("RGB")), "RGB")
