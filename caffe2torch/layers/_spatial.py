@@ -1,0 +1,173 @@
+"""Sliding windows over spatial axes: the fields that describe them, and their sizes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers._base import Layer, net_error
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Window:
+    """A kernel's size and how it moves: one value a spatial axis, symmetric padding.
+
+    As written in a net (``window_from_proto``) a field may also hold one value for all
+    axes or none for the default; ``resolve_window`` expands it.
+    """
+
+    kernel: Shape
+    stride: Shape
+    pad: Shape
+    dilation: Shape
+
+    @property
+    def extent(self) -> Shape:
+        """Size of the dilated kernel on each axis."""
+        return tuple(d * (k - 1) + 1 for k, d in zip(self.kernel, self.dilation, strict=True))
+
+    def output_sizes(self, sizes: Sequence[int]) -> Shape:
+        """``(size + 2 pad - extent) / stride + 1`` in integers that truncate towards zero.
+
+        As C++ divides, a kernel that exceeds the padded image by less than a stride still
+        has one position.
+        """
+        return tuple(
+            _truncated_quotient(n + 2 * p - e, s) + 1
+            for n, p, e, s in zip(sizes, self.pad, self.extent, self.stride, strict=True)
+        )
+
+    def excess(self, sizes: Sequence[int]) -> Shape:
+        """How far the last window reaches beyond the padded image on each axis."""
+        outputs = self.output_sizes(sizes)
+        return tuple(
+            max(0, (o - 1) * s + e - n - 2 * p)
+            for o, n, p, e, s in zip(
+                outputs, sizes, self.pad, self.extent, self.stride, strict=True
+            )
+        )
+
+
+def _truncated_quotient(a: int, b: int) -> int:
+    return a // b if a >= 0 else -(-a // b)
+
+
+def window_from_proto(proto: Message, param: Message) -> Window:
+    """The kernel, stride, pad and dilation fields of a ConvolutionParameter, as written.
+
+    The ``hole`` fields of DeepLab's fork are its name for dilation.
+    """
+    dilation = tuple(param.dilation)
+    holes = _per_axis(proto, param, "hole", ("hole_h", "hole_w"))
+    if dilation and holes:
+        raise net_error(proto, "dilation and hole are both given; write only one", "hole")
+    return Window(
+        kernel=_per_axis(proto, param, "kernel_size", ("kernel_h", "kernel_w")),
+        stride=_per_axis(proto, param, "stride", ("stride_h", "stride_w")),
+        pad=_per_axis(proto, param, "pad", ("pad_h", "pad_w")),
+        dilation=dilation or holes,
+    )
+
+
+def _per_axis(proto: Message, param: Message, field: str, pair: tuple[str, str]) -> Shape:
+    repeated = tuple(getattr(param, field))
+    if not any(param.HasField(name) for name in pair):
+        return repeated
+    if repeated:
+        raise net_error(proto, f"{field} and {pair[0]}/{pair[1]} are both given", field)
+    return tuple(int(getattr(param, name)) for name in pair)
+
+
+def resolve_window(layer: Layer, written: Window, num_axes: int) -> Window:
+    """``written`` with one value for each of ``num_axes`` spatial axes.
+
+    Raises NetError for a wrong count and for a zero kernel or stride.
+    """
+    window = Window(
+        kernel=_expand(layer, written.kernel, num_axes, "kernel_size"),
+        stride=_expand(layer, written.stride or (1,), num_axes, "stride"),
+        pad=_expand(layer, written.pad or (0,), num_axes, "pad"),
+        dilation=_expand(layer, written.dilation or (1,), num_axes, "dilation"),
+    )
+    if 0 in window.kernel:
+        raise layer.net_error(f"kernel {window.kernel} has a zero size", "kernel_size")
+    if 0 in window.stride:
+        raise layer.net_error(f"stride {window.stride} has a zero step", "stride")
+    if 0 in window.dilation:
+        raise layer.unsupported("a dilation of 0 reads one pixel only", "dilation")
+    return window
+
+
+def _expand(layer: Layer, values: Shape, num_axes: int, field: str) -> Shape:
+    if len(values) == num_axes:
+        return values
+    if len(values) != 1:
+        raise layer.net_error(
+            f"{len(values)} values for {num_axes} spatial axes; give one, or one an axis", field
+        )
+    return values * num_axes
+
+
+def require_axes(layer: Layer, shape: Shape, num_axes: int = 4) -> None:
+    """Raise NetError unless a bottom of ``shape`` has ``num_axes`` axes."""
+    if len(shape) != num_axes:
+        raise layer.net_error(f"bottom must have {num_axes} axes, but its shape is {shape}")
+
+
+def require_positive(layer: Layer, sizes: Sequence[int], bottom: Shape) -> None:
+    """Raise NetError if a top would be empty: its window does not fit the bottom."""
+    if any(size < 1 for size in sizes):
+        raise layer.net_error(
+            f"the kernel does not fit the padded bottom of shape {tuple(bottom)}: "
+            f"the spatial size of the top would be {tuple(sizes)}",
+            "kernel_size",
+        )
+
+
+def end_padding(excess: Sequence[int]) -> list[int]:
+    """Padding after each axis in the argument order of torch's ``pad``: last axis first."""
+    return [value for after in reversed(excess) for value in (0, after)]
+
+
+def im2col(x: Tensor, window: Window) -> Tensor:
+    """The windows of ``x`` (N, C, *spatial) as columns (N, C, *kernel, *output)."""
+    from torch.nn.functional import pad
+
+    num_axes = len(window.kernel)
+    margins = [
+        value
+        for p, after in zip(reversed(window.pad), reversed(window.excess(x.shape[2:])), strict=True)
+        for value in (p, p + after)
+    ]
+    x = pad(x, margins)
+    for axis in range(num_axes):
+        x = x.unfold(2 + axis, window.extent[axis], window.stride[axis])
+        x = x[..., :: window.dilation[axis]]
+    outputs, kernels = range(2, 2 + num_axes), range(2 + num_axes, 2 + 2 * num_axes)
+    return x.permute(0, 1, *kernels, *outputs)
+
+
+def col2im(columns: Tensor, window: Window, sizes: Sequence[int]) -> Tensor:
+    """The sum of columns (N, C, *kernel, *output) at their windows' places in ``sizes``.
+
+    The adjoint of ``im2col``: ``sizes`` are those of the image without its padding.
+    """
+    num_axes = len(window.kernel)
+    padded = [n + 2 * p for n, p in zip(sizes, window.pad, strict=True)]
+    outputs = columns.shape[2 + num_axes :]
+    image = columns.new_zeros((*columns.shape[:2], *padded))
+    whole = (slice(None), slice(None))
+    for offset in itertools.product(*(range(k) for k in window.kernel)):
+        place = tuple(
+            slice(o * d, o * d + (n - 1) * s + 1, s)
+            for o, d, n, s in zip(offset, window.dilation, outputs, window.stride, strict=True)
+        )
+        image[whole + place] += columns[whole + offset]
+    return image[whole + tuple(slice(p, p + n) for p, n in zip(window.pad, sizes, strict=True))]

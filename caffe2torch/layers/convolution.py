@@ -1,0 +1,96 @@
+"""Convolution over any number of spatial axes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._convolution import ConvolutionBase, torch_module
+from caffe2torch.layers._spatial import Window, end_padding, im2col
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Convolution(ConvolutionBase):
+    """y[o] = bias[o] + sum over c, k of weight[o, c, k] * x[c, stride * p + dilation * k - pad].
+
+    Caffe: conv_layer.cpp, base_conv_layer.cpp. Bottoms (*batch, C, *spatial), tops
+    (*batch, num_output, *output), weight (num_output, C / group, *kernel), bias
+    (num_output). ``output = (size + 2 pad - extent) / stride + 1``, the quotient truncated
+    towards zero, so that a kernel larger than the padded image by less than a stride has
+    one output, which reads zeros beyond the image.
+
+    Defaults: stride 1, pad 0, dilation 1, group 1, axis 1, bias_term true. Each of
+    kernel_size, stride, pad and dilation is given once, or once an axis, or for two axes
+    as ``_h`` and ``_w``. Errors: both forms at once, a wrong count, a zero kernel or stride,
+    channels or num_output not divisible by group, an empty top.
+    """
+
+    type = "Convolution"
+
+    def _weight_channels(self, channels: int) -> tuple[int, int]:
+        return self.num_output, channels // self.group
+
+    def _output_sizes(self, window: Window, sizes: Sequence[int]) -> Shape:
+        return window.output_sizes(sizes)
+
+    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+        _, window = self.resolved(bottoms[0])
+        if not self.is_plain(bottoms) or any(window.excess(bottoms[0][2:])):
+            return super().to_torch(bottoms)
+        return torch_module("Conv", len(window.kernel))(**self.module_arguments(bottoms))
+
+    def _compute(self, window: Window, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        from torch.nn import functional
+
+        num_axes = len(window.kernel)
+        if num_axes > 3:
+            return self._product_of_columns(window, x, weight, bias)
+        excess = window.excess(x.shape[2:])
+        if any(excess):
+            x = functional.pad(x, end_padding(excess))
+        convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[num_axes - 1]
+        y: Tensor = convolve(
+            x, weight, bias, window.stride, window.pad, window.dilation, self.group
+        )
+        return y
+
+    def _product_of_columns(
+        self, window: Window, x: Tensor, weight: Tensor, bias: Tensor | None
+    ) -> Tensor:
+        columns = im2col(x, window)
+        outputs = columns.shape[2 + len(window.kernel) :]
+        rows = weight.numel() // self.num_output
+        columns = columns.reshape(len(x), self.group, rows, math.prod(outputs))
+        y = weight.reshape(self.group, self.num_output // self.group, rows) @ columns
+        y = y.reshape(len(x), self.num_output, *outputs)
+        return y if bias is None else y + bias.reshape(-1, *[1] * len(outputs))
+
+    def _compute_onnx(
+        self, window: Window, g: OnnxBuilder, inputs: Sequence[str], sizes: Sequence[int]
+    ) -> str:
+        ends = [p + e for p, e in zip(window.pad, window.excess(sizes), strict=True)]
+        return str(
+            g.op(
+                "Conv",
+                *inputs,
+                kernel_shape=list(window.kernel),
+                strides=list(window.stride),
+                pads=[*window.pad, *ends],
+                dilations=list(window.dilation),
+                group=self.group,
+            )
+        )
+
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        axis, window = self.resolved(bottoms[0])
+        one = bottoms[0][axis] // self.group * math.prod(window.kernel)
+        return one * sum(math.prod(top) for top in tops)
