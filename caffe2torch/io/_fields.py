@@ -1,0 +1,148 @@
+"""The protobuf wire format: one field at a time out of a buffer, every length checked."""
+
+from __future__ import annotations
+
+import mmap
+from typing import NamedTuple, NoReturn
+
+import numpy as np
+
+from caffe2torch.errors import ReadError
+
+VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
+Buffer = bytes | mmap.mmap
+
+_MAX_GROUP_DEPTH = 64
+_RUN_BLOCK = 256
+_WIDTH = {FIXED64: 8, FIXED32: 4}
+
+
+class Field(NamedTuple):
+    """One field: its bytes are ``[start, end)``, its payload ``[value, end)``.
+
+    Of a varint ``value`` is the number itself.
+    """
+
+    number: int
+    wire: int
+    start: int
+    value: int
+    end: int
+
+
+class Fields:
+    """Reads fields out of ``buffer``; ``source`` names it in errors."""
+
+    def __init__(self, buffer: Buffer, source: str) -> None:
+        self.buffer = buffer
+        self.source = source
+
+    def fail(self, offset: int, cause: str) -> NoReturn:
+        """Raise the error that ``cause`` was met at ``offset``."""
+        raise ReadError(f"{self.source}: at byte {offset}: {cause}")
+
+    def varint(self, pos: int, end: int) -> tuple[int, int]:
+        """The number at ``pos`` and the position after it."""
+        buffer = self.buffer
+        value = shift = 0
+        for at in range(pos, min(end, pos + 10)):
+            byte = buffer[at]
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                if value >> 64:
+                    self.fail(pos, "a number of more than 64 bits; the file is corrupt")
+                return value, at + 1
+            shift += 7
+        if pos + 10 <= end:
+            self.fail(pos, "a number of more than 10 bytes; the file is corrupt")
+        self.fail(pos, "the data ends inside a number; the file is truncated or corrupt")
+
+    def field(self, pos: int, end: int) -> Field:
+        """The field at ``pos`` of a message that ends at ``end``."""
+        tag, value = self.varint(pos, end)
+        number, wire = tag >> 3, tag & 7
+        if not 0 < number < 1 << 29:
+            self.fail(pos, f"field number {number} cannot be; the file is corrupt")
+        if wire == VARINT:
+            number_value, after = self.varint(value, end)
+            return Field(number, wire, pos, number_value, after)
+        if wire == BYTES:
+            length, value = self.varint(value, end)
+            return Field(number, wire, pos, value, self._bounded(pos, value + length, end))
+        if wire in _WIDTH:
+            return Field(number, wire, pos, value, self._bounded(pos, value + _WIDTH[wire], end))
+        if wire == GROUP:
+            return Field(number, wire, pos, value, self._group_end(number, value, end))
+        self.fail(pos, f"wire type {wire} cannot be here; the file is corrupt")
+
+    def run(self, field: Field, end: int) -> int:
+        """How many more values of the same width follow ``field`` with the very same tag.
+
+        Old files write a tag before each float, millions of times: too many for Python.
+        """
+        width = field.end - field.start
+        tag = self.buffer[field.start]
+        if field.value - field.start != 1:
+            return 0
+        available = (end - field.end) // width
+        count, block = 0, _RUN_BLOCK
+        while count < available:
+            size = min(block, available - count)
+            tags = np.frombuffer(self.buffer, np.uint8, size * width, field.end + count * width)[
+                ::width
+            ]
+            other = np.flatnonzero(tags != tag)
+            if other.size:
+                return count + int(other[0])
+            count += size
+            block *= 4
+        return count
+
+    def _bounded(self, pos: int, after: int, end: int) -> int:
+        if after > end:
+            missing = after - end
+            self.fail(
+                pos,
+                f"a field reaches {missing} bytes past the end of its message; "
+                "the file is truncated or corrupt",
+            )
+        return after
+
+    def _group_end(self, number: int, pos: int, end: int) -> int:
+        open_groups = [number]
+        while open_groups:
+            tag, value = self.varint(pos, end)
+            number, wire = tag >> 3, tag & 7
+            if wire == GROUP:
+                if len(open_groups) == _MAX_GROUP_DEPTH:
+                    self.fail(pos, "groups are nested too deeply; the file is corrupt")
+                open_groups.append(number)
+                pos = value
+            elif wire == END_GROUP:
+                if open_groups.pop() != number:
+                    self.fail(pos, "the end of another group; the file is corrupt")
+                pos = value
+            else:
+                pos = self.field(pos, end).end
+        return pos
+
+
+def signed(value: int, bits: int) -> int:
+    """A varint as the two's complement number of ``bits`` bits that it stands for."""
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
+def tag_bytes(number: int, wire: int) -> bytes:
+    """The bytes of a field's tag."""
+    return varint_bytes(number << 3 | wire)
+
+
+def varint_bytes(value: int) -> bytes:
+    """The bytes of a non-negative number."""
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
