@@ -1,0 +1,202 @@
+"""Caffe's pooling over two spatial axes, in torch and ONNX, for layers that pool."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from caffe2torch.graph import FloatArray, Shape
+from caffe2torch.layers._base import OnnxBuilder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FLOAT = 1
+"""ONNX's number for float32."""
+
+LOWEST = float(np.finfo(np.float32).min)
+"""What Caffe's MAX starts from, and so returns for a window without pixels."""
+
+
+@dataclass(frozen=True)
+class PoolWindow:
+    """A pooling window on (height, width): sizes, and how the output size is rounded."""
+
+    kernel: Shape
+    stride: Shape
+    pad: Shape
+    ceil: bool = True
+
+    def output_sizes(self, sizes: Sequence[int]) -> Shape:
+        """``(size + 2 pad - kernel) / stride + 1``, rounded up or down.
+
+        If either axis is padded, a last window that would start beyond the image and its
+        first padding is left out; without padding it is kept, although it may be empty.
+        """
+        outputs = [
+            (n + 2 * p - k + (s - 1 if self.ceil else 0)) // s + 1
+            for n, k, s, p in zip(sizes, self.kernel, self.stride, self.pad, strict=True)
+        ]
+        if any(self.pad):
+            outputs = [
+                o - 1 if (o - 1) * s >= n + p else o
+                for o, n, s, p in zip(outputs, sizes, self.stride, self.pad, strict=True)
+            ]
+        return tuple(outputs)
+
+    def end_pad(self, sizes: Sequence[int]) -> Shape:
+        """What to add after each axis so that the windows exactly fit; negative to drop."""
+        return tuple(
+            (o - 1) * s + k - n - p
+            for o, n, k, s, p in zip(
+                self.output_sizes(sizes), sizes, self.kernel, self.stride, self.pad, strict=True
+            )
+        )
+
+    def divisors(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Rows and columns of each window, clipped to the image padded on both sides.
+
+        The product of both is what AVE divides by. It is zero or negative for windows that
+        lie outside the image.
+        """
+        rows, columns = (
+            [min(i * s - p + k, n + p) - (i * s - p) for i in range(o)]
+            for o, n, k, s, p in zip(
+                self.output_sizes(sizes), sizes, self.kernel, self.stride, self.pad, strict=True
+            )
+        )
+        return rows, columns
+
+    def is_native(self) -> bool:
+        """Whether torch's ceil mode agrees for images of every size.
+
+        torch leaves the last window out without padding too, and refuses wide padding.
+        """
+        return (any(self.pad) or all(map(int.__le__, self.stride, self.kernel))) and all(
+            2 * p <= k for p, k in zip(self.pad, self.kernel, strict=True)
+        )
+
+    def has_empty(self, sizes: Sequence[int]) -> bool:
+        """Whether the last window on an axis has no pixel of the image."""
+        return any(after >= k for after, k in zip(self.end_pad(sizes), self.kernel, strict=True))
+
+
+def max_pool(x: Tensor, window: PoolWindow) -> tuple[Tensor, Tensor]:
+    """The maxima, and the index ``row * width + column`` of the first of each, or -1."""
+    import torch
+    from torch.nn import functional
+
+    lowest = torch.finfo(x.dtype).min
+    padded = functional.pad(x, _margins(x, window), value=lowest)
+    y, index = functional.max_pool2d(padded, window.kernel, window.stride, return_indices=True)
+    row = index // padded.shape[3] - window.pad[0]
+    column = index % padded.shape[3] - window.pad[1]
+    mask = torch.where(y > lowest, row * x.shape[3] + column, -1)
+    return y, mask.to(x.dtype)
+
+
+def average_pool(x: Tensor, window: PoolWindow) -> Tensor:
+    """Sums of the pixels, divided by the windows' sizes within the padded image."""
+    rows, columns = window.divisors(x.shape[2:])
+    return _sum_pool(x, window) / (x.new_tensor(rows)[:, None] * x.new_tensor(columns))
+
+
+def stochastic_pool(x: Tensor, window: PoolWindow) -> Tensor:
+    """The expectation of a pixel drawn with a probability proportional to its value."""
+    import torch
+
+    total = _sum_pool(x, window)
+    positive = total > 0
+    mean = _sum_pool(x * x, window) / torch.where(positive, total, 1)
+    return torch.where(positive, mean, 0)
+
+
+def _sum_pool(x: Tensor, window: PoolWindow) -> Tensor:
+    from torch.nn import functional
+
+    padded = functional.pad(x, _margins(x, window))
+    return functional.avg_pool2d(padded, window.kernel, window.stride, divisor_override=1)
+
+
+def _margins(x: Tensor, window: PoolWindow) -> list[int]:
+    (top, left), (bottom, right) = window.pad, window.end_pad(x.shape[2:])
+    return [left, right, top, bottom]
+
+
+def max_pool_onnx(g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int]) -> str:
+    """``max_pool`` without the mask, of an ``x`` of the spatial ``sizes``."""
+    x, _, attributes = _fitted(g, x, window, sizes, LOWEST)
+    return str(g.op("MaxPool", x, **attributes))
+
+
+def max_pool_mask_onnx(
+    g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int]
+) -> tuple[str, str]:
+    """``max_pool`` with the mask, whose indices ONNX counts over the whole tensor."""
+    x, grown, attributes = _fitted(g, x, window, sizes, LOWEST)
+    height, width = (n + more for n, more in zip(sizes, grown, strict=True))
+    y, index = g.op("MaxPool", x, outputs=2, **attributes)
+    index = g.op("Mod", index, g.const(height * width, np.int64))
+    if grown[1]:
+        row = g.op("Div", index, g.const(width, np.int64))
+        index = g.op("Sub", index, g.op("Mul", row, g.const(grown[1], np.int64)))
+    mask = g.op("Cast", index, to=_FLOAT)
+    if any(grown):
+        found = g.op("Greater", y, g.const(LOWEST))
+        mask = g.op("Where", found, mask, g.const(-1.0))
+    return str(y), str(mask)
+
+
+def average_pool_onnx(g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int]) -> str:
+    """``average_pool``: ONNX counts all padding or none, so a constant may correct it."""
+    if not any(window.pad) and not window.has_empty(sizes):
+        return _average(g, x, window, sizes, padding_counts=False)
+    y = _average(g, x, window, sizes, padding_counts=True)
+    correction = _correction(window, sizes)
+    return y if (correction == 1).all() else str(g.op("Mul", y, g.const(correction)))
+
+
+def stochastic_pool_onnx(g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int]) -> str:
+    """``stochastic_pool``: the quotient of two averages that have the same divisor."""
+    total = _average(g, x, window, sizes, padding_counts=True)
+    squares = _average(g, g.op("Mul", x, x), window, sizes, padding_counts=True)
+    positive = g.op("Greater", total, g.const(0.0))
+    divisor = g.op("Where", positive, total, g.const(1.0))
+    return str(g.op("Where", positive, g.op("Div", squares, divisor), g.const(0.0)))
+
+
+def _average(
+    g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int], padding_counts: bool
+) -> str:
+    x, _, attributes = _fitted(g, x, window, sizes, 0.0)
+    return str(g.op("AveragePool", x, count_include_pad=int(padding_counts), **attributes))
+
+
+def _correction(window: PoolWindow, sizes: Sequence[int]) -> FloatArray:
+    rows, columns = window.divisors(sizes)
+    with np.errstate(divide="ignore"):
+        correction = math.prod(window.kernel) / np.outer(rows, columns)
+    return correction.astype(np.float32)
+
+
+def _fitted(
+    g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int], fill: float
+) -> tuple[str, Shape, dict[str, Any]]:
+    """Pads with which rounding down gives Caffe's output size, as operator attributes.
+
+    An operator may not be padded by a whole window. If one is empty, ``x`` itself grows
+    after each axis by the sizes returned second.
+    """
+    grown: Shape = tuple(max(0, after) for after in window.end_pad(sizes))
+    pads = [*window.pad, *grown]
+    if window.has_empty(sizes):
+        x = g.op("Pad", x, g.const([0] * 6 + [*grown], np.int64), g.const(fill))
+        pads = [0] * 4
+    else:
+        grown = (0, 0)
+    kernel, stride = list(window.kernel), list(window.stride)
+    return x, grown, {"kernel_shape": kernel, "strides": stride, "pads": pads}

@@ -1,0 +1,148 @@
+"""Pooling over two spatial axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message, enum_name, enum_value
+from caffe2torch.layers import _pooling as pooling
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+from caffe2torch.layers._pooling import PoolWindow
+from caffe2torch.layers._spatial import require_axes, require_positive
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Pooling(Layer):
+    """y[p] = max, mean or expectation over k of x[stride * p + k - pad] (Caffe: pooling_layer.cpp).
+
+    Bottom (N, C, H, W), top (N, C, H', W') with ``H' = (H + 2 pad - kernel) / stride + 1``,
+    rounded up (``round_mode: FLOOR`` or a fork's ``ceil_mode: false``: down). If either axis
+    is padded, a last window that starts beyond the image and its first padding is dropped.
+
+    MAX ignores padding. It may have a second top with the index ``h * W + w`` of each
+    maximum, the first of equal ones. A window without pixels gives -FLT_MAX and -1. AVE
+    counts the padding as zeros and divides by the window's size, clipped to the padded
+    image. STOCHASTIC is sum(x^2) / sum(x), or 0 if that sum is not positive, as Caffe
+    computes it in the TEST phase; in the TRAIN phase it draws at random and is refused.
+
+    Defaults: MAX, stride 1, pad 0. ``global_pooling`` takes the whole image as kernel.
+    Errors: not four axes; no kernel or more than one form; only one of a ``_h``, ``_w`` pair;
+    a zero kernel or stride; pad not smaller than the kernel; pad with STOCHASTIC; a kernel,
+    pad or stride with ``global_pooling``; a mask of AVE or STOCHASTIC.
+    """
+
+    type = "Pooling"
+    tops: ClassVar[tuple[int, int | None]] = (1, 2)
+
+    method: str
+    window: PoolWindow | None
+    """None: the whole image."""
+    num_tops: int
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.pooling_param
+        method = enum_name(param, "pool")
+        if method != "MAX" and len(proto.top) > 1:
+            raise net_error(proto, f"{method} has no mask for a second top", "pool")
+        if method == "STOCHASTIC" and proto.phase == enum_value("Phase", "TRAIN"):
+            raise unsupported(proto, "STOCHASTIC draws at random in the TRAIN phase", "pool")
+        window = _window(proto, param)
+        return cls(name=proto.name, method=method, window=window, num_tops=len(proto.top))
+
+    def window_on(self, sizes: Sequence[int]) -> PoolWindow:
+        """The window on an image of these sizes."""
+        return self.window or PoolWindow(tuple(sizes), (1, 1), (0, 0))
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        (shape,) = bottoms
+        require_axes(self, shape)
+        sizes = self.window_on(shape[2:]).output_sizes(shape[2:])
+        require_positive(self, sizes, shape)
+        return [(*shape[:2], *sizes)] * self.num_tops
+
+    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+        from torch import nn
+
+        if self.num_tops > 1 or self.method == "STOCHASTIC":
+            return super().to_torch(bottoms)
+        if self.window is None:
+            return nn.AdaptiveMaxPool2d(1) if self.method == "MAX" else nn.AdaptiveAvgPool2d(1)
+        if not self.window.is_native():
+            return super().to_torch(bottoms)
+        module: type[nn.Module] = nn.MaxPool2d if self.method == "MAX" else nn.AvgPool2d
+        w = self.window
+        return module(w.kernel, w.stride, w.pad, ceil_mode=w.ceil)
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor | Sequence[Tensor]:
+        (x,) = inputs
+        window = self.window_on(x.shape[2:])
+        if self.method == "MAX":
+            return pooling.max_pool(x, window)[: self.num_tops]
+        if self.method == "AVE":
+            return pooling.average_pool(x, window)
+        return pooling.stochastic_pool(x, window)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        (x,) = inputs
+        sizes = g.shape(x)[2:]
+        window = self.window_on(sizes)
+        if self.num_tops > 1:
+            return pooling.max_pool_mask_onnx(g, x, window, sizes)
+        if self.method == "STOCHASTIC":
+            return [pooling.stochastic_pool_onnx(g, x, window, sizes)]
+        if self.window is None:
+            return [g.op("GlobalMaxPool" if self.method == "MAX" else "GlobalAveragePool", x)]
+        if self.method == "MAX":
+            return [pooling.max_pool_onnx(g, x, window, sizes)]
+        return [pooling.average_pool_onnx(g, x, window, sizes)]
+
+
+def _window(proto: Message, param: Message) -> PoolWindow | None:
+    stride, pad = _pair(proto, param, "stride"), _pair(proto, param, "pad")
+    if param.global_pooling:
+        if any(param.HasField(f) for f in ("kernel_size", "kernel_h", "kernel_w")):
+            raise net_error(proto, "a kernel is given although it is the image", "global_pooling")
+        if stride != (1, 1) or pad != (0, 0):
+            raise net_error(proto, "stride must be 1 and pad 0", "global_pooling")
+        return None
+    kernel = _kernel(proto, param)
+    if 0 in kernel or 0 in stride:
+        raise net_error(proto, f"kernel {kernel} and stride {stride} must not be zero")
+    if any(pad) and enum_name(param, "pool") == "STOCHASTIC":
+        raise net_error(proto, "STOCHASTIC pooling cannot be padded", "pad")
+    if any(pad) and any(p >= k for p, k in zip(pad, kernel, strict=True)):
+        raise net_error(proto, f"pad {pad} must be smaller than the kernel {kernel}", "pad")
+    ceil = enum_name(param, "round_mode") == "CEIL" and param.ceil_mode
+    return PoolWindow(kernel, stride, pad, ceil)
+
+
+def _kernel(proto: Message, param: Message) -> Shape:
+    both = param.HasField("kernel_h") and param.HasField("kernel_w")
+    if param.HasField("kernel_size") == both:
+        raise net_error(
+            proto, "give either kernel_size or both kernel_h and kernel_w", "kernel_size"
+        )
+    return (param.kernel_h, param.kernel_w) if both else (param.kernel_size,) * 2
+
+
+def _pair(proto: Message, param: Message, field: str) -> Shape:
+    given = [param.HasField(name) for name in (f"{field}_h", f"{field}_w")]
+    if not any(given):
+        return (getattr(param, field),) * 2
+    if not all(given) or param.HasField(field):
+        raise net_error(proto, f"give either {field} or both {field}_h and {field}_w", field)
+    return getattr(param, f"{field}_h"), getattr(param, f"{field}_w")
