@@ -13,6 +13,7 @@ VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
 Buffer = bytes | mmap.mmap
 
 _MAX_GROUP_DEPTH = 64
+_MAX_FIELDS = 3_000_000  # Runs of values count once: a net of 1000 layers has 20 thousand.
 _RUN_BLOCK = 256
 _WIDTH = {FIXED64: 8, FIXED32: 4}
 
@@ -36,6 +37,7 @@ class Fields:
     def __init__(self, buffer: Buffer, source: str) -> None:
         self.buffer = buffer
         self.source = source
+        self.count = 0
 
     def fail(self, offset: int, cause: str) -> NoReturn:
         """Raise the error that ``cause`` was met at ``offset``."""
@@ -44,6 +46,8 @@ class Fields:
     def varint(self, pos: int, end: int) -> tuple[int, int]:
         """The number at ``pos`` and the position after it."""
         buffer = self.buffer
+        if pos < end and buffer[pos] < 0x80:
+            return buffer[pos], pos + 1
         value = shift = 0
         for at in range(pos, min(end, pos + 10)):
             byte = buffer[at]
@@ -59,6 +63,9 @@ class Fields:
 
     def field(self, pos: int, end: int) -> Field:
         """The field at ``pos`` of a message that ends at ``end``."""
+        self.count += 1
+        if self.count > _MAX_FIELDS:
+            self.fail(pos, f"more than {_MAX_FIELDS} fields; this is no caffemodel")
         tag, value = self.varint(pos, end)
         number, wire = tag >> 3, tag & 7
         if not 0 < number < 1 << 29:

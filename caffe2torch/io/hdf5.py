@@ -17,7 +17,7 @@ ABSENT = Blob(np.zeros(0, "<f4"), (0,), False)
 
 _DTYPES = ("<f2", "<f4", "<f8")
 _MAX_DEPTH = 32  # Of groups: a layer named a/b/c lies three groups deep.
-_MAX_LAYERS = 100_000
+_MAX_LAYERS = 50_000
 _MAX_BLOBS = 1000  # Of one layer.
 _MAX_RATIO = 64  # Of an array's size to the file's: what compression can account for.
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeError)

@@ -7,9 +7,12 @@ the memory-mapped file, and gives the small rest to protobuf.
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -23,13 +26,33 @@ from caffe2torch.io.schema import Message, message_class
 __all__ = ["Blob", "read_wire", "walk"]
 
 _LAYER, _V1_LAYER = 100, 2
-_NAME, _TYPE, _BLOBS = 1, 2, 7
-_V1_V0, _V1_NAME, _V1_BLOBS = 1, 4, 6
-_V0_NAME, _V0_BLOBS = 1, 50
-_UNKNOWN_FIELD = 10100
+_V0_IN_V1 = 1
+_NOTES = 10100
 
-_MAX_BLOBS = 1_000_000
-_MAX_REST = 16 << 20  # Bytes without the arrays; a net of 1000 layers has half a million.
+# Far above any net, and low enough that a hostile file cannot take the memory.
+_MAX_LAYERS = 50_000
+_MAX_BLOBS = 100_000
+_MAX_REST = 8 << 20  # Bytes without the arrays; a net of 1000 layers has half a million.
+
+
+@cache
+def _known(message: str) -> frozenset[int]:
+    """The numbers of the fields that protobuf is given: the notes are not a file's to set."""
+    return frozenset(message_class(message).DESCRIPTOR.fields_by_number) - {_NOTES}
+
+
+class _Format(NamedTuple):
+    """Where a layer of one format generation has its name, its type and its blobs."""
+
+    message: str
+    name: int
+    type: int
+    blobs: int
+
+
+_V2 = _Format("LayerParameter", 1, 2, 7)
+_V1 = _Format("V1LayerParameter", 4, 0, 6)
+_V0 = _Format("V0LayerParameter", 1, 2, 50)
 
 
 def read_wire(path: str | os.PathLike[str]) -> tuple[Message, list[list[Blob]]]:
@@ -38,7 +61,8 @@ def read_wire(path: str | os.PathLike[str]) -> tuple[Message, list[list[Blob]]]:
     The second is parallel to ``net.layer``, or to ``net.layers`` in a file of the V0 or V1
     format. The arrays are views of the memory-mapped file.
     """
-    return walk(open_file(path), str(path))
+    source = os.fspath(path)
+    return walk(open_file(source), source)
 
 
 def walk(buffer: Buffer, source: str) -> tuple[Message, list[list[Blob]]]:
@@ -48,20 +72,24 @@ def walk(buffer: Buffer, source: str) -> tuple[Message, list[list[Blob]]]:
     if kind is not None:
         raise ReadError(f"{source}: is {kind}, not a caffemodel")
     try:
-        return _Walk(Fields(buffer, source)).net()
+        result = _Walk(Fields(buffer, source)).net()
     except ReadError:
         if is_text(head):
             raise ReadError(
                 f"{source}: is text, not a binary caffemodel; is it a prototxt?"
             ) from None
         raise
+    if isinstance(buffer, mmap.mmap) and buffer.size() != len(buffer):
+        raise ReadError(f"{source}: the file changed while it was read; wait until it is whole")
+    return result
 
 
 @dataclass
 class _Layer:
-    """The fields of one layer: those for protobuf, and where the blobs are."""
+    """The fields of one layer: those that the schema knows, others, and the blobs."""
 
     rest: list[Field] = field(default_factory=list)
+    unknown: list[Field] = field(default_factory=list)
     blobs: list[Field] = field(default_factory=list)
     name: str = ""
     type: str = ""
@@ -78,6 +106,7 @@ class _Walk:
         out: list[bytes] = []
         blobs: list[list[Blob]] = []
         numbers: set[int] = set()
+        known = _known("NetParameter")
         for item in self._items(0, len(self.fields.buffer)):
             if item.wire == BYTES and item.number in (_LAYER, _V1_LAYER):
                 numbers.add(item.number)
@@ -85,8 +114,15 @@ class _Walk:
                 body, layer_blobs = read(item, len(blobs))
                 out.append(_message(item.number, body))
                 blobs.append(layer_blobs)
-            elif item.number != _UNKNOWN_FIELD:
-                out.append(self._kept(item))
+                if len(blobs) > _MAX_LAYERS:
+                    self.fields.fail(item.start, f"more than {_MAX_LAYERS} layers; it is corrupt")
+            elif item.number in known:
+                self._count(item)
+                out.append(self._bytes(item))
+        self._check_layers(numbers)
+        return self._parse(b"".join(out)), blobs
+
+    def _check_layers(self, numbers: set[int]) -> None:
         if not numbers:
             raise ReadError(
                 f"{self.fields.source}: holds no layers; it is not a caffemodel, or an empty one"
@@ -96,70 +132,73 @@ class _Walk:
                 f"{self.fields.source}: holds layers of two formats ('layer' and 'layers'), "
                 "which Caffe does not read; save the net again with one of them"
             )
-        return self._parse(b"".join(out)), blobs
 
     def _layer(self, item: Field, index: int) -> tuple[bytes, list[Blob]]:
-        layer = self._split(item.value, item.end, _NAME, _TYPE, _BLOBS)
-        own = layer.type and FORK_FIELDS.get(layer.type)
-        body = self._fork_body(layer, own) if own else self._body(layer)
+        layer = self._split(item, _V2)
+        own = FORK_FIELDS.get(layer.type)
+        body = self._fork_body(layer, own) if own else self._body(layer.rest)
         return body, self._blobs(layer, index)
 
     def _v1_layer(self, item: Field, index: int) -> tuple[bytes, list[Blob]]:
-        layer = self._split(item.value, item.end, _V1_NAME, 0, _V1_BLOBS)
-        inner = [part for part in layer.rest if part.number == _V1_V0 and part.wire == BYTES]
+        layer = self._split(item, _V1)
+        inner = [part for part in layer.rest if (part.number, part.wire) == (_V0_IN_V1, BYTES)]
         if not inner:
-            return self._body(layer), self._blobs(layer, index)
-        out = [self._body(_Layer([part for part in layer.rest if part not in inner]))]
-        v0_blobs: list[Blob] = []
+            return self._body(layer.rest), self._blobs(layer, index)
+        # A V0 layer is wrapped in a V1 layer and has the blobs itself.
+        out = [self._body([part for part in layer.rest if part.number != _V0_IN_V1])]
+        blobs: list[Blob] = []
         for part in inner:
-            v0 = self._split(part.value, part.end, _V0_NAME, 0, _V0_BLOBS)
-            out.append(_message(_V1_V0, self._body(v0)))
-            v0_blobs += self._blobs(v0, index)
-        return b"".join(out), v0_blobs
+            v0 = self._split(part, _V0)
+            out.append(_message(_V0_IN_V1, self._body(v0.rest)))
+            blobs += self._blobs(v0, index)
+        return b"".join(out), blobs
 
-    def _split(self, pos: int, end: int, name: int, type: int, blobs: int) -> _Layer:
+    def _split(self, message: Field, form: _Format) -> _Layer:
         layer = _Layer()
-        for item in self._items(pos, end):
-            if item.wire == BYTES and item.number == blobs:
-                layer.blobs.append(item)
-                continue
-            if item.wire == BYTES and item.number == name:
-                layer.name = self._text(item)
-            elif item.wire == BYTES and item.number == type:
-                layer.type = self._text(item)
-            elif item.number == _UNKNOWN_FIELD:
-                continue
-            layer.rest.append(item)
+        known = _known(form.message)
+        is_fork = form is _V2
+        for item in self._items(message.value, message.end):
+            number = item.number
+            if item.wire == BYTES:
+                if number == form.blobs:
+                    layer.blobs.append(item)
+                    self._count_blob(item)
+                    continue
+                if number == form.name:
+                    layer.name = self._text(item)
+                elif number == form.type:
+                    layer.type = self._text(item)
+                elif is_fork and number >= FIRST_FORK_NUMBER and number not in known:
+                    self._count(item)
+                    layer.unknown.append(item)
+            if number in known:
+                self._count(item)
+                layer.rest.append(item)
         return layer
 
     def _blobs(self, layer: _Layer, index: int) -> list[Blob]:
-        self.blobs += len(layer.blobs)
-        if self.blobs > _MAX_BLOBS:
-            raise ReadError(f"{self.fields.source}: more than {_MAX_BLOBS} blobs; it is corrupt")
+        where = f"layer {layer.name!r} (number {index})"
         return [
-            read_blob(
-                self.fields, item.value, item.end, f"layer {layer.name!r} (layer {index}), blob {i}"
-            )
+            read_blob(self.fields, item.value, item.end, f"{where}, blob {i}")
             for i, item in enumerate(layer.blobs)
         ]
 
-    def _body(self, layer: _Layer) -> bytes:
-        return b"".join([self._kept(item) for item in layer.rest])
+    def _body(self, items: list[Field]) -> bytes:
+        return b"".join([self._bytes(item) for item in items])
 
     def _fork_body(self, layer: _Layer, own: str) -> bytes:
         """The layer's fields, its own parameter message under our number for it."""
         number = message_class("LayerParameter").DESCRIPTOR.fields_by_name[own].number
-        out = []
-        params = set()
-        for item in layer.rest:
+        out, params = [], set()
+        for item in [*layer.rest, *layer.unknown]:
             if item.wire == BYTES and item.number >= FIRST_FORK_NUMBER:
                 params.add(item.number)
-                out.append(_message(number, bytes(self.fields.buffer[item.value : item.end])))
+                out.append(_message(number, self._payload(item)))
             else:
-                out.append(self._kept(item))
+                out.append(self._bytes(item))
         if len(params) > 1:
-            cause = f"fields {sorted(params)}, of which only one can be its {own}"
-            out.append(_message(_UNKNOWN_FIELD, cause.encode()))
+            note = f"fields {sorted(params)}, of which only one can be the layer's {own}"
+            out.append(_message(_NOTES, note.encode()))
         return b"".join(out)
 
     def _items(self, pos: int, end: int) -> Iterator[Field]:
@@ -168,19 +207,27 @@ class _Walk:
             yield item
             pos = item.end
 
-    def _kept(self, item: Field) -> bytes:
+    def _count(self, item: Field) -> None:
         self.rest += item.end - item.start
         if self.rest > _MAX_REST:
             self.fields.fail(
                 item.start,
                 f"more than {_MAX_REST >> 20} MiB that is not weights; this is no caffemodel",
             )
-        return bytes(self.fields.buffer[item.start : item.end])
+
+    def _count_blob(self, item: Field) -> None:
+        self.blobs += 1
+        if self.blobs > _MAX_BLOBS:
+            self.fields.fail(item.start, f"more than {_MAX_BLOBS} blobs; the file is corrupt")
+
+    def _bytes(self, item: Field) -> bytes:
+        return self.fields.buffer[item.start : item.end]
+
+    def _payload(self, item: Field) -> bytes:
+        return self.fields.buffer[item.value : item.end]
 
     def _text(self, item: Field) -> str:
-        return bytes(self.fields.buffer[item.value : min(item.end, item.value + 4096)]).decode(
-            "utf-8", "replace"
-        )
+        return self._payload(item)[:4096].decode("utf-8", "replace")
 
     def _parse(self, data: bytes) -> Message:
         net = message_class("NetParameter")()
