@@ -1,0 +1,89 @@
+"""Local response normalisation across channels or within one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message, enum_name
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._spatial import require_axes
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class LRN(Layer):
+    """y = x * (k + alpha / count * sum over a window of x^2) ^ -beta (Caffe: lrn_layer.cpp).
+
+    Bottom and top (N, C, H, W). ACROSS_CHANNELS: ``local_size`` channels around each, count
+    is ``local_size``. WITHIN_CHANNEL: a square of that side, count is ``local_size^2`` at
+    the border too, and k is ignored: the constant is 1. Pixels and channels outside are 0.
+
+    Defaults: local_size 5, alpha 1, beta 0.75, k 1, ACROSS_CHANNELS. Errors: an even
+    local_size, not four axes.
+    """
+
+    type = "LRN"
+
+    local_size: int
+    alpha: float
+    beta: float
+    k: float
+    within_channel: bool
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.lrn_param
+        if param.local_size % 2 == 0:
+            raise net_error(proto, f"{param.local_size} is even; it must be odd", "local_size")
+        within = enum_name(param, "norm_region") == "WITHIN_CHANNEL"
+        k = 1.0 if within else param.k
+        return cls(proto.name, param.local_size, param.alpha, param.beta, k, within)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        require_axes(self, bottoms[0])
+        return [bottoms[0]]
+
+    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+        from torch import nn
+
+        if self.within_channel:
+            return super().to_torch(bottoms)
+        return nn.LocalResponseNorm(self.local_size, self.alpha, self.beta, self.k)
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor | Sequence[Tensor]:
+        from torch.nn import functional
+
+        (x,) = inputs
+        # Wider than torch lets a pooling window be padded, so x is padded first.
+        squares = functional.pad(x * x, [self.local_size // 2] * 4)
+        mean = functional.avg_pool2d(squares, self.local_size, 1)
+        return x * (1 + self.alpha * mean) ** -self.beta
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        (x,) = inputs
+        if not self.within_channel:
+            return [
+                g.op("LRN", x, size=self.local_size, alpha=self.alpha, beta=self.beta, bias=self.k)
+            ]
+        mean = g.op(
+            "AveragePool",
+            g.op("Mul", x, x),
+            kernel_shape=[self.local_size] * 2,
+            strides=[1, 1],
+            pads=[self.local_size // 2] * 4,
+            count_include_pad=1,
+        )
+        scale = g.op("Add", g.op("Mul", mean, g.const(self.alpha)), g.const(1.0))
+        return [g.op("Mul", x, g.op("Pow", scale, g.const(-self.beta)))]
