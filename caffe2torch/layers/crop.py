@@ -1,0 +1,89 @@
+"""Cropping to the size of another blob."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Crop(Layer):
+    """y = x[offset : offset + size of the second bottom] on each axis from ``axis`` on.
+
+    Caffe: crop_layer.cpp. Axes before ``axis`` keep their size. One ``offset`` holds for all
+    cropped axes, or each has its own. Defaults: axis 2, offset 0. Errors: a wrong number of
+    offsets, a second bottom with fewer axes or that exceeds the first.
+    """
+
+    type = "Crop"
+    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
+
+    axis: int
+    offset: Shape
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.crop_param
+        return cls(name=proto.name, axis=param.axis, offset=tuple(param.offset) or (0,))
+
+    def _resolved(self, num_axes: int) -> tuple[int, Shape]:
+        """The first cropped axis, and an offset for it and each that follows."""
+        axis = canonical_axis(self, self.axis, num_axes)
+        cropped = num_axes - axis
+        if len(self.offset) not in (1, cropped):
+            raise self.net_error(
+                f"{len(self.offset)} offsets for {cropped} cropped axes; give one, or one an axis",
+                "offset",
+            )
+        return axis, self.offset * cropped if len(self.offset) == 1 else self.offset
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        shape, reference = bottoms
+        axis, offsets = self._resolved(len(shape))
+        if len(reference) < len(shape):
+            raise self.net_error(f"bottoms {shape} and {reference} differ in their axes", "axis")
+        sizes = reference[axis : len(shape)]
+        if any(o + n > m for o, n, m in zip(offsets, sizes, shape[axis:], strict=True)):
+            raise self.net_error(
+                f"a bottom of shape {shape} is too small for offset {offsets} and size {sizes}",
+                "offset",
+            )
+        return [(*shape[:axis], *sizes)]
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor | Sequence[Tensor]:
+        x, reference = inputs
+        self.infer_shapes([tuple(x.shape), tuple(reference.shape)])
+        axis, offsets = self._resolved(x.dim())
+        for dim, offset in enumerate(offsets, axis):
+            x = x.narrow(dim, offset, reference.shape[dim])
+        return x
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        x, reference = inputs
+        num_axes = len(g.shape(x))
+        axis, offsets = self._resolved(num_axes)
+        axes = g.const(list(range(axis, num_axes)), np.int64)
+        starts = g.const(list(offsets), np.int64)
+        if axis:
+            sizes = g.shape(reference)[axis:num_axes]
+            ends = g.const(np.add(offsets, sizes), np.int64)
+        else:
+            ends = g.op("Add", starts, g.op("Shape", reference, end=num_axes))
+        return [g.op("Slice", x, starts, ends, axes)]

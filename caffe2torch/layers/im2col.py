@@ -1,0 +1,106 @@
+"""The windows of a convolution as columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
+from caffe2torch.layers._spatial import (
+    Window,
+    im2col,
+    require_positive,
+    resolve_window,
+    window_from_proto,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Im2col(Layer):
+    """y[c * K + k, p] = x[c, stride * p + dilation * k - pad] (Caffe: im2col_layer.cpp).
+
+    Bottom (*batch, C, *spatial), top (*batch, C * K, *output), where K counts the kernel's
+    elements, row by row, and pixels outside the image are 0. Fields, defaults, output sizes
+    and errors are those of Convolution; at least one spatial axis is needed.
+    """
+
+    type = "Im2col"
+
+    axis: int
+    window: Window
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.convolution_param
+        return cls(name=proto.name, axis=param.axis, window=window_from_proto(proto, param))
+
+    def _resolved(self, bottom: Shape) -> tuple[int, Window]:
+        axis = canonical_axis(self, self.axis, len(bottom))
+        if axis + 1 == len(bottom):
+            raise self.net_error(f"no spatial axis follows axis {axis}", "axis")
+        return axis, resolve_window(self, self.window, len(bottom) - axis - 1)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        (bottom,) = bottoms
+        axis, window = self._resolved(bottom)
+        sizes = window.output_sizes(bottom[axis + 1 :])
+        require_positive(self, sizes, bottom)
+        return [(*bottom[:axis], bottom[axis] * math.prod(window.kernel), *sizes)]
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor | Sequence[Tensor]:
+        (x,) = inputs
+        (top,) = self.infer_shapes([tuple(x.shape)])
+        axis, window = self._resolved(tuple(x.shape))
+        x = x.reshape(math.prod(x.shape[:axis]), *x.shape[axis:])
+        return im2col(x, window).reshape(top)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        (x,) = inputs
+        shape = g.shape(x)
+        axis, window = self._resolved(shape)
+        (top,) = self.infer_shapes([shape])
+        channels, sizes = shape[axis], shape[axis + 1 :]
+        if axis != 1:
+            x = g.op("Reshape", x, g.const([-1, channels, *sizes], np.int64))
+        y = _picking_convolution(g, x, window, channels, sizes)
+        if axis != 1:
+            target = [-1, *top[1:]] if axis else list(top)
+            y = g.op("Reshape", y, g.const(target, np.int64))
+        return [y]
+
+
+def _picking_convolution(
+    g: OnnxBuilder, x: str, window: Window, channels: int, sizes: Sequence[int]
+) -> str:
+    """A convolution by channel with one kernel for each pixel of the window: 1 there, else 0."""
+    count = math.prod(window.kernel)
+    kernels = np.eye(count, dtype=np.float32).reshape(count, 1, *window.kernel)
+    ends = [p + e for p, e in zip(window.pad, window.excess(sizes), strict=True)]
+    return str(
+        g.op(
+            "Conv",
+            x,
+            g.const(np.concatenate([kernels] * channels)),
+            kernel_shape=list(window.kernel),
+            strides=list(window.stride),
+            pads=[*window.pad, *ends],
+            dilations=list(window.dilation),
+            group=channels,
+        )
+    )

@@ -1,0 +1,124 @@
+"""Bilinear resizing that aligns the corners."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+from caffe2torch.layers._spatial import require_axes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Interp(Layer):
+    """y[p] = x at p * (size - 1) / (output size - 1), bilinear between pixels.
+
+    Fork: DeepLab's Caffe, interp_layer.cpp. Bottom (N, C, H, W), cropped first by
+    ``-pad_beg`` pixels at the top and left and ``-pad_end`` at the bottom and right. Output
+    sizes: of the second bottom, if there is one (PSPNet's and other forks); else
+    ``(size - 1) / shrink_factor + 1`` or ``size + (size - 1) * (zoom_factor - 1)`` if only
+    that factor is given; else ``height`` and ``width``; else the shrunk size zoomed.
+
+    Errors: a positive pad, a factor below 1, no output size, a crop that leaves nothing. A
+    second bottom beside a size or factor is refused, as the forks differ about it.
+    """
+
+    type = "Interp"
+    bottoms: ClassVar[tuple[int, int | None]] = (1, 2)
+
+    pad_beg: int
+    pad_end: int
+    shrink_factor: int
+    zoom_factor: int
+    size: Shape | None
+    """Height and width, if they are given and in force."""
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.interp_param
+        for field in ("pad_beg", "pad_end"):
+            if getattr(param, field) > 0:
+                raise net_error(proto, "it only crops: it must not be positive", field)
+        for field in ("shrink_factor", "zoom_factor"):
+            if getattr(param, field) < 1:
+                raise net_error(proto, "it must be 1 or more", field)
+        factors = [param.HasField(field) for field in ("shrink_factor", "zoom_factor")]
+        sized = param.HasField("height") and param.HasField("width")
+        if len(proto.bottom) > 1 and (any(factors) or sized):
+            raise unsupported(proto, "a second bottom and a size or factor both give the size")
+        if len(proto.bottom) == 1 and not (any(factors) or sized):
+            raise net_error(
+                proto, "no output size; give height and width, zoom_factor or shrink_factor"
+            )
+        one_factor = any(factors) and not all(factors)
+        return cls(
+            name=proto.name,
+            pad_beg=param.pad_beg,
+            pad_end=param.pad_end,
+            shrink_factor=param.shrink_factor,
+            zoom_factor=param.zoom_factor,
+            size=(param.height, param.width) if sized and not one_factor else None,
+        )
+
+    def _output_sizes(self, bottoms: Sequence[Sequence[int]]) -> Shape:
+        if len(bottoms) > 1:
+            return tuple(bottoms[1][2:])
+        if self.size:
+            return self.size
+        sizes = (n + self.pad_beg + self.pad_end for n in bottoms[0][2:])
+        shrunk = ((n - 1) // self.shrink_factor + 1 for n in sizes)
+        return tuple(n + (n - 1) * (self.zoom_factor - 1) for n in shrunk)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        for bottom in bottoms:
+            require_axes(self, bottom)
+        shape = bottoms[0]
+        if min(shape[2:]) + self.pad_beg + self.pad_end < 1:
+            raise self.net_error(f"cropping leaves nothing of a bottom of shape {shape}", "pad_beg")
+        sizes = self._output_sizes(bottoms)
+        if min(sizes) < 1:
+            raise self.net_error(f"the output size {sizes} is not positive", "height")
+        return [(*shape[:2], *sizes)]
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor | Sequence[Tensor]:
+        from torch.nn import functional
+
+        x = functional.pad(inputs[0], [self.pad_beg, self.pad_end] * 2)
+        sizes = self._output_sizes([value.shape for value in inputs])
+        return functional.interpolate(x, list(sizes), mode="bilinear", align_corners=True)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        x = inputs[0]
+        shape = g.shape(x)
+        sizes = self._output_sizes([g.shape(value) for value in inputs])
+        if self.pad_beg or self.pad_end:
+            starts = [-self.pad_beg] * 2
+            ends = [n + self.pad_end for n in shape[2:]]
+            x = g.op("Slice", x, *(g.const(v, np.int64) for v in (starts, ends, [2, 3])))
+        target = g.op("Concat", g.op("Shape", x, end=2), g.const(sizes, np.int64), axis=0)
+        return [
+            g.op(
+                "Resize",
+                x,
+                "",
+                "",
+                target,
+                mode="linear",
+                coordinate_transformation_mode="align_corners",
+            )
+        ]

@@ -1,0 +1,89 @@
+"""YOLOv2's reorganisation of pixels into channels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._spatial import require_axes
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Reorg(Layer):
+    """Darknet's reorg with stride s (forks of YOLOv2: reorg_layer.cpp, reorg_cpu).
+
+    ``reverse``: (N, C, H, W) to (N, C / s^2, s H, s W) by
+    y[c, s h + i, s w + j] = x[(s i + j) C / s^2 + c, h, w].
+    Otherwise (N, C, H, W) to (N, C s^2, H / s, W / s). As in darknet this is not the inverse:
+    the memory of x is taken as (C / s^2, s H, s W), gathered into (C, H, W) by the formula
+    above read from right to left, and taken as the top's shape.
+
+    Defaults: stride 2, reverse false. Errors: stride 0, not four axes, C not divisible by
+    s^2, H or W not divisible by s.
+    """
+
+    type = "Reorg"
+
+    stride: int
+    reverse: bool
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.reorg_param
+        if param.stride < 1:
+            raise net_error(proto, "it must be positive", "stride")
+        return cls(name=proto.name, stride=param.stride, reverse=param.reverse)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        (shape,) = bottoms
+        require_axes(self, shape)
+        s = self.stride
+        n, c, h, w = shape
+        if c % (s * s) or h % s or w % s:
+            raise self.net_error(
+                f"a bottom of shape {shape} needs channels divisible by {s * s} "
+                f"and height and width divisible by {s}",
+                "stride",
+            )
+        if self.reverse:
+            return [(n, c // (s * s), h * s, w * s)]
+        return [(n, c * s * s, h // s, w // s)]
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor | Sequence[Tensor]:
+        (x,) = inputs
+        (top,) = self.infer_shapes([tuple(x.shape)])
+        n, c, h, w = x.shape
+        s = self.stride
+        if self.reverse:
+            blocks = x.reshape(n, s, s, c // (s * s), h, w)
+            return blocks.permute(0, 3, 4, 1, 5, 2).reshape(top)
+        blocks = x.reshape(n, c // (s * s), h, s, w, s)
+        return blocks.permute(0, 3, 5, 1, 2, 4).reshape(top)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        (x,) = inputs
+        s = self.stride
+        if self.reverse:
+            return [g.op("DepthToSpace", x, blocksize=s, mode="DCR")]
+        shape = g.shape(x)
+        (top,) = self.infer_shapes([shape])
+        _, c, h, w = shape
+        x = g.op("Reshape", x, g.const([-1, c // (s * s), h * s, w * s], np.int64))
+        x = g.op("SpaceToDepth", x, blocksize=s)
+        return [g.op("Reshape", x, g.const([-1, *top[1:]], np.int64))]

@@ -1,0 +1,64 @@
+"""ShuffleNet's interleaving of channel groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+
+if TYPE_CHECKING:
+    from torch import nn
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class ShuffleChannel(Layer):
+    """y[n, j * group + i] = x[n, i * C / group + j]: channel j of each group i in turn.
+
+    Fork: farmingyard/ShuffleNet, shuffle_channel_layer.cpp. Bottom and top (N, C, ...).
+    Default: group 1, which changes nothing. Errors: group 0, channels not divisible by
+    group, fewer than two axes.
+    """
+
+    type = "ShuffleChannel"
+
+    group: int
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        group = proto.shuffle_channel_param.group
+        if group < 1:
+            raise net_error(proto, "it must be positive", "group")
+        return cls(name=proto.name, group=group)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        (shape,) = bottoms
+        if len(shape) < 2:
+            raise self.net_error(f"a bottom of shape {shape} has no channel axis")
+        if shape[1] % self.group:
+            raise self.net_error(f"{shape[1]} channels are not divisible by {self.group}", "group")
+        return [shape]
+
+    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+        from torch import nn
+
+        return nn.ChannelShuffle(self.group)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        (x,) = inputs
+        _, channels, *rest = g.shape(x)
+        grouped = [-1, self.group, channels // self.group, *rest]
+        order = [0, 2, 1, *range(3, len(grouped))]
+        y = g.op("Reshape", x, g.const(grouped, np.int64))
+        y = g.op("Transpose", y, perm=order)
+        return [g.op("Reshape", y, g.const([-1, channels, *rest], np.int64))]

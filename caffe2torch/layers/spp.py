@@ -1,0 +1,120 @@
+"""Spatial pyramid pooling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message, enum_name, enum_value
+from caffe2torch.layers import _pooling as pooling
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+from caffe2torch.layers._pooling import PoolWindow
+from caffe2torch.layers._spatial import require_axes, require_positive
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class SPP(Layer):
+    """Pooling of the whole image in 2^l x 2^l bins for each level l (Caffe: spp_layer.cpp).
+
+    Bottom (N, C, H, W). At level l, with 2^l bins on an axis, the kernel and stride are
+    ``ceil(size / bins)`` and the pad half of what they exceed the image by, rounded up. The
+    top (N, sum of C * bins^2) has the levels one after another, each flattened; a pyramid of
+    one level stays (N, C, 1, 1). MAX, AVE and STOCHASTIC are those of Pooling.
+
+    Default: MAX. Errors: no pyramid_height, not four axes, and what Pooling refuses: a level
+    with so many bins that the pad is not smaller than the kernel.
+    """
+
+    type = "SPP"
+
+    pyramid_height: int
+    method: str
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.spp_param
+        method = enum_name(param, "pool")
+        if param.pyramid_height < 1:
+            raise net_error(proto, "it must be given and positive", "pyramid_height")
+        if method == "STOCHASTIC" and proto.phase == enum_value("Phase", "TRAIN"):
+            raise unsupported(proto, "STOCHASTIC draws at random in the TRAIN phase", "pool")
+        return cls(name=proto.name, pyramid_height=param.pyramid_height, method=method)
+
+    def _windows(self, sizes: Sequence[int]) -> list[PoolWindow]:
+        return [_level(2**level, sizes) for level in range(self.pyramid_height)]
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        (shape,) = bottoms
+        require_axes(self, shape)
+        bins = 0
+        for level, window in enumerate(self._windows(shape[2:])):
+            if any(window.pad):
+                self._check_pad(level, window, shape)
+            sizes = window.output_sizes(shape[2:])
+            require_positive(self, sizes, shape)
+            bins += math.prod(sizes)
+        return [(*shape[:2], 1, 1) if self.pyramid_height == 1 else (shape[0], shape[1] * bins)]
+
+    def _check_pad(self, level: int, window: PoolWindow, shape: Shape) -> None:
+        if self.method == "STOCHASTIC":
+            raise self.net_error(
+                f"level {level} needs padding on a bottom of shape {shape}, "
+                "which STOCHASTIC pooling cannot have",
+                "pool",
+            )
+        if any(p >= k for p, k in zip(window.pad, window.kernel, strict=True)):
+            raise self.net_error(
+                f"level {level} has too many bins for a bottom of shape {shape}: its pad "
+                f"{window.pad} is not smaller than its kernel {window.kernel}",
+                "pyramid_height",
+            )
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor | Sequence[Tensor]:
+        import torch
+
+        (x,) = inputs
+        self.infer_shapes([tuple(x.shape)])
+        levels = [self._pool(x, window) for window in self._windows(x.shape[2:])]
+        if len(levels) == 1:
+            return levels[0]
+        return torch.cat([level.flatten(1) for level in levels], 1)
+
+    def _pool(self, x: Tensor, window: PoolWindow) -> Tensor:
+        if self.method == "MAX":
+            return pooling.max_pool(x, window)[0]
+        if self.method == "AVE":
+            return pooling.average_pool(x, window)
+        return pooling.stochastic_pool(x, window)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        (x,) = inputs
+        sizes = g.shape(x)[2:]
+        pool = {
+            "MAX": pooling.max_pool_onnx,
+            "AVE": pooling.average_pool_onnx,
+            "STOCHASTIC": pooling.stochastic_pool_onnx,
+        }[self.method]
+        levels = [pool(g, x, window, sizes) for window in self._windows(sizes)]
+        if len(levels) == 1:
+            return levels
+        flat = [g.op("Flatten", level, axis=1) for level in levels]
+        return [g.op("Concat", *flat, axis=1)]
+
+
+def _level(bins: int, sizes: Sequence[int]) -> PoolWindow:
+    kernel = tuple(-(-n // bins) for n in sizes)
+    pad = tuple((k * bins - n + 1) // 2 for k, n in zip(kernel, sizes, strict=True))
+    return PoolWindow(kernel, kernel, pad)
