@@ -76,12 +76,15 @@ class Layer:
     """Fewest and most bottoms; None is no limit."""
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     same_bottoms_and_tops: ClassVar[bool] = False
-    shares_memory: ClassVar[bool] = False
-    """The first top is the memory of the first bottom (Reshape, Flatten, Split)."""
     buffers: ClassVar[frozenset[str]] = frozenset()
     """Names of learned arrays that are torch buffers, not parameters."""
 
     name: str
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether every top is the memory of the first bottom (Reshape, Flatten, Split)."""
+        return False
 
     @classmethod
     def from_proto(cls, proto: Message) -> Self:

@@ -1,0 +1,92 @@
+"""Eltwise: product, weighted sum or maximum of blobs of one shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message, enum_name
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Eltwise(Layer):
+    """PROD, SUM (default) or MAX of two or more bottoms (Caffe: eltwise_layer.cpp).
+
+    SUM is sum_i coeff_i * x_i, where ``coeff`` is one number a bottom or absent (all 1).
+    ``coeff`` with PROD is an error; with MAX it is ignored. Shapes must be equal: nothing is
+    broadcast. Where a maximum is tied, its gradient goes to one bottom alone: to the later
+    of the first two, otherwise to the earlier.
+    """
+
+    type = "Eltwise"
+    bottoms = (2, None)
+
+    operation: str
+    coeff: tuple[float, ...]
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.eltwise_param
+        operation = enum_name(param, "operation")
+        coeff = tuple(param.coeff)
+        if coeff and len(coeff) != len(proto.bottom):
+            raise net_error(
+                proto,
+                f"{len(coeff)} coefficients for {len(proto.bottom)} bottoms; "
+                "give one for each bottom or none",
+                "eltwise_param.coeff",
+            )
+        if coeff and operation == "PROD":
+            raise net_error(
+                proto, "coefficients are for SUM, not for PROD; remove them", "eltwise_param.coeff"
+            )
+        if operation != "SUM" or not coeff:
+            coeff = (1.0,) * len(proto.bottom)
+        return cls(name=proto.name, operation=operation, coeff=coeff)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        for i, shape in enumerate(bottoms):
+            if shape != bottoms[0]:
+                raise self.net_error(
+                    f"bottom 0 has shape {bottoms[0]}, bottom {i} has shape {shape}; "
+                    "Eltwise does not broadcast, they must be equal"
+                )
+        return [bottoms[0]]
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        import torch
+
+        if self.operation == "PROD":
+            return reduce(torch.mul, inputs)
+        if self.operation == "SUM":
+            terms = [x if c == 1 else x * c for x, c in zip(inputs, self.coeff, strict=True)]
+            return reduce(torch.add, terms)
+        first, second, *others = inputs
+        largest = torch.where(first > second, first, second)
+        for x in others:
+            largest = torch.where(x > largest, x, largest)
+        return largest
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        if self.operation == "MAX":
+            return [g.op("Max", *inputs)]
+        terms = [
+            x if c == 1 else g.op("Mul", x, g.const(c))
+            for x, c in zip(inputs, self.coeff, strict=True)
+        ]
+        op_type = {"PROD": "Mul", "SUM": "Add"}[self.operation]
+        return [reduce(lambda a, b: g.op(op_type, a, b), terms)]

@@ -1,0 +1,73 @@
+"""Flatten: a range of axes becomes one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
+from caffe2torch.layers._in_place import refuse_in_place
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Flatten(Layer):
+    """Axes ``axis`` (default 1) to ``end_axis`` (default -1) in one (Caffe: flatten_layer.cpp).
+
+    (a, b, c, d) with axis 1 and end_axis 2 makes (a, b * c, d). An ``end_axis`` just before
+    ``axis`` is an empty range and inserts an axis of size 1; one further before is an error.
+    """
+
+    type = "Flatten"
+    shares_memory = True
+
+    axis: int
+    end_axis: int
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        refuse_in_place(proto)
+        param = proto.flatten_param
+        return cls(name=proto.name, axis=param.axis, end_axis=param.end_axis)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        shape = bottoms[0]
+        start, stop = self._range(len(shape))
+        return [(*shape[:start], prod(shape[start:stop]), *shape[stop:])]
+
+    def _range(self, num_axes: int) -> tuple[int, int]:
+        start = canonical_axis(self, self.axis, num_axes, "flatten_param.axis")
+        end = canonical_axis(self, self.end_axis, num_axes, "flatten_param.end_axis")
+        if end + 1 < start:
+            raise self.net_error(
+                f"end_axis {self.end_axis} is before axis {self.axis} in a blob of {num_axes} axes",
+                "flatten_param.end_axis",
+            )
+        return start, end + 1
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        start, stop = self._range(inputs[0].ndim)
+        if start == stop:
+            return inputs[0].unsqueeze(start)
+        return inputs[0].flatten(start, stop - 1)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        shape = g.shape(inputs[0])
+        start, stop = self._range(len(shape))
+        target = [0] * start + [1 if start == stop else -1, *shape[stop:]]
+        return [g.op("Reshape", inputs[0], g.const(target, np.int64))]

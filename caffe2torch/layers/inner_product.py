@@ -1,0 +1,116 @@
+"""InnerProduct: the fully connected layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.graph import FloatArray, Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, canonical_axis, net_error
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class InnerProduct(Layer):
+    """y[m, n] = sum_k weight[n, k] * x[m, k] + bias[n] (Caffe: inner_product_layer.cpp).
+
+    The axes from ``axis`` (default 1) on are one vector of K numbers; the axes before it
+    stay, so the top is (*bottom[:axis], num_output). Weight (num_output, K), with
+    ``transpose`` (K, num_output); bias (num_output), unless ``bias_term`` is false. The
+    torch and ONNX weight is always (num_output, K).
+    """
+
+    type = "InnerProduct"
+
+    num_output: int
+    axis: int
+    bias_term: bool
+    transpose: bool
+    weight_filler: Message = field(repr=False)
+    bias_filler: Message = field(repr=False)
+    weight_filler_given: bool = field(repr=False)
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.inner_product_param
+        if not param.num_output:
+            raise net_error(proto, "must be positive", "inner_product_param.num_output")
+        return cls(
+            name=proto.name,
+            num_output=param.num_output,
+            axis=param.axis,
+            bias_term=param.bias_term,
+            transpose=param.transpose,
+            weight_filler=param.weight_filler,
+            bias_filler=param.bias_filler,
+            weight_filler_given=param.HasField("weight_filler"),
+        )
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        return [(*bottoms[0][: self._axis(len(bottoms[0]))], self.num_output)]
+
+    def _axis(self, num_axes: int) -> int:
+        return canonical_axis(self, self.axis, num_axes, "inner_product_param.axis")
+
+    def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
+        k = prod(bottoms[0][self._axis(len(bottoms[0])) :])
+        shape = (k, self.num_output) if self.transpose else (self.num_output, k)
+        weight = BlobSpec("weight", shape, self.weight_filler, self.weight_filler_given)
+        bias = BlobSpec("bias", (self.num_output,), self.bias_filler, given=True)
+        return (weight, bias) if self.bias_term else (weight,)
+
+    def import_blobs(
+        self, blobs: Sequence[FloatArray], bottoms: Sequence[Shape]
+    ) -> Mapping[str, FloatArray]:
+        named = dict(super().import_blobs(blobs, bottoms))
+        return self._transposed(named) if self.transpose else named
+
+    def export_blobs(
+        self, params: Mapping[str, FloatArray], bottoms: Sequence[Shape]
+    ) -> Sequence[FloatArray]:
+        named = self._transposed(params) if self.transpose else params
+        return super().export_blobs(named, bottoms)
+
+    @staticmethod
+    def _transposed(params: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
+        return {**params, "weight": np.ascontiguousarray(params["weight"].T)}
+
+    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+        from torch import nn
+
+        if len(bottoms[0]) != 2 or self._axis(2) != 1:
+            return super().to_torch(bottoms)
+        return nn.Linear(bottoms[0][1], self.num_output, bias=self.bias_term)
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        from torch.nn import functional
+
+        x = inputs[0].flatten(self._axis(inputs[0].ndim))
+        return functional.linear(x, params["weight"], params.get("bias"))
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        x, shape = inputs[0], g.shape(inputs[0])
+        axis = self._axis(len(shape))
+        if len(shape) != axis + 1:
+            x = g.op("Reshape", x, g.const([0] * axis + [-1], np.int64))
+        if axis == 1:
+            return [g.op("Gemm", x, params["weight"], params.get("bias", ""), transB=1)]
+        y = g.op("MatMul", x, g.op("Transpose", params["weight"], perm=[1, 0]))
+        return [g.op("Add", y, params["bias"]) if self.bias_term else y]
+
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return prod(bottoms[0]) * self.num_output

@@ -1,0 +1,56 @@
+"""Input: blobs that the caller feeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, Role, net_error, unsupported
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Input(Layer):
+    """Declares the net's inputs and computes nothing (Caffe: input_layer.cpp).
+
+    ``shape`` is given once for all tops, or once for each. Caffe also allows no shape and
+    leaves it to the program that feeds the net: that cannot be converted.
+    """
+
+    type = "Input"
+    role = Role.INPUT
+    bottoms = (0, 0)
+    tops = (1, None)
+
+    shapes: tuple[Shape, ...]
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        shapes = tuple(tuple(shape.dim) for shape in proto.input_param.shape)
+        if not shapes:
+            raise unsupported(
+                proto,
+                "the net does not give the input's shape; add input_param { shape { dim: ... } }",
+                "input_param.shape",
+            )
+        if len(shapes) not in (1, len(proto.top)):
+            raise net_error(
+                proto,
+                f"{len(shapes)} shapes for {len(proto.top)} tops; give one for all or one for each",
+                "input_param.shape",
+            )
+        if any(size < 0 for shape in shapes for size in shape):
+            raise net_error(proto, f"negative size in {shapes}", "input_param.shape")
+        if len(shapes) == 1:
+            shapes *= len(proto.top)
+        return cls(name=proto.name, shapes=shapes)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        return self.shapes

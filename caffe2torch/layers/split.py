@@ -1,0 +1,47 @@
+"""Split: one blob under several names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._in_place import refuse_in_place
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Split(Layer):
+    """Every top is the bottom, memory included (Caffe: split_layer.cpp)."""
+
+    type = "Split"
+    tops = (1, None)
+    shares_memory = True
+
+    num_tops: int
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        refuse_in_place(proto)
+        return cls(name=proto.name, num_tops=len(proto.top))
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        return [bottoms[0]] * self.num_tops
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Sequence[Tensor]:
+        return [inputs[0]] * self.num_tops
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        return [g.op("Identity", inputs[0]) for _ in range(self.num_tops)]
