@@ -31,7 +31,7 @@ class Reorg(Layer):
     above read from right to left, and taken as the top's shape.
 
     Defaults: stride 2, reverse false. Errors: stride 0, not four axes, C not divisible by
-    s^2, H or W not divisible by s.
+    s^2; without ``reverse`` H or W not divisible by s.
     """
 
     type = "Reorg"
@@ -51,14 +51,12 @@ class Reorg(Layer):
         require_axes(self, shape)
         s = self.stride
         n, c, h, w = shape
-        if c % (s * s) or h % s or w % s:
-            raise self.net_error(
-                f"a bottom of shape {shape} needs channels divisible by {s * s} "
-                f"and height and width divisible by {s}",
-                "stride",
-            )
+        if c % (s * s):
+            raise self.net_error(f"{c} channels are not divisible by {s * s}", "stride")
         if self.reverse:
             return [(n, c // (s * s), h * s, w * s)]
+        if h % s or w % s:
+            raise self.net_error(f"height {h} and width {w} are not divisible by {s}", "stride")
         return [(n, c * s * s, h // s, w // s)]
 
     def forward(
