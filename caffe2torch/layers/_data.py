@@ -1,0 +1,76 @@
+"""Data layers: where a training net's input comes from, and how it was made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from caffe2torch.graph import Preprocessing
+from caffe2torch.io.schema import Message, enum_name
+from caffe2torch.layers._base import Layer, Role, net_error
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True)
+class DataLayer(Layer):
+    """Base of layers that read a data set (Caffe: data_transformer.cpp).
+
+    ``crop`` is the height and width of the images and ``channels`` their number of
+    channels, None where only the data set knows.
+    """
+
+    role = Role.DATA
+    bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
+    tops: ClassVar[tuple[int, int | None]] = (1, 2)
+
+    parameter: ClassVar[str]
+    """The LayerParameter field of the type's own parameters."""
+
+    batch_size: int
+    crop: tuple[int, int] | None
+    channels: int | None
+    preprocessing: Preprocessing
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        return cls(
+            name=proto.name,
+            batch_size=getattr(proto, cls.parameter).batch_size,
+            crop=cls.crop_of(proto),
+            channels=cls.channels_of(proto),
+            preprocessing=_preprocessing(proto),
+        )
+
+    @classmethod
+    def crop_of(cls, proto: Message) -> tuple[int, int] | None:
+        """Height and width of the first top: the crop, or else the size resized to (SSD)."""
+        transform = proto.transform_param
+        if transform.crop_size:
+            return transform.crop_size, transform.crop_size
+        if transform.crop_h and transform.crop_w:
+            return transform.crop_h, transform.crop_w
+        resize = transform.resize_param
+        fixed = enum_name(resize, "resize_mode") != "FIT_SMALL_SIZE"
+        return (resize.height, resize.width) if fixed and resize.height and resize.width else None
+
+    @classmethod
+    def channels_of(cls, proto: Message) -> int | None:
+        """Channels of the first top."""
+        return 1 if proto.transform_param.force_gray else None
+
+
+def _preprocessing(proto: Message) -> Preprocessing:
+    transform = proto.transform_param
+    if transform.mean_file and len(transform.mean_value):
+        raise net_error(
+            proto, "both mean_file and mean_value are given; keep one", "transform_param.mean_value"
+        )
+    return Preprocessing(
+        crop_size=transform.crop_size or None,
+        mean=tuple(transform.mean_value),
+        mean_file=transform.mean_file or None,
+        scale=transform.scale,
+        mirror=transform.mirror,
+    )

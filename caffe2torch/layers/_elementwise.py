@@ -1,0 +1,61 @@
+"""What the elementwise layers share: one top of the bottom's shape, scale and shift in ONNX."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import isfinite, log
+from typing import TYPE_CHECKING, ClassVar
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class SameOperator(Layer):
+    """Base of layers without parameters that torch and ONNX both have under some name."""
+
+    torch_module: ClassVar[str]
+    """The class in torch.nn."""
+    onnx_operator: ClassVar[str]
+
+    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+        from torch import nn
+
+        module: nn.Module = getattr(nn, self.torch_module)()
+        return module
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        return [g.op(self.onnx_operator, inputs[0])]
+
+
+def log_of_base(proto: Message, param: str) -> float:
+    """The natural logarithm of ``base`` in Exp and Log, whose default -1 stands for e."""
+    base = float(getattr(proto, param).base)
+    if base == -1:
+        return 1.0
+    if not base > 0 or not isfinite(base):
+        raise net_error(
+            proto, f"{base:g} is neither positive nor -1, which stands for e", f"{param}.base"
+        )
+    return log(base)
+
+
+def scale_shift(x: Tensor, scale: float, shift: float) -> Tensor:
+    """Scale * x + shift, without the steps that change nothing."""
+    if scale != 1:
+        x = x * scale
+    return x + shift if shift else x
+
+
+def scale_shift_onnx(g: OnnxBuilder, x: str, scale: float, shift: float) -> str:
+    """``scale_shift`` as ONNX nodes; returns the value's name."""
+    if scale != 1:
+        x = g.op("Mul", x, g.const(scale))
+    return g.op("Add", x, g.const(shift)) if shift else x

@@ -1,0 +1,114 @@
+"""ArgMax: where the largest values are, or the values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis, net_error
+from caffe2torch.layers._onnx import to_float
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class ArgMax(Layer):
+    """The ``top_k`` largest entries, largest first (Caffe: argmax_layer.cpp).
+
+    Of equal values the one with the larger index comes first. Indices are float32.
+
+    With ``axis``: the top is the bottom with ``top_k`` entries on that axis, which are
+    indices, or with ``out_max_val`` values only. Without: each item of a bottom (N, ..) is
+    one vector, and the top is (N, 1, top_k), or (N, 2, top_k) of indices and values with
+    ``out_max_val``, with axes of size 1 added up to the bottom's number of axes. Defaults:
+    top_k 1, out_max_val false. ``top_k`` above the number of entries is an error.
+    """
+
+    type = "ArgMax"
+
+    axis: int | None
+    top_k: int
+    out_max_val: bool
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.argmax_param
+        if param.top_k < 1:
+            raise net_error(proto, "must be at least 1", "argmax_param.top_k")
+        axis = param.axis if param.HasField("axis") else None
+        return cls(name=proto.name, axis=axis, top_k=param.top_k, out_max_val=param.out_max_val)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        shape = bottoms[0]
+        if self.axis is not None:
+            axis = canonical_axis(self, self.axis, len(shape), "argmax_param.axis")
+            self._check_top_k(shape[axis])
+            return [(*shape[:axis], self.top_k, *shape[axis + 1 :])]
+        if not shape:
+            raise self.net_error("the bottom has no axes")
+        self._check_top_k(prod(shape[1:]))
+        rows = 2 if self.out_max_val else 1
+        return [(shape[0], rows, self.top_k) + (1,) * (len(shape) - 3)]
+
+    def _check_top_k(self, entries: int) -> None:
+        if self.top_k > entries:
+            raise self.net_error(
+                f"{self.top_k} is more than the {entries} entries there are", "argmax_param.top_k"
+            )
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        import torch
+
+        x = inputs[0]
+        if self.axis is not None:
+            values, indices = self._largest(x, self.axis)
+            return values if self.out_max_val else indices
+        values, indices = self._largest(x.reshape(len(x), -1), 1)
+        rows = [indices, values] if self.out_max_val else [indices]
+        y = torch.stack(rows, 1)
+        return y.reshape(y.shape + (1,) * (x.ndim - 3))
+
+    def _largest(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+        """Values and indices; searched from the end, so that the first of equals is the last."""
+        backwards = x.flip(axis)
+        if self.top_k == 1:
+            values, places = backwards.max(axis, keepdim=True)
+        else:
+            values, places = backwards.sort(stable=True, dim=axis, descending=True)
+            values, places = (t.narrow(axis, 0, self.top_k) for t in (values, places))
+        return values, (x.shape[axis] - 1 - places).to(x.dtype)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        x = inputs[0]
+        if self.axis is not None:
+            values, indices = self._largest_onnx(g, x, self.axis % len(g.shape(x)))
+            return [values if self.out_max_val else indices]
+        item = g.op("Reshape", x, g.const([0, 1, -1], np.int64))
+        values, indices = self._largest_onnx(g, item, 2)
+        y = g.op("Concat", indices, values, axis=1) if self.out_max_val else indices
+        extra = range(3, len(g.shape(x)))
+        return [g.op("Unsqueeze", y, g.const(list(extra), np.int64)) if extra else y]
+
+    def _largest_onnx(self, g: OnnxBuilder, x: str, axis: int) -> tuple[str, str]:
+        """``_largest`` in ONNX, whose TopK puts the lower index of equals first."""
+        start, end, step = (g.const([i], np.int64) for i in (-1, np.iinfo(np.int64).min, -1))
+        backwards = g.op("Slice", x, start, end, g.const([axis], np.int64), step)
+        k = g.const([self.top_k], np.int64)
+        values, places = g.op("TopK", backwards, k, outputs=2, axis=axis)
+        size = g.op("Shape", x, start=axis, end=axis + 1)
+        last = g.op("Sub", size, g.const([1], np.int64))
+        return values, to_float(g, g.op("Sub", last, places))

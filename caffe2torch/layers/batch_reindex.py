@@ -1,0 +1,46 @@
+"""BatchReindex: items of a batch picked by index."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._onnx import to_int
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@register_layer()
+@dataclass(frozen=True)
+class BatchReindex(Layer):
+    """y[m] = x[index[m]] (Caffe: batch_reindex_layer.cpp).
+
+    Bottoms x (N, ..) and index (M) make (M, ..). Indices are truncated to whole numbers, may
+    repeat, and must be within the batch when the net runs.
+    """
+
+    type = "BatchReindex"
+    bottoms = (2, 2)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        x, index = bottoms
+        if len(index) != 1 or not x:
+            raise self.net_error(f"bottoms of shapes {x} and {index}; they must be (N, ..) and (M)")
+        return [index + x[1:]]
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        x, index = inputs
+        return x.index_select(0, index.long())
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        x, index = inputs
+        return [g.op("Gather", x, to_int(g, index), axis=0)]

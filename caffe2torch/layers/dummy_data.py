@@ -1,0 +1,105 @@
+"""DummyData: tops filled with a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+    from typing_extensions import Self
+
+LEGACY = ("num", "channels", "height", "width")
+
+T = TypeVar("T")
+
+
+@register_layer()
+@dataclass(frozen=True)
+class DummyData(Layer):
+    """Tops that hold one number everywhere (Caffe: dummy_data_layer.cpp).
+
+    ``data_filler`` is given once for all tops, once for each, or not at all (constant 0);
+    ``shape`` once for all or once for each, as are its old form ``num``, ``channels``,
+    ``height`` and ``width``. Other fillers than constant draw new random numbers at every
+    pass and have no conversion.
+    """
+
+    type = "DummyData"
+    bottoms = (0, 0)
+    tops = (1, None)
+
+    shapes: tuple[Shape, ...]
+    values: tuple[float, ...]
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        count = len(proto.top)
+        fillers = list(proto.dummy_data_param.data_filler)
+        for filler in fillers:
+            if filler.type != "constant":
+                raise unsupported(
+                    proto,
+                    f"{filler.type!r} draws new numbers at every pass, which has no exact "
+                    "conversion; replace the layer by an Input layer and feed it the numbers",
+                    "dummy_data_param.data_filler",
+                )
+        values = _one_or_each(proto, "data_filler", [f.value for f in fillers] or [0.0], count)
+        return cls(name=proto.name, shapes=_shapes(proto), values=tuple(values))
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        return self.shapes
+
+    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+        import torch
+
+        module = super().to_torch(bottoms)
+        # A buffer, so that the tops are made on the device that the module is moved to.
+        module.register_buffer("values", torch.tensor(self.values, device="cpu"), persistent=False)
+        return module
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Sequence[Tensor]:
+        tops = zip(params["values"], self.shapes, strict=True)
+        return [value.expand(shape) for value, shape in tops]
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        tops = zip(self.values, self.shapes, strict=True)
+        return [g.op("Expand", g.const(v), g.const(shape, np.int64)) for v, shape in tops]
+
+
+def _shapes(proto: Message) -> tuple[Shape, ...]:
+    param, count = proto.dummy_data_param, len(proto.top)
+    legacy = {field: list(getattr(param, field)) for field in LEGACY}
+    if not any(legacy.values()):
+        shapes = [tuple(shape.dim) for shape in param.shape]
+        return tuple(_one_or_each(proto, "shape", shapes, count))
+    if len(param.shape):
+        raise net_error(
+            proto,
+            "both shape and the old num, channels, height, width are given; keep shape",
+            "dummy_data_param.shape",
+        )
+    columns = [_one_or_each(proto, field, sizes, count) for field, sizes in legacy.items()]
+    return tuple(zip(*columns, strict=True))
+
+
+def _one_or_each(proto: Message, field: str, given: list[T], count: int) -> list[T]:
+    if len(given) not in (1, count):
+        raise net_error(
+            proto,
+            f"it is given {len(given)} times for {count} tops; give one for all or one for each",
+            f"dummy_data_param.{field}",
+        )
+    return given if len(given) == count else given * count

@@ -1,0 +1,52 @@
+"""Exp: y = base ^ (shift + scale * x)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._elementwise import log_of_base, scale_shift, scale_shift_onnx
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Exp(Layer):
+    """y = base ^ (shift + scale * x) on any shape (Caffe: exp_layer.cpp).
+
+    ``base`` defaults to -1, which stands for e, and must be positive otherwise; ``scale``
+    defaults to 1 and ``shift`` to 0. Held as y = outer * exp(inner * x).
+    """
+
+    type = "Exp"
+
+    inner: float
+    outer: float
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.exp_param
+        log_base = log_of_base(proto, "exp_param")
+        with np.errstate(over="ignore"):
+            outer = float(np.exp(np.float64(log_base * param.shift)))
+        return cls(name=proto.name, inner=log_base * param.scale, outer=outer)
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        return scale_shift(scale_shift(inputs[0], self.inner, 0).exp(), self.outer, 0)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        y = g.op("Exp", scale_shift_onnx(g, inputs[0], self.inner, 0))
+        return [scale_shift_onnx(g, y, self.outer, 0)]

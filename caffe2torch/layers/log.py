@@ -1,0 +1,51 @@
+"""Log: y = log_base(shift + scale * x)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._elementwise import log_of_base, scale_shift, scale_shift_onnx
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Log(Layer):
+    """y = log(shift + scale * x) / log(base) on any shape (Caffe: log_layer.cpp).
+
+    ``base`` defaults to -1, which stands for e, and must otherwise be positive and not 1;
+    ``scale`` defaults to 1 and ``shift`` to 0.
+    """
+
+    type = "Log"
+
+    scale: float
+    shift: float
+    outer: float
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.log_param
+        log_base = log_of_base(proto, "log_param")
+        if not log_base:
+            raise net_error(proto, "there is no logarithm to the base 1", "log_param.base")
+        return cls(name=proto.name, scale=param.scale, shift=param.shift, outer=1 / log_base)
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        return scale_shift(scale_shift(inputs[0], self.scale, self.shift).log(), self.outer, 0)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        y = g.op("Log", scale_shift_onnx(g, inputs[0], self.scale, self.shift))
+        return [scale_shift_onnx(g, y, self.outer, 0)]

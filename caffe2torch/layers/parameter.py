@@ -1,0 +1,47 @@
+"""Parameter: a learned blob as a top."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, constant_filler
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Parameter(Layer):
+    """The learned blob of ``shape`` itself, 0 before training (Caffe: parameter_layer.hpp)."""
+
+    type = "Parameter"
+    bottoms = (0, 0)
+
+    shape: Shape
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        return cls(name=proto.name, shape=tuple(proto.parameter_param.shape.dim))
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        return [self.shape]
+
+    def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
+        return [BlobSpec("weight", self.shape, constant_filler(0), given=False)]
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        return params["weight"]
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        return [g.op("Identity", params["weight"])]

@@ -1,0 +1,67 @@
+"""Power: y = (shift + scale * x) ^ power."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Power(Layer):
+    """y = (shift + scale * x) ^ power on any shape (Caffe: power_layer.cpp).
+
+    ``power`` and ``scale`` default to 1, ``shift`` to 0. If power * scale is 0, y does not
+    depend on x, NaN included: it is 1 for power 0, otherwise shift ^ power.
+    """
+
+    type = "Power"
+
+    power: float
+    scale: float
+    shift: float
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.power_param
+        return cls(name=proto.name, power=param.power, scale=param.scale, shift=param.shift)
+
+    @property
+    def constant(self) -> float | None:
+        """What y is for every x; None if it depends on x."""
+        if self.power * self.scale:
+            return None
+        with np.errstate(all="ignore"):
+            return float(np.power(np.float32(self.shift), np.float32(self.power)))
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        import torch
+
+        if self.constant is not None:
+            return torch.full_like(inputs[0], self.constant)
+        y = scale_shift(inputs[0], self.scale, self.shift)
+        return y if self.power == 1 else y.pow(self.power)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        if self.constant is not None:
+            return [g.op("Expand", g.const(self.constant), g.op("Shape", inputs[0]))]
+        y = scale_shift_onnx(g, inputs[0], self.scale, self.shift)
+        if self.power != 1:
+            y = g.op("Pow", y, g.const(self.power))
+        return [g.op("Identity", y) if y == inputs[0] else y]

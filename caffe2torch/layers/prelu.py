@@ -1,0 +1,68 @@
+"""PReLU: y = max(x, 0) + slope * min(x, 0) with learned slopes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.graph import FloatArray, Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, constant_filler
+
+if TYPE_CHECKING:
+    from torch import nn
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class PReLU(Layer):
+    """y = max(x, 0) + slope[c] * min(x, 0) for bottoms (N, C, ..) (Caffe: prelu_layer.cpp).
+
+    The slopes are (C), or with ``channel_shared`` a single one, which Caffe holds without
+    axes and torch as (1). ``filler`` defaults to the constant 0.25. A bottom has two axes at
+    least.
+    """
+
+    type = "PReLU"
+
+    channel_shared: bool
+    filler: Message = field(repr=False)
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.prelu_param
+        filler = param.filler if param.HasField("filler") else constant_filler(0.25)
+        return cls(name=proto.name, channel_shared=param.channel_shared, filler=filler)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        if len(bottoms[0]) < 2:
+            raise self.net_error(f"a bottom of shape {bottoms[0]} has fewer than two axes")
+        return [bottoms[0]]
+
+    def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
+        shape = () if self.channel_shared else (bottoms[0][1],)
+        return [BlobSpec("weight", shape, self.filler, given=True)]
+
+    def import_blobs(
+        self, blobs: Sequence[FloatArray], bottoms: Sequence[Shape]
+    ) -> Mapping[str, FloatArray]:
+        return {"weight": blobs[0].reshape(-1)}
+
+    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+        from torch import nn
+
+        return nn.PReLU(1 if self.channel_shared else bottoms[0][1])
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        spatial = len(g.shape(inputs[0])) - 2
+        slope = params["weight"]
+        if spatial and not self.channel_shared:
+            slope = g.op("Reshape", slope, g.const([-1] + [1] * spatial, np.int64))
+        return [g.op("PRelu", inputs[0], slope)]

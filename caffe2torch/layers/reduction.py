@@ -1,0 +1,71 @@
+"""Reduction: the trailing axes become one number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message, enum_name
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
+from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Reduction(Layer):
+    """coeff * op(x) over all axes from ``axis`` on (Caffe: reduction_layer.cpp).
+
+    ``operation`` is SUM (default), ASUM (of |x|), SUMSQ (of x^2) or MEAN. The top has the
+    axes before ``axis`` (default 0), so by default none at all. ``coeff`` defaults to 1.
+    """
+
+    type = "Reduction"
+
+    operation: str
+    axis: int
+    coeff: float
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.reduction_param
+        operation = enum_name(param, "operation")
+        return cls(name=proto.name, operation=operation, axis=param.axis, coeff=param.coeff)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        return [bottoms[0][: self._axis(len(bottoms[0]))]]
+
+    def _axis(self, num_axes: int) -> int:
+        return canonical_axis(self, self.axis, num_axes, "reduction_param.axis")
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        x = inputs[0].flatten(self._axis(inputs[0].ndim))
+        if self.operation == "MEAN":
+            return scale_shift(x.mean(-1), self.coeff, 0)
+        if self.operation == "ASUM":
+            x = x.abs()
+        elif self.operation == "SUMSQ":
+            x = x.square()
+        return scale_shift(x.sum(-1), self.coeff, 0)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        num_axes = len(g.shape(inputs[0]))
+        axes = list(range(self._axis(num_axes), num_axes))
+        if self.operation == "SUM":
+            y = g.op("ReduceSum", inputs[0], g.const(axes, np.int64), keepdims=0)
+        else:
+            op_type = {"ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
+            y = g.op(op_type[self.operation], inputs[0], axes=axes, keepdims=0)
+        return [scale_shift_onnx(g, y, self.coeff, 0)]
