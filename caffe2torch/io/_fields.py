@@ -13,7 +13,7 @@ VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
 Buffer = bytes | mmap.mmap
 
 _MAX_GROUP_DEPTH = 64
-_MAX_FIELDS = 3_000_000  # Runs of values count once: a net of 1000 layers has 20 thousand.
+_MAX_FIELDS = 500_000  # Runs of values count once: a net of 1000 layers has 20 thousand.
 _RUN_BLOCK = 256
 _WIDTH = {FIXED64: 8, FIXED32: 4}
 

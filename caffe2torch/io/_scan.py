@@ -29,12 +29,13 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.ASCII,
 )
+_ESCAPE = re.compile(r"""\\(?:(?P<bad>[4-7][0-7]{2}|[^abfnrtvxuU0-7\\'"])|.)""")
 _NAME = re.compile(r"[A-Za-z_][\w.+-]*", re.ASCII)
 _CLOSE = {"{": "}", "<": ">", "[": "]"}
 _MAX_NOTES = 20  # Of one message: enough to act on.
 
 Path = tuple[tuple[str, int], ...]
-"""From the outermost message to one within: fields, with the index of a repeated one or -1."""
+"""From the outermost message to one within: fields, each with its index if it is repeated."""
 
 
 class Text:
@@ -170,9 +171,8 @@ class _Scan:
 
     def _open(self, frame: _Frame, name: str, start: int, token: str) -> None:
         known = frame.type.fields_by_name[name]
-        index = frame.counts[name] if known.is_repeated else -1
+        path = (*frame.path, (name, frame.counts[name]))
         frame.counts[name] += 1
-        path = (*frame.path, (name, index))
         inner = _Frame(known.message_type, _CLOSE[token], start, path)
         if NOTES_FIELD in known.message_type.fields_by_name:
             inner.owner = path
@@ -269,9 +269,19 @@ class _Scan:
             self._fail_character(start, text[start])
         self.pos = match.end()
         token = match.group()
+        if token[0] in "\"'":
+            self._check_string(start, token)
+        return start, token
+
+    def _check_string(self, start: int, token: str) -> None:
         if not token.isascii() and any("\ud800" <= char <= "\udfff" for char in token):
             self.text.fail(start, "this string is not UTF-8; save the file in UTF-8")
-        return start, token
+        for escape in _ESCAPE.finditer(token) if "\\" in token else ():
+            if escape["bad"]:
+                self.text.fail(
+                    start + escape.start(),
+                    f"{escape.group()!a} stands for nothing; write a backslash as two",
+                )
 
     def _fail_character(self, start: int, character: str) -> NoReturn:
         if character in "\"'":

@@ -77,6 +77,8 @@ class _Values:
             values = np.frombuffer(self.joined, self.dtype)
             values.flags.writeable = False
             return values
+        if not self.length:
+            return np.frombuffer(b"", self.dtype)
         count = self.length // self.dtype.itemsize
         return np.frombuffer(self.fields.buffer, self.dtype, count, self.start)
 

@@ -26,17 +26,17 @@ _HEAD = 4096
 def open_file(path: str | os.PathLike[str]) -> mmap.mmap:
     """Map a whole file, read-only. The map outlives the file's name and its descriptor."""
     try:
+        status = os.stat(path)  # Before it is opened, where a pipe would wait for a writer.
+        if stat.S_ISDIR(status.st_mode):
+            raise ReadError(f"{path}: is a directory; give the path of a file")
+        if not stat.S_ISREG(status.st_mode):
+            raise ReadError(f"{path}: is not a regular file; give the path of a file")
         with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            if not stat.S_ISREG(status.st_mode):
-                raise ReadError(f"{path}: is not a regular file; give the path of a file")
-            if status.st_size == 0:
+            if os.fstat(file.fileno()).st_size == 0:
                 raise ReadError(f"{path}: the file is empty; download or copy it again")
             return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except FileNotFoundError:
         raise ReadError(f"{path}: there is no such file; check the path") from None
-    except IsADirectoryError:
-        raise ReadError(f"{path}: is a directory; give the path of a file") from None
     except (OSError, ValueError) as error:
         raise ReadError(f"{path}: cannot be opened: {error}") from None
 

@@ -36,7 +36,7 @@ def read_mean(path: str | os.PathLike[str]) -> NDArray[np.float32]:
             f"{path}: the array has the shape {mean.shape}; a mean image has "
             "(channels, height, width)"
         )
-    return np.ascontiguousarray(mean, np.float32)
+    return np.array(mean, np.float32, order="C")  # A copy: a view may be unaligned.
 
 
 def _as_array(blob: Blob) -> NDArray[np.generic]:

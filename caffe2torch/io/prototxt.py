@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import MutableSequence
 
 from google.protobuf import text_format
 
@@ -77,7 +78,7 @@ def parse_prototxt(text: str, source: str = "<text>", message: str = "NetParamet
 def _at(message: Message, path: Path) -> Message:
     for name, index in path:
         value = getattr(message, name)
-        message = value if index < 0 else value[index]
+        message = value[index] if isinstance(value, MutableSequence) else value
     return message
 
 
