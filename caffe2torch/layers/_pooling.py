@@ -71,6 +71,16 @@ class PoolWindow:
         )
         return rows, columns
 
+    def pixels(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
+        """Rows and columns of each window, clipped to the image itself."""
+        rows, columns = (
+            [min(i * s - p + k, n) - max(i * s - p, 0) for i in range(o)]
+            for o, n, k, s, p in zip(
+                self.output_sizes(sizes), sizes, self.kernel, self.stride, self.pad, strict=True
+            )
+        )
+        return rows, columns
+
     def is_native(self) -> bool:
         """Whether torch's ceil mode agrees for images of every size.
 
@@ -152,35 +162,36 @@ def max_pool_mask_onnx(
 
 
 def average_pool_onnx(g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int]) -> str:
-    """``average_pool``: ONNX counts all padding or none, so a constant may correct it."""
-    if not any(window.pad) and not window.has_empty(sizes):
-        return _average(g, x, window, sizes, padding_counts=False)
-    y = _average(g, x, window, sizes, padding_counts=True)
+    """``average_pool``: the mean of the image's pixels times a constant for each window."""
+    y = _average(g, x, window, sizes)
     correction = _correction(window, sizes)
     return y if (correction == 1).all() else str(g.op("Mul", y, g.const(correction)))
 
 
 def stochastic_pool_onnx(g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int]) -> str:
     """``stochastic_pool``: the quotient of two averages that have the same divisor."""
-    total = _average(g, x, window, sizes, padding_counts=True)
-    squares = _average(g, g.op("Mul", x, x), window, sizes, padding_counts=True)
+    total = _average(g, x, window, sizes)
+    squares = _average(g, g.op("Mul", x, x), window, sizes)
     positive = g.op("Greater", total, g.const(0.0))
     divisor = g.op("Where", positive, total, g.const(1.0))
     return str(g.op("Where", positive, g.op("Div", squares, divisor), g.const(0.0)))
 
 
-def _average(
-    g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int], padding_counts: bool
-) -> str:
+def _average(g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int]) -> str:
+    # Padding is not counted: engines agree about that alone (OpenCV ignores the attribute).
     x, _, attributes = _fitted(g, x, window, sizes, 0.0)
-    return str(g.op("AveragePool", x, count_include_pad=int(padding_counts), **attributes))
+    return str(g.op("AveragePool", x, **attributes))
 
 
 def _correction(window: PoolWindow, sizes: Sequence[int]) -> FloatArray:
-    rows, columns = window.divisors(sizes)
+    """Pixels that ``_average`` divides by over those that Caffe divides by."""
+    if window.has_empty(sizes):
+        counted = np.array(math.prod(window.kernel))
+    else:
+        counted = np.outer(*window.pixels(sizes))
     with np.errstate(divide="ignore"):
-        correction = math.prod(window.kernel) / np.outer(rows, columns)
-    return correction.astype(np.float32)
+        correction = counted / np.outer(*window.divisors(sizes))
+    return np.asarray(correction, np.float32)
 
 
 def _fitted(

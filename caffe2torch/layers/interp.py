@@ -106,19 +106,27 @@ class Interp(Layer):
         x = inputs[0]
         shape = g.shape(x)
         sizes = self._output_sizes([g.shape(value) for value in inputs])
+        crop = self.pad_beg + self.pad_end
         if self.pad_beg or self.pad_end:
             starts = [-self.pad_beg] * 2
             ends = [n + self.pad_end for n in shape[2:]]
             x = g.op("Slice", x, *(g.const(v, np.int64) for v in (starts, ends, [2, 3])))
-        target = g.op("Concat", g.op("Shape", x, end=2), g.const(sizes, np.int64), axis=0)
+        scales = [_scale(n + crop, out) for n, out in zip(shape[2:], sizes, strict=True)]
         return [
             g.op(
                 "Resize",
                 x,
                 "",
-                "",
-                target,
+                g.const([1.0, 1.0, *scales]),
                 mode="linear",
                 coordinate_transformation_mode="align_corners",
             )
         ]
+
+
+def _scale(size: int, output: int) -> float:
+    """The smallest float32 of which ``floor(size * scale)`` is ``output``, also in float32."""
+    scale = np.float32(output / size)
+    while np.float32(size) * scale < output:
+        scale = np.nextafter(scale, np.float32(np.inf))
+    return float(scale)

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import register_layer
@@ -77,13 +79,10 @@ class LRN(Layer):
             return [
                 g.op("LRN", x, size=self.local_size, alpha=self.alpha, beta=self.beta, bias=self.k)
             ]
-        mean = g.op(
-            "AveragePool",
-            g.op("Mul", x, x),
-            kernel_shape=[self.local_size] * 2,
-            strides=[1, 1],
-            pads=[self.local_size // 2] * 4,
-            count_include_pad=1,
-        )
+        half = self.local_size // 2
+        margins = g.const([0, 0, half, half] * 2, np.int64)
+        squares = g.op("Pad", g.op("Mul", x, x), margins)
+        kernel = [self.local_size] * 2
+        mean = g.op("AveragePool", squares, kernel_shape=kernel, strides=[1, 1])
         scale = g.op("Add", g.op("Mul", mean, g.const(self.alpha)), g.const(1.0))
         return [g.op("Mul", x, g.op("Pow", scale, g.const(-self.beta)))]

@@ -14,7 +14,7 @@ from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -47,10 +47,13 @@ class ShuffleChannel(Layer):
             raise self.net_error(f"{shape[1]} channels are not divisible by {self.group}", "group")
         return [shape]
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
-        from torch import nn
-
-        return nn.ChannelShuffle(self.group)
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor | Sequence[Tensor]:
+        (x,) = inputs
+        n, channels, *rest = x.shape
+        grouped = x.reshape(n, self.group, channels // self.group, *rest)
+        return grouped.transpose(1, 2).reshape(x.shape)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
