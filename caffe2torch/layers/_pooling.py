@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -48,14 +48,14 @@ class PoolWindow:
             ]
         return tuple(outputs)
 
+    def _axes(self, sizes: Sequence[int]) -> Iterable[tuple[int, int, int, int, int]]:
+        """Output size, size, kernel, stride and pad of each axis."""
+        outputs = self.output_sizes(sizes)
+        return zip(outputs, sizes, self.kernel, self.stride, self.pad, strict=True)
+
     def end_pad(self, sizes: Sequence[int]) -> Shape:
         """What to add after each axis so that the windows exactly fit; negative to drop."""
-        return tuple(
-            (o - 1) * s + k - n - p
-            for o, n, k, s, p in zip(
-                self.output_sizes(sizes), sizes, self.kernel, self.stride, self.pad, strict=True
-            )
-        )
+        return tuple((o - 1) * s + k - n - p for o, n, k, s, p in self._axes(sizes))
 
     def divisors(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
         """Rows and columns of each window, clipped to the image padded on both sides.
@@ -64,10 +64,7 @@ class PoolWindow:
         lie outside the image.
         """
         rows, columns = (
-            [min(i * s - p + k, n + p) - (i * s - p) for i in range(o)]
-            for o, n, k, s, p in zip(
-                self.output_sizes(sizes), sizes, self.kernel, self.stride, self.pad, strict=True
-            )
+            [min(k, n + 2 * p - i * s) for i in range(o)] for o, n, k, s, p in self._axes(sizes)
         )
         return rows, columns
 
@@ -75,9 +72,7 @@ class PoolWindow:
         """Rows and columns of each window, clipped to the image itself."""
         rows, columns = (
             [min(i * s - p + k, n) - max(i * s - p, 0) for i in range(o)]
-            for o, n, k, s, p in zip(
-                self.output_sizes(sizes), sizes, self.kernel, self.stride, self.pad, strict=True
-            )
+            for o, n, k, s, p in self._axes(sizes)
         )
         return rows, columns
 
