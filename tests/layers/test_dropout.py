@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from harness import check_layer
+from refusals import refusal, resolved
+
+from caffe2torch.errors import NetError, UnsupportedLayerError
+
+HALF = 'type: "Dropout" bottom: "x" top: "y"'
+
+
+def test_is_the_identity_at_inference() -> None:
+    x = np.random.default_rng(1).standard_normal((2, 3, 5, 7))
+    check_layer('type: "Dropout" dropout_param { dropout_ratio: 0.75 }', [x], [x])
+
+
+def test_training_scales_what_it_keeps() -> None:
+    torch.manual_seed(0)
+    module = resolved(f"{HALF} dropout_param {{ dropout_ratio: 0.75 }}", "TRAIN").to_torch([])
+    y = module.train()(torch.ones(200, 500))
+    assert sorted(y.unique().tolist()) == [0, 4]
+    assert abs((y > 0).float().mean().item() - 0.25) < 0.01
+
+
+def test_random_dropout_has_no_onnx_form() -> None:
+    with pytest.raises(UnsupportedLayerError, match="convert for phase TEST"):
+        resolved(HALF, "TRAIN").to_onnx(None, ["x"], {})
+
+
+def test_refuses_a_ratio_beyond_one() -> None:
+    error = refusal(f"{HALF} dropout_param {{ dropout_ratio: 1.5 }}", (2, 3))
+    assert isinstance(error, NetError)
+    assert "1.5 is not between 0 and 1" in str(error)

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from harness import check_layer
+from refusals import refusal, resolved
+from torch import nn
+
+from caffe2torch.errors import NetError
+
+
+def oracle(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | float, axis: int) -> np.ndarray:
+    rows = x.reshape(-1, weight.shape[1])
+    y = np.array([[np.sum(row * w) for w in weight] for row in rows]) + bias
+    return y.reshape(*x.shape[:axis], len(weight))
+
+
+@pytest.mark.parametrize("transpose", [False, True])
+@pytest.mark.parametrize("bias_term", [False, True])
+@pytest.mark.parametrize(
+    ("axis", "shape"),
+    [(1, (2, 7)), (1, (2, 3, 5, 7)), (2, (2, 3, 5, 7)), (-1, (2, 3, 5)), (0, (3, 5)), (0, (7,))],
+)
+def test_product(transpose: bool, bias_term: bool, axis: int, shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(1)
+    start = axis % len(shape)
+    x = rng.standard_normal(shape)
+    weight = rng.standard_normal((4, int(np.prod(shape[start:]))))
+    bias = rng.standard_normal(4)
+    stored = [weight.T if transpose else weight] + ([bias] if bias_term else [])
+    flags = f"transpose: {str(transpose).lower()} bias_term: {str(bias_term).lower()}"
+    check_layer(
+        f'type: "InnerProduct" inner_product_param {{ num_output: 4 axis: {axis} {flags} }}',
+        [x],
+        [oracle(x, weight, bias if bias_term else 0, start)],
+        blobs=stored,
+    )
+
+
+@pytest.mark.parametrize(("axis", "rest"), [(1, (3, 5)), (2, (3, 5)), (1, (7,))])
+def test_other_batch(axis: int, rest: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(2)
+    small, large = rng.standard_normal((2, *rest)), rng.standard_normal((4, *rest))
+    weight = rng.standard_normal((4, int(np.prod(rest[axis - 1 :]))))
+    bias = rng.standard_normal(4)
+    check_layer(
+        f'type: "InnerProduct" inner_product_param {{ num_output: 4 axis: {axis} }}',
+        [small],
+        [oracle(small, weight, bias, axis)],
+        blobs=[weight, bias],
+        batch_inputs=[large],
+        batch_expected=[oracle(large, weight, bias, axis)],
+    )
+
+
+def test_is_a_linear_module_where_that_is_exact() -> None:
+    layer = resolved(
+        'type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 4 }'
+    )
+    assert isinstance(layer.to_torch([(2, 7)]), nn.Linear)
+    assert not isinstance(layer.to_torch([(2, 7, 3)]), nn.Linear)
+
+
+def test_weights_without_a_filler_must_be_given() -> None:
+    fields = 'type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 4 %s }'
+    weight, bias = resolved(fields % "").blob_specs([(2, 7)])
+    assert (weight.shape, weight.given, bias.shape, bias.given) == ((4, 7), False, (4,), True)
+    filled = resolved(fields % 'transpose: true weight_filler { type: "xavier" }')
+    assert [(s.shape, s.given) for s in filled.blob_specs([(2, 7)])] == [
+        ((7, 4), True),
+        ((4,), True),
+    ]
+
+
+def test_counts_multiply_adds() -> None:
+    layer = resolved(
+        'type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 4 axis: 2 }'
+    )
+    assert layer.multiply_adds([(2, 3, 5)], [(2, 3, 4)]) == 2 * 3 * 5 * 4
+
+
+@pytest.mark.parametrize(
+    ("param", "message"),
+    [
+        ("", "num_output: must be positive"),
+        ("num_output: 4 axis: 2", "axis 2 is out of range for a blob of 2 axes"),
+    ],
+)
+def test_refuses(param: str, message: str) -> None:
+    error = refusal(
+        f'type: "InnerProduct" bottom: "x" top: "y" inner_product_param {{ {param} }}', (2, 3)
+    )
+    assert isinstance(error, NetError)
+    assert message in str(error)
