@@ -44,11 +44,8 @@ def draw_windows(count: int) -> list[tuple[int, ...]]:
 def test_windows(window, rounding, method):
     height, width, kh, kw, sh, sw, ph, pw = window
     x = np.random.default_rng(1).standard_normal((2, 3, height, width))
-    with np.errstate(divide="raise", invalid="raise"):
-        try:
-            tops = pooling(x, (kh, kw), (sh, sw), (ph, pw), method=method, ceil=rounding == "CEIL")
-        except ZeroDivisionError:
-            pytest.skip("AVE of a window that starts at the image's end is 0 / 0")
+    ceil = rounding == "CEIL"
+    tops = pooling(x, (kh, kw), (sh, sw), (ph, pw), method, ceil)
     param = f"""pool: {method} kernel_h: {kh} kernel_w: {kw} stride_h: {sh} stride_w: {sw}
         pad_h: {ph} pad_w: {pw} round_mode: {rounding}"""
     check_layer(layer(param), [x], list(tops if method == "MAX" else tops[:1]))
