@@ -1,0 +1,1 @@
+"""Manifests of published weights. Installed as ``squeezenet.manifests``."""
