@@ -33,18 +33,14 @@ class Power(Layer):
     scale: float
     shift: float
 
+    constant: float | None
+    """What y is for every x; None if it depends on x."""
+
     @classmethod
     def from_proto(cls, proto: Message) -> Self:
-        param = proto.power_param
-        return cls(name=proto.name, power=param.power, scale=param.scale, shift=param.shift)
-
-    @property
-    def constant(self) -> float | None:
-        """What y is for every x; None if it depends on x."""
-        if self.power * self.scale:
-            return None
-        with np.errstate(all="ignore"):
-            return float(np.power(np.float32(self.shift), np.float32(self.power)))
+        power, scale, shift = (getattr(proto.power_param, f) for f in ("power", "scale", "shift"))
+        constant = None if power * scale else _power(shift, power)
+        return cls(name=proto.name, power=power, scale=scale, shift=shift, constant=constant)
 
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
@@ -65,3 +61,9 @@ class Power(Layer):
         if self.power != 1:
             y = g.op("Pow", y, g.const(self.power))
         return [g.op("Identity", y) if y == inputs[0] else y]
+
+
+def _power(base: float, exponent: float) -> float:
+    """The power in C's arithmetic, which has infinities and NaN where Python raises."""
+    with np.errstate(all="ignore"):
+        return float(np.power(np.float32(base), np.float32(exponent)))
