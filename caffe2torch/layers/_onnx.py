@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from caffe2torch.layers._base import OnnxBuilder
 
 FLOAT, INT64 = 1, 7
@@ -16,3 +20,14 @@ def to_float(g: OnnxBuilder, value: str) -> str:
 def to_int(g: OnnxBuilder, value: str) -> str:
     """``value`` as int64, truncated towards zero like a C++ cast."""
     return str(g.op("Cast", value, to=INT64))
+
+
+def reshape_axes(g: OnnxBuilder, value: str, head: Sequence[int], stop: int) -> str:
+    """``value`` with the axes before ``stop`` replaced by ``head``, in ONNX's meaning of 0 and -1.
+
+    The axes from ``stop`` on are read when the model runs: one of them may be the batch.
+    """
+    target = g.const(head, np.int64)
+    if stop < len(g.shape(value)):
+        target = g.op("Concat", target, g.op("Shape", value, start=stop), axis=0)
+    return str(g.op("Reshape", value, target))

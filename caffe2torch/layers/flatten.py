@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
 from caffe2torch.layers._in_place import refuse_in_place
+from caffe2torch.layers._onnx import reshape_axes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,7 +66,6 @@ class Flatten(Layer):
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
-        shape = g.shape(inputs[0])
-        start, stop = self._range(len(shape))
-        target = [0] * start + [1 if start == stop else -1, *shape[stop:]]
-        return [g.op("Reshape", inputs[0], g.const(target, np.int64))]
+        start, stop = self._range(len(g.shape(inputs[0])))
+        head = [0] * start + [1 if start == stop else -1]
+        return [reshape_axes(g, inputs[0], head, stop)]

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from math import prod
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
 from caffe2torch.layers._in_place import refuse_in_place
+from caffe2torch.layers._onnx import reshape_axes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -110,10 +109,5 @@ class Reshape(Layer):
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
-        bottom = g.shape(inputs[0])
-        start, stop = self._range(len(bottom))
-        target = [0] * start + [*self.shape, *bottom[stop:]]
-        if stop == 0 and bottom:
-            # Axes put before the batch have size 1, so -1 is free to keep the batch variable.
-            target = [*self._target(bottom)[: len(self.shape)], -1, *bottom[1:]]
-        return [g.op("Reshape", inputs[0], g.const(target, np.int64))]
+        start, stop = self._range(len(g.shape(inputs[0])))
+        return [reshape_axes(g, inputs[0], [0] * start + list(self.shape), stop)]
