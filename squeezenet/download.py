@@ -40,8 +40,8 @@ def download(manifest: Manifest, url_base: str | None = None) -> bytes:
             says how to fetch the file by hand.
     """
     url = _url(manifest, url_base)
-    request = urllib.request.Request(url, headers={"User-Agent": "caffe2torch"})
     try:
+        request = urllib.request.Request(url, headers={"User-Agent": "caffe2torch"})
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             data: bytes = response.read(manifest.size + 1)
     except (OSError, http.client.HTTPException, ValueError) as error:

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from google.protobuf import text_format
+from torch import Tensor
+
+from caffe2torch.io.schema import message_class
 
 
 @dataclass
@@ -87,3 +92,22 @@ class NetText:
 def squeezenet_prototxt() -> Callable[..., str]:
     """Returns the prototxt of a SqueezeNet; keywords are the fields of NetText."""
     return lambda **options: NetText(**options).text()
+
+
+@pytest.fixture(scope="session")
+def caffemodel_bytes() -> Callable[..., bytes]:
+    """Returns a SqueezeNet caffemodel with the given state_dict; keywords as NetText."""
+
+    def build(state: Mapping[str, Tensor], **options: Any) -> bytes:
+        text = NetText(caffe_names=True, **options).text()
+        net = text_format.Parse(text, message_class("NetParameter")())
+        for layer in net.layer:
+            if layer.type == "Convolution":
+                for own in ("weight", "bias"):
+                    value = state[f"{layer.name.replace('/', '.')}.{own}"]
+                    blob = layer.blobs.add()
+                    blob.shape.dim[:] = value.shape
+                    blob.data.extend(value.flatten().tolist())
+        return net.SerializeToString()
+
+    return build
