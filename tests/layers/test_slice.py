@@ -41,6 +41,7 @@ def test_other_batch(param: str) -> None:
 
 
 def test_other_batch_along_the_batch() -> None:
+    # In torch alone: only even batches work, so the ONNX model keeps the declared one.
     rng = np.random.default_rng(3)
     small, large = rng.standard_normal((2, 3)), rng.standard_normal((6, 3))
     check_layer(
@@ -49,6 +50,7 @@ def test_other_batch_along_the_batch() -> None:
         np.split(small, 2),
         batch_inputs=[large],
         batch_expected=np.split(large, 2),
+        onnx=False,
     )
 
 
