@@ -39,8 +39,8 @@ class Parameter(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor:
-        # A view, so that the top needs no gradient where gradients are switched off.
-        return params["weight"].view_as(params["weight"])
+        # The blob itself, or a view, would need a gradient even where they are switched off.
+        return params["weight"].clone()
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
