@@ -13,7 +13,6 @@ def check_elementwise(
     function: Callable[[np.ndarray], np.ndarray],
     low: float = -4,
     high: float = 4,
-    **options: float,
 ) -> None:
     """Check y = function(x) in 4-D, with another batch, and without axes."""
     rng = np.random.default_rng(7)
@@ -27,6 +26,5 @@ def check_elementwise(
         [function(small)],
         batch_inputs=[large],
         batch_expected=[function(large)],
-        **options,
     )
-    check_layer(layer_text, [scalar], [np.asarray(function(scalar))], **options)
+    check_layer(layer_text, [scalar], [np.asarray(function(scalar))])
