@@ -1,0 +1,123 @@
+"""SSD's boxes in ONNX: the counterpart of ``_boxes.py`` in standard operators."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from caffe2torch.layers._base import OnnxBuilder
+
+LOWEST = float(np.finfo(np.float32).min)
+FLOAT, INT64, BOOL = 1, 7, 9
+"""The data types of ONNX's Cast."""
+
+
+def decode_boxes_onnx(g: OnnxBuilder, loc: str, prior: str, variance: str, code_type: str) -> str:
+    """``decode_boxes``; an empty name for ``variance`` means 1."""
+    offset = g.op("Mul", variance, loc) if variance else loc
+    if code_type == "CORNER":
+        return str(g.op("Add", prior, offset))
+    low, high = _halves(g, prior)
+    size = g.op("Sub", high, low)
+    if code_type == "CORNER_SIZE":
+        both = g.op("Concat", size, size, axis=-1)
+        return str(g.op("Add", prior, g.op("Mul", offset, both)))
+    shift, growth = _halves(g, offset)
+    two = g.const(2.0)
+    middle = g.op("Div", g.op("Add", low, high), two)
+    centre = g.op("Add", g.op("Mul", shift, size), middle)
+    half = g.op("Div", g.op("Mul", g.op("Exp", growth), size), two)
+    return str(g.op("Concat", g.op("Sub", centre, half), g.op("Add", centre, half), axis=-1))
+
+
+def falling_thresholds(threshold: float, eta: float) -> list[float]:
+    """The thresholds before each kept box, up to the one that no longer falls."""
+    limits = [np.float32(threshold)]
+    while eta < 1 and limits[-1] > 0.5:
+        limits.append(limits[-1] * np.float32(eta))
+    return [float(limit) for limit in limits]
+
+
+def suppress_onnx(g: OnnxBuilder, boxes: str, scores: str, count: int, limits: list[float]) -> str:
+    """``suppress`` for boxes (G, K, 4) and scores (G, K), K = count, as a mask (G, K).
+
+    ``limits`` are ``falling_thresholds``: as many boxes as there are thresholds that fall
+    are kept one by one, the others by NonMaxSuppression. Scores of LOWEST are no candidates.
+    """
+    # NonMaxSuppression would swap the corners of an inverted box: it gets an empty one.
+    low, high = _halves(g, boxes)
+    boxes = g.op("Concat", low, g.op("Max", low, high), axis=-1)
+    kept = ""
+    if len(limits) > 1:
+        kept, scores = _keep_first(g, boxes, scores, count, limits)
+    rest = _non_max_suppression(g, boxes, scores, count, limits[-1])
+    return str(g.op("Or", kept, rest)) if kept else rest
+
+
+def _non_max_suppression(g: OnnxBuilder, boxes: str, scores: str, count: int, limit: float) -> str:
+    one = g.const([1], np.int64)
+    chosen = g.op(
+        "NonMaxSuppression",
+        boxes,
+        g.op("Unsqueeze", scores, one),
+        g.const([count], np.int64),
+        g.const([min(limit, 1.0)]),
+        g.const([LOWEST]),
+    )
+    places = g.op("Gather", chosen, g.const([0, 2], np.int64), axis=1)
+    number = g.op("Slice", g.op("Shape", chosen), g.const([0], np.int64), one)
+    mask = g.op(
+        "ScatterND",
+        g.op("Expand", g.const(0.0), g.op("Shape", scores)),
+        places,
+        g.op("Expand", g.const(1.0), number),
+    )
+    return str(g.op("Cast", mask, to=BOOL))
+
+
+def _keep_first(
+    g: OnnxBuilder, boxes: str, scores: str, count: int, limits: list[float]
+) -> tuple[str, str]:
+    """Keep a box for each falling threshold; the mask, and the scores left to choose from."""
+    lowest = g.const(LOWEST)
+    index = g.const(np.arange(count)[None], np.int64)
+    candidates = g.op("Greater", scores, lowest)
+    worst, kept = "", ""
+    for limit in limits[1:]:
+        first = g.op("ArgMax", g.op("Cast", candidates, to=FLOAT), axis=1)
+        chosen = g.op("And", candidates, g.op("Equal", index, first))
+        kept = g.op("Or", kept, chosen) if kept else chosen
+        overlap = _overlap(g, _box_at(g, boxes, first), boxes)
+        worst = g.op("Max", worst, overlap) if worst else overlap
+        later = g.op("Greater", index, first)
+        fits = g.op("LessOrEqual", worst, g.const(limit))
+        candidates = g.op("And", candidates, g.op("And", later, fits))
+    return kept, g.op("Where", candidates, scores, lowest)
+
+
+def _box_at(g: OnnxBuilder, boxes: str, index: str) -> str:
+    """The box (G, 1, 4) at the ``index`` (G, 1) of each group."""
+    index = g.op("Unsqueeze", index, g.const([2], np.int64))
+    index = g.op("Expand", index, g.const([1, 1, 4], np.int64))
+    return str(g.op("GatherElements", boxes, index, axis=1))
+
+
+def _overlap(g: OnnxBuilder, box: str, boxes: str) -> str:
+    (low1, high1), (low2, high2) = _halves(g, box), _halves(g, boxes)
+    # Boxes that do not meet share a part of no size here, never one of two negative sides.
+    zero = g.const(0.0)
+    size = g.op("Sub", g.op("Min", high1, high2), g.op("Max", low1, low2))
+    shared = _product(g, g.op("Max", size, zero))
+    areas = g.op(
+        "Add", _product(g, g.op("Sub", high1, low1)), _product(g, g.op("Sub", high2, low2))
+    )
+    ratio = g.op("Div", shared, g.op("Sub", areas, shared))
+    return str(g.op("Where", g.op("Greater", shared, zero), ratio, zero))
+
+
+def _product(g: OnnxBuilder, pairs: str) -> str:
+    return str(g.op("ReduceProd", pairs, axes=[-1], keepdims=0))
+
+
+def _halves(g: OnnxBuilder, boxes: str) -> tuple[str, str]:
+    low, high = g.op("Split", boxes, g.const([2, 2], np.int64), axis=-1, outputs=2)
+    return low, high

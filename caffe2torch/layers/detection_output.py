@@ -1,0 +1,294 @@
+"""DetectionOutput: the detections of an SSD net."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message, enum_name
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._boxes import decode_boxes, suppress
+from caffe2torch.layers._boxes_onnx import (
+    BOOL,
+    FLOAT,
+    INT64,
+    LOWEST,
+    decode_boxes_onnx,
+    falling_thresholds,
+    suppress_onnx,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+MOST_THRESHOLDS = 64
+"""The longest row of falling thresholds that is written out in ONNX, box by box."""
+
+
+@register_layer()
+@dataclass(frozen=True)
+class DetectionOutput(Layer):
+    """Decoded boxes after suppression, as rows (SSD's Caffe: detection_output_layer.cpp).
+
+    Bottoms: offsets (N, 4P), or (N, P * classes * 4) if not ``share_location``; scores
+    (N, P * classes), used as they are; priors (1, 2, 4P), boxes and variances (PriorBox).
+    The top is (1, 1, K, 7), rows (image, label, score, xmin, ymin, xmax, ymax) by image,
+    then label, then falling score. K depends on the data; without any detection there is a
+    row (image, -1, -1, -1, -1, -1, -1) for each image.
+
+    Of each image and class but ``background_label_id`` (default 0) the boxes that score
+    more than ``confidence_threshold`` (default none) are taken, best first, equal scores by
+    index; at most ``top_k`` of them; a box that overlaps a kept one by more than
+    ``nms_threshold`` (default 0.3) is dropped, the threshold falling by ``eta`` (see
+    ``suppress``). Then the best ``keep_top_k`` of an image remain. A negative limit, the
+    default, is none. ``code_type`` (default CORNER) is explained at ``decode_boxes``;
+    ``variance_encoded_in_target`` ignores the variances. Boxes are not clipped.
+
+    ``save_output_param`` and ``visualize`` have effects outside the net and are left out.
+    Caffe would stop at CENTER_SIZE and CORNER_SIZE priors without area; they are decoded.
+    """
+
+    type = "DetectionOutput"
+    bottoms = (3, 3)
+
+    num_classes: int
+    share_location: bool
+    background: int
+    code_type: str
+    use_variance: bool
+    confidence_threshold: float
+    nms_threshold: float
+    eta: float
+    top_k: int
+    keep_top_k: int
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        p = proto.detection_output_param
+        if not p.HasField("num_classes"):
+            raise net_error(proto, "num_classes is not given", "detection_output_param.num_classes")
+        if p.share_location and p.background_label_id == -1:
+            raise net_error(
+                proto,
+                "-1 (no background) needs share_location: false; Caffe takes the label of"
+                " shared boxes, -1, for the background",
+                "detection_output_param.background_label_id",
+            )
+        if p.nms_param.nms_threshold < 0:
+            raise net_error(
+                proto,
+                f"{p.nms_param.nms_threshold:g} is negative",
+                "detection_output_param.nms_param.nms_threshold",
+            )
+        if not 0 < p.nms_param.eta <= 1:
+            raise net_error(
+                proto,
+                f"{p.nms_param.eta:g} is not in (0, 1]",
+                "detection_output_param.nms_param.eta",
+            )
+        return cls(
+            name=proto.name,
+            num_classes=p.num_classes,
+            share_location=p.share_location,
+            background=p.background_label_id,
+            code_type=enum_name(p, "code_type"),
+            use_variance=not p.variance_encoded_in_target,
+            confidence_threshold=(
+                p.confidence_threshold if p.HasField("confidence_threshold") else LOWEST
+            ),
+            nms_threshold=p.nms_param.nms_threshold,
+            eta=p.nms_param.eta,
+            top_k=p.nms_param.top_k if p.nms_param.HasField("top_k") else -1,
+            keep_top_k=p.keep_top_k,
+        )
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        loc, conf, prior = bottoms
+        if len(loc) < 2 or len(conf) < 2 or loc[0] != conf[0]:
+            raise self.net_error(f"offsets {loc} and scores {conf} are not of one batch")
+        priors = _num_priors(prior)
+        self._check_channels(loc, priors * (1 if self.share_location else self.num_classes) * 4)
+        self._check_channels(conf, priors * self.num_classes)
+        if prod(prior) < priors * 8:
+            raise self.net_error(f"priors {prior} hold no variances")
+        return [(1, 1, 1, 7)]
+
+    def _check_channels(self, shape: Shape, expected: int) -> None:
+        if shape[1] != expected:
+            raise self.net_error(
+                f"a bottom of shape {shape} should have {expected} channels to match the priors"
+            )
+        if prod(shape[2:]) != 1:
+            raise self.unsupported(f"a bottom of shape {shape} has more than channels")
+
+    @property
+    def _labels(self) -> list[int]:
+        return [label for label in range(self.num_classes) if label != self.background]
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        # Caffe's boxes and scores are float32 here, whatever the net's type is.
+        loc, conf, prior = (tensor.float() for tensor in inputs)
+        batch, priors = len(loc), _num_priors(prior.shape)
+        prior = prior.reshape(-1)[: priors * 8].reshape(2, priors, 4)
+        loc = loc.reshape(batch, priors, -1, 4).transpose(1, 2)
+        if not self.share_location:
+            loc = loc[:, self._labels]
+        boxes = decode_boxes(loc, prior[0], prior[1] if self.use_variance else 1.0, self.code_type)
+        boxes = boxes.expand(-1, len(self._labels), -1, -1)
+        scores = conf.reshape(batch, priors, -1).transpose(1, 2)[:, self._labels]
+        rows = self._rows(boxes, scores)
+        return rows.reshape(1, 1, -1, 7).to(inputs[0].dtype)
+
+    def _rows(self, boxes: Tensor, scores: Tensor) -> Tensor:
+        """The rows of the top, from boxes (N, C, P, 4) and scores (N, C, P)."""
+        import torch
+
+        scores = scores.where(scores > self.confidence_threshold, -torch.inf)
+        scores, order = scores.sort(stable=True, dim=-1, descending=True)
+        candidates = scores > -torch.inf
+        count = int(candidates.flatten(0, 1).any(0).sum())
+        if self.top_k >= 0:
+            count = min(count, self.top_k)
+        scores, candidates = scores[..., :count], candidates[..., :count]
+        boxes = boxes.gather(2, order[..., :count, None].expand(-1, -1, -1, 4))
+        kept = suppress(
+            boxes.flatten(0, 1), candidates.flatten(0, 1), self.nms_threshold, self.eta
+        ).reshape(candidates.shape)
+        if self.keep_top_k >= 0:
+            kept = _keep_best(kept, scores, self.keep_top_k)
+        image, label, place = kept.nonzero(as_tuple=True)
+        if not len(image):
+            rows = boxes.new_full((len(boxes), 7), -1.0)
+            rows[:, 0] = torch.arange(len(boxes))
+            return rows
+        labels = torch.tensor(self._labels, device=boxes.device)[label]
+        head = torch.stack([image.float(), labels.float(), scores[image, label, place]], 1)
+        return torch.cat([head, boxes[image, label, place]], 1)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        limits = falling_thresholds(self.nms_threshold, self.eta)
+        if len(limits) > MOST_THRESHOLDS:
+            raise self.unsupported(
+                f"{self.eta:g} lets the threshold fall in more than {MOST_THRESHOLDS} steps,"
+                " too many to write as ONNX; convert to torch, or use eta: 1",
+                "detection_output_param.nms_param.eta",
+            )
+        first, top = g.const([0], np.int64), g.const([1, 1, -1, 7], np.int64)
+        batch = g.op("Gather", g.op("Shape", inputs[0]), first)
+        no_rows = _no_rows_onnx(g, batch)
+        if not self._labels or self.top_k == 0 or self.keep_top_k == 0:
+            return [g.op("Reshape", no_rows, top)]
+        priors = _num_priors(g.shape(inputs[2]))
+        count = min(self.top_k, priors) if self.top_k > 0 else priors
+        boxes, scores = self._best_onnx(g, inputs, priors, count)
+        kept = self._kept_onnx(g, boxes, scores, count, limits)
+        rows = self._rows_onnx(g, boxes, scores, kept)
+        number = g.op("Gather", g.op("Shape", rows), first)
+        empty = g.op("Cast", g.op("Equal", number, first), to=INT64)
+        no_rows = g.op("Slice", no_rows, first, g.op("Mul", empty, batch), first)
+        return [g.op("Reshape", g.op("Concat", rows, no_rows, axis=0), top)]
+
+    def _best_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], priors: int, count: int
+    ) -> tuple[str, str]:
+        """The ``count`` best boxes (N, C, K, 4) and scores (N, C, K), scores falling."""
+        labels = g.const(self._labels, np.int64)
+        loc = g.op("Reshape", inputs[0], g.const([0, priors, -1, 4], np.int64))
+        loc = g.op("Transpose", loc, perm=[0, 2, 1, 3])
+        if not self.share_location:
+            loc = g.op("Gather", loc, labels, axis=1)
+        prior, variance = self._priors_onnx(g, inputs[2], priors)
+        boxes = decode_boxes_onnx(g, loc, prior, variance, self.code_type)
+        if self.share_location:
+            boxes = g.op("Expand", boxes, g.const([1, len(self._labels), 1, 1], np.int64))
+        scores = g.op("Reshape", inputs[1], g.const([0, priors, -1], np.int64))
+        scores = g.op("Gather", g.op("Transpose", scores, perm=[0, 2, 1]), labels, axis=1)
+        high = g.op("Greater", scores, g.const(self.confidence_threshold))
+        scores = g.op("Where", high, scores, g.const(LOWEST))
+        scores, order = g.op("TopK", scores, g.const([count], np.int64), axis=2, outputs=2)
+        order = g.op("Unsqueeze", order, g.const([3], np.int64))
+        order = g.op("Expand", order, g.const([1, 1, 1, 4], np.int64))
+        return g.op("GatherElements", boxes, order, axis=2), scores
+
+    def _priors_onnx(self, g: OnnxBuilder, value: str, count: int) -> tuple[str, str]:
+        flat = g.op("Reshape", value, g.const([-1], np.int64))
+        ends = [g.const([count * size], np.int64) for size in (0, 4, 8)]
+        shape = g.const([count, 4], np.int64)
+        prior, variance = (
+            g.op("Reshape", g.op("Slice", flat, ends[i], ends[i + 1]), shape) for i in range(2)
+        )
+        return prior, variance if self.use_variance else ""
+
+    def _kept_onnx(
+        self, g: OnnxBuilder, boxes: str, scores: str, count: int, limits: list[float]
+    ) -> str:
+        """The mask (N, C, K) of the boxes that are reported."""
+        kept = suppress_onnx(
+            g,
+            g.op("Reshape", boxes, g.const([-1, count, 4], np.int64)),
+            g.op("Reshape", scores, g.const([-1, count], np.int64)),
+            count,
+            limits,
+        )
+        total = len(self._labels) * count
+        if 0 < self.keep_top_k < total:
+            kept = g.op("Reshape", kept, g.const([-1, total], np.int64))
+            flat = g.op("Reshape", scores, g.const([-1, total], np.int64))
+            flat = g.op("Where", kept, flat, g.const(LOWEST))
+            _, best = g.op("TopK", flat, g.const([self.keep_top_k], np.int64), axis=1, outputs=2)
+            chosen = g.op(
+                "ScatterElements",
+                g.op("Expand", g.const(0.0), g.op("Shape", flat)),
+                best,
+                g.op("Expand", g.const(1.0), g.op("Shape", best)),
+                axis=1,
+            )
+            kept = g.op("And", kept, g.op("Cast", chosen, to=BOOL))
+        return str(g.op("Reshape", kept, g.const([-1, len(self._labels), count], np.int64)))
+
+    def _rows_onnx(self, g: OnnxBuilder, boxes: str, scores: str, kept: str) -> str:
+        places = g.op("Transpose", g.op("NonZero", kept), perm=[1, 0])
+        parts = g.const([1, 1, 1], np.int64)
+        image, label, _ = g.op("Split", places, parts, axis=1, outputs=3)
+        return str(
+            g.op(
+                "Concat",
+                g.op("Cast", image, to=FLOAT),
+                g.op("Gather", g.const(self._labels), label),
+                g.op("Unsqueeze", g.op("GatherND", scores, places), g.const([1], np.int64)),
+                g.op("GatherND", boxes, places),
+                axis=1,
+            )
+        )
+
+
+def _num_priors(shape: Sequence[int]) -> int:
+    return (*shape, 1, 1)[2] // 4
+
+
+def _keep_best(kept: Tensor, scores: Tensor, count: int) -> Tensor:
+    """Of the boxes ``kept`` (N, C, K), the ``count`` of each image that score best."""
+    import torch
+
+    ranked = scores.where(kept, -torch.inf).flatten(1).sort(stable=True, dim=-1, descending=True)
+    best = torch.zeros_like(kept).flatten(1).scatter(1, ranked.indices[:, :count], True)
+    return kept & best.reshape(kept.shape)
+
+
+def _no_rows_onnx(g: OnnxBuilder, batch: str) -> str:
+    """The rows (image, -1, ...) that stand for no detection in a batch of this size."""
+    scalar = g.op("Squeeze", batch)
+    images = g.op("Range", g.const(0, np.int64), scalar, g.const(1, np.int64))
+    images = g.op("Unsqueeze", g.op("Cast", images, to=FLOAT), g.const([1], np.int64))
+    return str(g.op("Pad", images, g.const([0, 0, 0, 6], np.int64), g.const(-1.0)))

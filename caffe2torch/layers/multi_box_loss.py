@@ -1,0 +1,37 @@
+"""MultiBoxLoss: the loss that trains an SSD net."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, Role
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@register_layer()
+@dataclass(frozen=True)
+class MultiBoxLoss(Layer):
+    """Matching and loss of SSD (SSD's Caffe: multibox_loss_layer.cpp), for training alone.
+
+    It has no conversion. In a net whose ground truth comes from a data layer it is dropped,
+    like all losses.
+    """
+
+    type = "MultiBoxLoss"
+    role = Role.LOSS
+    bottoms = (4, 4)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        return [()]
+
+    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+        raise self.unsupported(
+            "it serves to train SSD and has no conversion; convert the deploy net, which"
+            " ends in DetectionOutput"
+        )

@@ -1,0 +1,216 @@
+"""PriorBox: the default boxes that an SSD head refines, one set for each cell of a map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import sqrt
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+Box = tuple[float, float]
+
+
+@register_layer()
+@dataclass(frozen=True)
+class PriorBox(Layer):
+    """Boxes around the centres of a map's cells (SSD's Caffe: prior_box_layer.cpp).
+
+    Bottoms (N, C, H, W) and, unless the image size is a parameter, the image (N, C, h, w).
+    The top is (1, 2, 4HWP) for any N: the boxes (xmin, ymin, xmax, ymax) as fractions of the
+    image, then their variances. Cells come row by row. A cell has, for each ``min_size`` s:
+    s x s; if there is a ``max_size`` m, a square of side sqrt(s m); for each aspect ratio a,
+    s sqrt(a) x s / sqrt(a). Sizes are cut to whole numbers, as in Caffe.
+
+    ``flip`` (default true) adds 1 / a for each a; ratio 1 and ratios that repeat an earlier
+    one are dropped. ``clip`` (default false) limits the boxes, not the variances, to [0, 1].
+    Cell x has its centre at (x + ``offset``) ``step``; the step is by default image size /
+    map size, the offset 0.5. ``variance`` is one value or four (default 0.1).
+    """
+
+    type = "PriorBox"
+    bottoms = (1, None)
+
+    boxes: tuple[Box, ...]
+    variance: tuple[float, float, float, float]
+    clip: bool
+    offset: float
+    image: tuple[int, int] | None
+    step: tuple[float, float] | None
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        p = proto.prior_box_param
+        image = _pair(proto, "img_size", "img_h", "img_w")
+        if image is None and len(proto.bottom) < 2:
+            raise net_error(
+                proto,
+                "one bottom and no image size; give the image as second bottom, or img_size",
+                "prior_box_param.img_size",
+            )
+        return cls(
+            name=proto.name,
+            boxes=tuple(_boxes(proto)),
+            variance=_variance(proto),
+            clip=p.clip,
+            offset=p.offset,
+            image=image,
+            step=_pair(proto, "step", "step_h", "step_w"),
+        )
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        for shape in bottoms[: 1 if self.image else 2]:
+            if len(shape) > 4:
+                raise self.net_error(f"bottom of shape {shape} has more than 4 axes")
+        height, width = _plane(bottoms[0])
+        if not height * width:
+            raise self.net_error(f"bottom of shape {bottoms[0]} has no cells")
+        return [(1, 2, height * width * len(self.boxes) * 4)]
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        import torch
+
+        like: dict[str, Any] = {"dtype": torch.float64, "device": inputs[0].device}
+        height, width = _plane(inputs[0].shape)
+        extents = torch.tensor(self.boxes, **like)
+        ys, xs = self._edges(
+            [inputs[0].shape, inputs[-1].shape],
+            (torch.arange(height, **like)[:, None], torch.arange(width, **like)[:, None]),
+            (extents[:, 0], extents[:, 1]),
+        )
+        shape = (height, width, len(self.boxes))
+        corners = [
+            corner.expand(shape)
+            for pair in zip(xs, ys, strict=True)
+            for corner in (pair[0][None], pair[1][:, None])
+        ]
+        boxes = torch.stack(corners, -1)
+        if self.clip:
+            boxes = boxes.clamp(0, 1)
+        variance = torch.tensor(self.variance, **like).expand_as(boxes)
+        return torch.stack([boxes, variance]).reshape(1, 2, -1).to(inputs[0].dtype)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        shapes = [g.shape(inputs[0]), g.shape(inputs[-1])]
+        height, width = _plane(shapes[0])
+        extents = np.array(self.boxes)
+        ys, xs = self._edges(
+            shapes,
+            (np.arange(height)[:, None], np.arange(width)[:, None]),
+            (extents[:, 0], extents[:, 1]),
+        )
+        boxes = np.empty((height, width, len(self.boxes), 4))
+        for i in range(2):
+            boxes[..., 2 * i] = xs[i][None]
+            boxes[..., 2 * i + 1] = ys[i][:, None]
+        if self.clip:
+            boxes = boxes.clip(0, 1)
+        top = np.stack([boxes, np.broadcast_to(self.variance, boxes.shape)])
+        return [g.op("Identity", g.const(top.reshape(1, 2, -1).astype(np.float32)))]
+
+    def _edges(self, bottoms: Sequence[Shape], cells: Any, extents: Any) -> Any:
+        """Low and high edges, on each axis, of every cell's boxes; for numpy and torch."""
+        image = self.image or _plane(bottoms[1])
+        plane = _plane(bottoms[0])
+        edges = []
+        for axis in range(2):
+            step = self.step[axis] if self.step else image[axis] / plane[axis]
+            centre = (cells[axis] + self.offset) * step
+            half = extents[axis] / 2
+            edges.append(((centre - half) / image[axis], (centre + half) / image[axis]))
+        return edges
+
+
+def _plane(shape: Sequence[int]) -> tuple[int, int]:
+    """Height and width as Caffe's old accessors give them: 1 for axes that are not there."""
+    height, width = (*shape, 1, 1, 1, 1)[2:4]
+    return height, width
+
+
+def _boxes(proto: Message) -> list[Box]:
+    """The height and width of a cell's boxes."""
+    p = proto.prior_box_param
+    sizes, largest = [int(size) for size in p.min_size], [int(size) for size in p.max_size]
+    if not sizes:
+        raise net_error(proto, "no min_size is given", "prior_box_param.min_size")
+    if min(p.min_size) <= 0:
+        raise net_error(proto, f"min_size {min(p.min_size):g} is not positive", "prior_box_param")
+    if largest and len(largest) != len(sizes):
+        raise net_error(
+            proto,
+            f"{len(largest)} max_size for {len(sizes)} min_size; give as many, or none",
+            "prior_box_param.max_size",
+        )
+    for low, high in zip(p.min_size, p.max_size, strict=False):
+        if high <= low:
+            raise net_error(
+                proto,
+                f"max_size {high:g} is not greater than min_size {low:g}",
+                "prior_box_param.max_size",
+            )
+    boxes: list[Box] = []
+    for i, size in enumerate(sizes):
+        boxes.append((size, size))
+        if largest:
+            boxes.append((sqrt(size * largest[i]),) * 2)
+        boxes += [(size / sqrt(ratio), size * sqrt(ratio)) for ratio in _ratios(proto)]
+    return boxes
+
+
+def _ratios(proto: Message) -> list[float]:
+    """The aspect ratios other than 1, without repetitions."""
+    p = proto.prior_box_param
+    ratios = [1.0]
+    for ratio in p.aspect_ratio:
+        if ratio <= 0:
+            raise unsupported(
+                proto, f"aspect_ratio {ratio:g} makes no box", "prior_box_param.aspect_ratio"
+            )
+        if any(abs(ratio - known) < 1e-6 for known in ratios):
+            continue
+        ratios += [ratio, 1 / ratio] if p.flip else [ratio]
+    return ratios[1:]
+
+
+def _variance(proto: Message) -> tuple[float, float, float, float]:
+    values = tuple(proto.prior_box_param.variance) or (0.1,)
+    if len(values) == 1:
+        values *= 4
+    if len(values) != 4 or min(values) <= 0:
+        raise net_error(
+            proto,
+            f"variance {list(values)} is neither one nor four positive values",
+            "prior_box_param.variance",
+        )
+    return values
+
+
+def _pair(proto: Message, both: str, height: str, width: str) -> Any:
+    """A (height, width) given as one field for both, as two fields, or not at all."""
+    p = proto.prior_box_param
+    single, parts = p.HasField(both), p.HasField(height) or p.HasField(width)
+    if single and parts:
+        raise net_error(
+            proto, f"both {both} and {height} or {width} are given", f"prior_box_param.{both}"
+        )
+    if not single and not parts:
+        return None
+    pair = (getattr(p, both),) * 2 if single else (getattr(p, height), getattr(p, width))
+    if min(pair) <= 0:
+        fields = both if single else f"{height} and {width}"
+        raise net_error(proto, f"{fields} must be positive, not {pair}", f"prior_box_param.{both}")
+    return pair
