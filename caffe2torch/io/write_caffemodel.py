@@ -1,0 +1,148 @@
+"""A converted net, written back as the caffemodel and prototxt of today's Caffe."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import BinaryIO
+
+import numpy as np
+
+from caffe2torch.errors import ArtefactError
+from caffe2torch.graph import Graph, Node, Shape
+from caffe2torch.io._fields import BYTES, tag_bytes, varint_bytes
+from caffe2torch.io.atomic import atomic_write
+from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.io.schema import Message, message_class
+
+MAX_BYTES = 2**31 - 1
+"""No protobuf library reads a longer message."""
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """One layer of the file: its bytes without blobs, and the bytes before each blob's values."""
+
+    body: bytes
+    node: Node | None = None
+    bottoms: Sequence[Shape] = ()
+    blob_heads: Sequence[bytes] = ()
+    value_bytes: int = 0
+
+    @property
+    def head(self) -> bytes:
+        """Tag and length of the whole layer."""
+        length = len(self.body) + sum(map(len, self.blob_heads)) + self.value_bytes
+        return _head("NetParameter", "layer", length)
+
+    @property
+    def size(self) -> int:
+        """Bytes in the file."""
+        parts = (self.head, self.body, *self.blob_heads)
+        return sum(map(len, parts)) + self.value_bytes
+
+
+def write_caffemodel(
+    graph: Graph,
+    path_model: str | os.PathLike[str],
+    path_prototxt: str | os.PathLike[str] | None = None,
+) -> None:
+    """Write the weights of ``graph``, and its deploy prototxt if a path is given.
+
+    The caffemodel has the layers of ``graph.definition`` with float32 blobs in Caffe's
+    shapes; a shared blob stands in every layer that uses it, as in Caffe's own files. Arrays
+    are streamed one at a time. Raises ArtefactError for a net that such a file cannot hold:
+    2 GiB or more, or two layers of one name with weights.
+    """
+    net = parse_prototxt(graph.definition, "the definition of the net")
+    entries = _entries(net, graph)
+    head = message_class("NetParameter")(name=net.name).SerializeToString()
+    _check_names(entries, path_model)
+    _check_size(len(head) + sum(entry.size for entry in entries), path_model)
+    with atomic_write(path_model) as file:
+        file.write(head)
+        for entry in entries:
+            _write_entry(file, entry, graph)
+    if path_prototxt is not None:
+        with atomic_write(path_prototxt) as file:
+            file.write(graph.definition.encode())
+
+
+def _entries(net: Message, graph: Graph) -> list[_Entry]:
+    """The layers of ``net``, paired with the nodes: all but the inputs have one, in order."""
+    nodes = iter(graph.nodes)
+    return [
+        _Entry(proto.SerializeToString())
+        if proto.type == "Input"
+        else _node_entry(proto, next(nodes), graph)
+        for proto in net.layer
+    ]
+
+
+def _node_entry(proto: Message, node: Node, graph: Graph) -> _Entry:
+    assert proto.name == node.layer.name
+    bottoms = [graph.shapes[value] for value in node.inputs]
+    shapes = [spec.shape for spec in node.layer.blob_specs(bottoms)]
+    return _Entry(
+        proto.SerializeToString(),
+        node,
+        bottoms,
+        [_blob_head(shape) for shape in shapes],
+        sum(_value_bytes(shape) for shape in shapes),
+    )
+
+
+def _check_names(entries: Sequence[_Entry], path: str | os.PathLike[str]) -> None:
+    learning = Counter(e.node.layer.name for e in entries if e.node and e.blob_heads)
+    for name, count in learning.items():
+        if count > 1:
+            raise ArtefactError(
+                f"{os.fspath(path)}: {count} layers with weights are called {name!r}, and a "
+                "caffemodel finds weights by name; rename them in the prototxt and convert again"
+            )
+
+
+def _check_size(size: int, path: str | os.PathLike[str]) -> None:
+    if size > MAX_BYTES:
+        raise ArtefactError(
+            f"{os.fspath(path)}: the net takes {size} bytes, and a caffemodel can have no more "
+            f"than {MAX_BYTES}; write .safetensors instead"
+        )
+
+
+def _write_entry(file: BinaryIO, entry: _Entry, graph: Graph) -> None:
+    file.write(entry.head)
+    file.write(entry.body)
+    if entry.node is None or not entry.blob_heads:
+        return
+    params = {name: graph.params[key] for name, key in entry.node.params.items()}
+    blobs = entry.node.layer.export_blobs(params, entry.bottoms)
+    for head, blob in zip(entry.blob_heads, blobs, strict=True):
+        file.write(head)
+        file.write(np.ascontiguousarray(blob, "<f4").data)
+
+
+def _blob_head(shape: Shape) -> bytes:
+    """All bytes of a layer's blob that stand before its values.
+
+    A blob without axes has no shape field, as in Caffe's own files: OpenCV wants it so.
+    """
+    blob = message_class("BlobProto")()
+    if shape:
+        blob.shape.dim[:] = shape
+    fields: bytes = blob.SerializeToString()
+    before = fields + _head("BlobProto", "data", _value_bytes(shape))
+    return _head("LayerParameter", "blobs", len(before) + _value_bytes(shape)) + before
+
+
+def _head(message: str, field: str, length: int) -> bytes:
+    """Tag and length of a field of ``length`` bytes."""
+    number = message_class(message).DESCRIPTOR.fields_by_name[field].number
+    return tag_bytes(number, BYTES) + varint_bytes(length)
+
+
+def _value_bytes(shape: Shape) -> int:
+    return 4 * prod(shape)
