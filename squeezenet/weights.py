@@ -1,0 +1,183 @@
+"""SqueezeNet with trained weights: the published ones, or those of a file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import warnings
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+
+import caffe2torch
+from caffe2torch.artefact import is_artefact, read_artefact
+from caffe2torch.errors import ArtefactError, WeightsError
+from squeezenet.architecture import find_architecture
+from squeezenet.download import DownloadError, cache_folder, download
+from squeezenet.manifest import Manifest, read_manifest
+from squeezenet.model import SqueezeNet
+from squeezenet.preprocess import PREPROCESSING, Preprocessing
+from squeezenet.recognise import recognise
+
+if TYPE_CHECKING:
+    from caffe2torch.graph import FloatArray
+
+
+def load_pretrained(
+    version: str = "1.1",
+    weights: str | os.PathLike[str] | None = None,
+    device: str | torch.device = "cpu",
+    num_classes: int | None = None,
+    cache_dir: str | os.PathLike[str] | None = None,
+) -> SqueezeNet:
+    """A SqueezeNet with trained weights, in test mode.
+
+    Args:
+        version: "1.0" or "1.1"; a file must hold that version.
+        weights: a .caffemodel, or what ``caffe2torch convert`` made of one (.pt or
+            .safetensors); the file decides the bypass. None: the published weights, fetched
+            at first use, checked, converted, and kept in the cache.
+        device: where the model is put.
+        num_classes: other than the weights have (1000 if published): conv10 is replaced by
+            a freshly filled one for so many classes. None keeps the weights' own.
+        cache_dir: instead of $CAFFE2TORCH_CACHE or the user's cache folder.
+
+    Raises:
+        Caffe2TorchError: the file is no SqueezeNet of that version, or the published
+            weights can neither be found in the cache nor fetched.
+    """
+    find_architecture(version)
+    if weights is None:
+        model = _published(version, cache_folder(cache_dir))
+    else:
+        model = load_weights(weights)
+        if model.version != version:
+            raise WeightsError(
+                f"{os.fspath(weights)} holds SqueezeNet {model.version}, not {version}: "
+                f"call load_pretrained({model.version!r}, ...)"
+            )
+    if num_classes not in (None, model.num_classes):
+        model.replace_classifier(num_classes)
+    return model.to(device)
+
+
+def load_weights(path: str | os.PathLike[str]) -> SqueezeNet:
+    """The SqueezeNet that a .caffemodel or a converted file holds, of whichever version."""
+    path = Path(path)
+    return _from_artefact(path) if is_artefact(path) else _from_caffemodel(path)
+
+
+def _from_caffemodel(path: Path) -> SqueezeNet:
+    graph = caffe2torch.read(path)
+    spec = recognise(graph)
+    if spec is None:
+        raise _another_net(path)
+    arrays = {own: graph.params[key] for key, own in spec.params.items()}
+    record = asdict(graph.preprocessing) if graph.preprocessing else None
+    return _build(path, spec.architecture, arrays, record)
+
+
+def _from_artefact(path: Path) -> SqueezeNet:
+    metadata, arrays = read_artefact(path)
+    architecture = metadata.get("architecture")
+    if not isinstance(architecture, dict) or architecture.get("name") != "squeezenet":
+        raise _another_net(path)
+    return _build(path, architecture, arrays, metadata.get("preprocessing"))
+
+
+def _another_net(path: Path) -> WeightsError:
+    return WeightsError(
+        f"{path} is not a SqueezeNet 1.0 or 1.1: its layers, their parameters or their "
+        "connections differ. caffe2torch.load loads any Caffe net."
+    )
+
+
+def _build(
+    path: Path,
+    architecture: Mapping[str, Any],
+    arrays: Mapping[str, FloatArray],
+    record: Mapping[str, Any] | None,
+) -> SqueezeNet:
+    state = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
+    try:
+        model = SqueezeNet(
+            architecture["version"],
+            bypass=architecture["bypass"],
+            num_classes=architecture["num_classes"],
+            preprocessing=_preprocessing(path, record) if record else PREPROCESSING,
+        )
+        model.load_state_dict(state)
+    except (KeyError, TypeError, RuntimeError) as error:
+        raise ArtefactError(
+            f"{path} does not hold the arrays of the net that it names, "
+            f"{dict(architecture)}: {error}. Convert the .caffemodel again."
+        ) from error
+    return model.eval()
+
+
+def _preprocessing(path: Path, record: Mapping[str, Any]) -> Preprocessing:
+    """What the training net's data layer did, as far as it differs from the published one."""
+    mean = tuple(record["mean"]) or (0.0,)
+    if record["mean_file"]:
+        warnings.warn(
+            f"{path} was trained with the mean image {record['mean_file']}, which is not part "
+            f"of it: its preprocessing subtracts {PREPROCESSING.mean} instead",
+            stacklevel=5,
+        )
+        mean = PREPROCESSING.mean
+    return replace(
+        PREPROCESSING,
+        crop_size=record["crop_size"] or PREPROCESSING.crop_size,
+        mean=mean * 3 if len(mean) == 1 else mean,
+        scale=record["scale"],
+        channel_order=record["channel_order"],
+    )
+
+
+def _published(version: str, folder: Path) -> SqueezeNet:
+    path = folder / f"squeezenet_v{version}.safetensors"
+    model = _from_cache(path)
+    if model is not None:
+        return model
+    with _lock(folder, version):
+        # Another process may have filled the cache while this one waited.
+        model = _from_cache(path)
+        if model is None:
+            _fetch(read_manifest(version), path)
+            model = _from_artefact(path)
+        return model
+
+
+def _lock(folder: Path, version: str) -> AbstractContextManager[Any]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f".squeezenet_v{version}.lock").acquire()
+    except OSError as error:
+        raise DownloadError(
+            f"cannot use the cache folder {folder}: {error}. Give one that is writable: "
+            "cache_dir=..., or the environment variable CAFFE2TORCH_CACHE."
+        ) from error
+
+
+def _from_cache(path: Path) -> SqueezeNet | None:
+    """The cached model; None if there is none, or none that this version can read."""
+    if not path.exists():
+        return None
+    try:
+        return _from_artefact(path)
+    except ArtefactError:
+        return None
+
+
+def _fetch(manifest: Manifest, path: Path) -> None:
+    data = download(manifest)
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / manifest.file
+        source.write_bytes(data)
+        caffe2torch.convert(source, path)
