@@ -110,20 +110,25 @@ def to_input(
     return np.ascontiguousarray(centred.transpose(2, 0, 1))
 
 
-def _decode(path: Path) -> npt.NDArray[np.uint8]:
+def decode_bgr(data: npt.NDArray[np.uint8], source: str) -> npt.NDArray[np.uint8]:
+    """The bytes of an image file as an array (H, W, 3); ``source`` names them in errors."""
     import cv2
 
+    bgr: npt.NDArray[np.uint8] | None = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+    if bgr is None:
+        raise ImageError(
+            f"{source} is not an image that OpenCV can decode ({data.size} bytes): "
+            "it is damaged or of another format; convert it to JPEG or PNG"
+        )
+    return bgr
+
+
+def _decode(path: Path) -> npt.NDArray[np.uint8]:
     try:
         data = np.fromfile(path, np.uint8)
     except OSError as error:
         raise ImageError(f"cannot read the image {path}: {error.strerror or error}") from error
-    bgr: npt.NDArray[np.uint8] | None = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if bgr is None:
-        raise ImageError(
-            f"{path} is not an image that OpenCV can decode ({data.size} bytes): "
-            "it is damaged or of another format; convert it to JPEG or PNG"
-        )
-    return bgr
+    return decode_bgr(data, str(path))
 
 
 def _array_to_bgr(array: npt.NDArray[Any], channel_order: str) -> npt.NDArray[np.uint8]:

@@ -1,0 +1,72 @@
+"""Training state on disk: everything that a resumed run needs to go on as if never stopped."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from caffe2torch.errors import ArtefactError, ReadError
+
+FORMAT = "squeezenet checkpoint"
+VERSION = 1
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write a checkpoint whole or not at all.
+
+    The bytes go to a temporary file beside it, reach the disk, and take its name at once;
+    killed at any moment, the old checkpoint or the new one is there.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for stale in path.parent.glob(f".{path.name}.*.tmp"):
+            stale.unlink(missing_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                torch.save({"format": FORMAT, "version": VERSION, **state}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(name, path)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise ArtefactError(f"cannot write {path}: {error.strerror or error}") from error
+
+
+def is_checkpoint(path: Path) -> bool:
+    """Whether a file is one that ``save_checkpoint`` wrote, of any version."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (OSError, RuntimeError, pickle.UnpicklingError, ValueError, EOFError):
+        return False
+    return isinstance(state, dict) and state.get("format") == FORMAT
+
+
+def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+    """Read a checkpoint without running any code that a file could carry."""
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except OSError as error:
+        raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
+    except (RuntimeError, pickle.UnpicklingError, ValueError, EOFError) as error:
+        raise ReadError(
+            f"{path} is not a checkpoint: it is damaged or of another kind; "
+            "'squeezenet train' writes last.pt and best.pt"
+        ) from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise ReadError(
+            f"{path} holds no training state: --init-from needs a last.pt or best.pt that "
+            "'squeezenet train' wrote; other weights go to --pretrained"
+        )
+    if state["version"] != VERSION:
+        raise ReadError(
+            f"{path} is a checkpoint of version {state['version']}; this one reads {VERSION}"
+        )
+    return state

@@ -1,0 +1,345 @@
+"""The ``squeezenet`` commands: options and exit codes; the work is done elsewhere.
+
+Modules that take time to import are imported by the command that needs them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from caffe2torch.errors import ArtefactError, Caffe2TorchError, NetError
+
+PATH = click.Path(path_type=Path)
+
+
+class _Group(click.Group):
+    """Turns our errors into one line on stderr and their exit code."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Caffe2TorchError as error:
+            cause = " ".join(str(error).split())
+            click.echo(f"error: {cause}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="caffe2torch")
+def main() -> None:
+    """Train, evaluate and use SqueezeNet with the original Caffe weights."""
+
+
+Command = Callable[..., Any]
+
+
+def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+class _Pair(click.ParamType):
+    """``PATTERN=FACTOR``."""
+
+    name = "pattern=factor"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, float]:
+        if isinstance(value, tuple):
+            return value
+        pattern, _, factor = value.rpartition("=")
+        try:
+            number = float(factor)
+        except ValueError:
+            number = -1.0
+        if not pattern or not 0 <= number < float("inf"):
+            self.fail(f"{value!r} is not of the form 'conv10.*=10'", param, ctx)
+        return pattern, number
+
+
+class _Numbers(click.ParamType):
+    """Numbers with commas between them."""
+
+    def __init__(self, kind: type, name: str) -> None:
+        self.kind, self.name = kind, name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(self.kind(part) for part in value.split(","))
+        except ValueError:
+            return self.fail(f"{value!r} is not numbers with commas between them", param, ctx)
+
+
+class _Mean(click.ParamType):
+    """Three numbers, or the path of a mean image."""
+
+    name = "b,g,r|file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not isinstance(value, str):
+            return value
+        try:
+            numbers = tuple(float(part) for part in value.split(","))
+        except ValueError:
+            return value
+        if len(numbers) != 3:
+            self.fail(f"{value!r} must have three numbers: blue, green, red", param, ctx)
+        return numbers
+
+
+PROTOCOL = click.Choice(["caffe", "shorter-side", "random-resized-crop"])
+POLICY = click.Choice(["cosine", "fixed", "step", "multistep", "exp", "inv", "poly", "sigmoid"])
+SOLVER = click.Choice(["SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"])
+COUNT = click.IntRange(min=0)
+POSITIVE = click.IntRange(min=1)
+FACTOR = click.FloatRange(min=0)
+SHARE = click.FloatRange(0, 1)
+
+
+def _setting(name: str, kind: Any, text: str, **more: Any) -> Callable[[Command], Command]:
+    """An option whose default is that of TrainConfig's field of the same name."""
+    from squeezenet.config import TrainConfig
+
+    field = more.pop("field", name.lstrip("-").split("/")[0].replace("-", "_"))
+    default = getattr(TrainConfig(), field)
+    shown = default not in (None, (), 0, 0.0) or default is False
+    return click.option(
+        name, field, type=kind, default=default, show_default=shown, help=text, **more
+    )
+
+
+_data_settings = _options(
+    _setting("--data", str, "Root of the lists' paths, or a tree with train/ and val/."),
+    _setting("--train-list", str, "List 'path label', tree of class folders, or LMDB."),
+    _setting("--val-list", str, "The same for validation."),
+    _setting("--num-classes", POSITIVE, "Number of classes; as the training data show."),
+    _setting("--protocol", PROTOCOL, "How training images are cropped."),
+    _setting("--val-protocol", PROTOCOL, "How validation images are cropped."),
+    _setting("--area", click.FloatRange(0.01, 1), "Smallest part that random-resized-crop takes."),
+    _setting("--resize", POSITIVE, "Side to which an image is resized."),
+    _setting("--crop", POSITIVE, "Side of the crop: the net's input."),
+    _setting("--mean", _Mean(), "Blue,green,red, or a .binaryproto or .npy mean image."),
+    _setting("--scale", float, "Factor after the mean is subtracted."),
+    _setting("--mirror/--no-mirror", bool, "Mirror half of the training images."),
+    _setting("--rotation", FACTOR, "Largest random rotation in degrees."),
+    _setting("--jitter", SHARE, "Largest random change of brightness, contrast, saturation."),
+    _setting("--on-bad-image", click.Choice(["skip", "fail"]), "What an unreadable image does."),
+    _setting("--workers", COUNT, "Processes that load images; 0: the main one."),
+    _setting("--seed", COUNT, "Seed of everything random."),
+)
+
+_model_settings = _options(
+    _setting("--pretrained", str, "Weights to start from; the head is new if classes differ."),
+    _setting("--version", click.Choice(["1.0", "1.1"]), "Version of SqueezeNet."),
+    _setting("--bypass", click.Choice(["simple", "complex"]), "Bypass connections."),
+    _setting("--dropout", SHARE, "Dropout before the classifier."),
+    _setting("--freeze", str, "Pattern of parameters to leave as they are.", multiple=True),
+)
+
+_solver_settings = _options(
+    _setting("--epochs", click.FloatRange(min=0, min_open=True), "Length of the run."),
+    _setting("--max-iter", COUNT, "Length in steps, instead of --epochs."),
+    _setting("--batch-size", POSITIVE, "Images a pass, over all processes."),
+    _setting("--iter-size", POSITIVE, "Passes whose gradients make one step."),
+    _setting("--solver-type", SOLVER, "Caffe's update rule."),
+    _setting("--lr", FACTOR, "Learning rate (Caffe: base_lr)."),
+    _setting("--schedule", POLICY, "How the rate falls (Caffe: lr_policy)."),
+    _setting("--gamma", FACTOR, "Of step, multistep, exp, inv, sigmoid."),
+    _setting("--power", FACTOR, "Of poly and inv."),
+    _setting("--stepsize", COUNT, "Of step and sigmoid."),
+    _setting("--stepvalue", _Numbers(int, "n,n,..."), "Of multistep: 1000,2000."),
+    _setting("--warmup", COUNT, "Steps in which the rate rises from 0."),
+    _setting("--momentum", FACTOR, "Momentum; Adam's beta1."),
+    _setting("--momentum2", FACTOR, "Adam's beta2."),
+    _setting("--delta", FACTOR, "Of AdaGrad, RMSProp, AdaDelta, Adam."),
+    _setting("--rms-decay", SHARE, "Of RMSProp."),
+    _setting("--weight-decay", FACTOR, "Weight decay."),
+    _setting("--regularization", click.Choice(["L1", "L2"]), "Kind of weight decay."),
+    _setting("--lr-mult", _Pair(), "Factor of the rate: 'conv10.*=10'.", multiple=True),
+    _setting("--decay-mult", _Pair(), "Factor of the decay: '*.bias=0'.", multiple=True),
+    _setting("--label-smoothing", SHARE, "Share of the target spread over all classes."),
+    _setting("--clip", FACTOR, "Largest norm of the gradient; 0: any."),
+    _setting("--ema", SHARE, "Decay of the average of the weights; 0: none."),
+)
+
+_run_settings = _options(
+    _setting("--out", str, "Folder for last.pt, best.pt and log.jsonl."),
+    _setting("--precision", click.Choice(["fp32", "bf16", "fp16"]), "Of the forward pass."),
+    _setting("--channels-last/--no-channels-last", bool, "Memory order that GPUs like."),
+    _setting("--compile/--no-compile", bool, "Compile the model with torch.compile."),
+    _setting("--device", click.Choice(["auto", "cpu", "cuda"]), "Where to compute."),
+    _setting("--threads", COUNT, "CPU threads; 0: torch's choice."),
+    _setting("--log-every", POSITIVE, "Steps between lines of the log."),
+    _setting("--eval-every", COUNT, "Steps between validations; an epoch if not given."),
+    _setting("--snapshot", COUNT, "Steps between further writes of last.pt."),
+    _setting("--tensorboard/--no-tensorboard", bool, "Write TensorBoard scalars to --out."),
+)
+
+
+@main.command()
+@click.option("--solver", type=PATH, help="solver.prototxt to take the settings from.")
+@click.option("--init-from", type=PATH, help="Checkpoint to go on from, settings included.")
+@_data_settings
+@_model_settings
+@_solver_settings
+@_run_settings
+@click.pass_context
+def train(ctx: click.Context, solver: Path | None, init_from: Path | None, **values: Any) -> None:
+    """Train or fine-tune. Options given here win over --solver, and that over --init-from."""
+    from squeezenet.config import TrainConfig
+    from squeezenet.train import train as run
+
+    given = {
+        name: value
+        for name, value in values.items()
+        if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }
+    config = TrainConfig()
+    if init_from is not None:
+        from squeezenet.checkpoint import load_checkpoint
+
+        config = TrainConfig.from_plain(load_checkpoint(init_from)["config"])
+    if solver is not None:
+        from squeezenet.solver import read_solver
+
+        settings, ignored = read_solver(solver)
+        config = config.updated(settings)
+        if ignored:
+            click.echo(f"{solver}: without effect here: {', '.join(ignored)}", err=True)
+    config = config.updated(given)
+    if config.crop > config.resize:
+        raise NetError(f"--crop {config.crop} is larger than --resize {config.resize}")
+    run(config, init_from=init_from, report=_report, show_progress=sys.stderr.isatty())
+
+
+_evaluation = _options(
+    click.option("--weights", type=PATH, required=True, help="Checkpoint, .pt, .safetensors, "
+                 ".caffemodel or .onnx."),
+    click.option("--engine", type=click.Choice(["torch", "onnxruntime"]), default="torch",
+                 show_default=True),
+    click.option("--protocol", type=PROTOCOL, help="Instead of the one that the weights expect."),
+    click.option("--batch-size", type=POSITIVE, default=32, show_default=True),
+    click.option("--workers", type=COUNT, default=2, show_default=True),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
+    click.option("--on-bad-image", type=click.Choice(["skip", "fail"]), default="skip",
+                 show_default=True),
+    click.option("--synset-words", type=PATH, help="Class names, one a line."),
+)  # fmt: skip
+
+
+@main.command("eval")
+@click.option("--data", type=PATH, default=Path(), help="Root of the list's paths, or a tree.")
+@click.option("--val-list", help="List 'path label', tree of class folders, or LMDB.")
+@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@_evaluation
+def eval_(
+    data: Path, val_list: str | None, as_json: bool, weights: Path, engine: str,
+    protocol: str | None, batch_size: int, workers: int, device: str, on_bad_image: str,
+    synset_words: Path | None,
+) -> None:  # fmt: skip
+    """Measure top-1, top-5, loss and confusions on a labelled set."""
+    from squeezenet.engines import evaluate_files, open_engine
+    from squeezenet.infer import read_names
+
+    opened = open_engine(weights, engine, device, protocol)
+    names = read_names(synset_words) if synset_words else list(opened.class_names)
+    metrics = evaluate_files(
+        opened, data, val_list, batch_size=batch_size, workers=workers,
+        on_bad_image=on_bad_image, report=_report,
+    )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(metrics.to_plain(names), indent=1, ensure_ascii=False))
+        return
+    share = max(metrics.images, 1)
+    click.echo(f"images    {metrics.images}")
+    click.echo(f"top-1     {metrics.top1} ({metrics.top1 / share:.2%})")
+    click.echo(f"top-5     {metrics.top5} ({metrics.top5 / share:.2%})")
+    click.echo(f"loss      {metrics.loss:.4f}")
+    click.echo(f"skipped   {metrics.bad_images}")
+    for pair in metrics.confusions(5):
+        true, taken = (names[n] if names else n for n in (pair["label"], pair["taken_for"]))
+        click.echo(f"confused  {pair['images']} of {true} taken for {taken}")
+
+
+@main.command()
+@click.argument("images", nargs=-1)
+@click.option("--top-k", type=POSITIVE, default=5, show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
+@click.option("--sheet", type=PATH, help="Write a contact sheet to this image file.")
+@_evaluation
+def infer(
+    images: tuple[str, ...], top_k: int, as_json: bool, as_csv: bool, sheet: Path | None,
+    weights: Path, engine: str, protocol: str | None, batch_size: int, workers: int,
+    device: str, on_bad_image: str, synset_words: Path | None,
+) -> None:  # fmt: skip
+    """Classify IMAGES: files, folders, globs, or - for a list of files on stdin."""
+    from squeezenet.data import BadImages
+    from squeezenet.engines import open_engine
+    from squeezenet.infer import FORMATS, classify, expand_inputs, read_names
+
+    if as_json and as_csv:
+        raise click.UsageError("--json and --csv exclude each other")
+    paths = expand_inputs(images)
+    opened = open_engine(weights, engine, device, protocol)
+    names = read_names(synset_words) if synset_words else list(opened.class_names)
+    bad = BadImages(on_bad_image, _report)
+    answers = list(
+        classify(
+            opened.predict, opened.transform, paths, names, bad,
+            top_k=top_k, batch_size=batch_size, workers=min(workers, len(paths) // 16),
+        )
+    )  # fmt: skip
+    form = "json" if as_json else "csv" if as_csv else "text"
+    for line in FORMATS[form](answers):
+        click.echo(line)
+    if sheet is not None and answers:
+        from squeezenet.sheet import write_sheet
+
+        write_sheet(sheet, answers)
+    if len(bad):
+        _report(f"{len(bad)} of {len(paths)} images could not be used")
+        if not answers:
+            raise ArtefactError("no image could be classified")
+
+
+@main.command()
+@click.option("--version", type=click.Choice(["1.0", "1.1"]), default="1.1", show_default=True)
+@click.option("--bypass", type=click.Choice(["simple", "complex"]))
+@click.option("--num-classes", type=POSITIVE, default=1000, show_default=True)
+@click.option("--weights", type=PATH, help="Describe this file instead.")
+def info(version: str, bypass: str | None, num_classes: int, weights: Path | None) -> None:
+    """Show the layers, their output sizes, parameters and multiplications."""
+    from squeezenet.info import describe
+
+    for line in describe(version, bypass, num_classes, weights):
+        click.echo(line)
+
+
+@main.command()
+@click.option("--weights", type=PATH, required=True, help="Checkpoint or other weights.")
+@click.argument("output", type=PATH)
+def export(weights: Path, output: Path) -> None:
+    """Write the model as OUTPUT: .onnx, .safetensors, .pt, or .caffemodel with a .prototxt."""
+    from squeezenet.export import export as write
+    from squeezenet.loading import load_model
+
+    for path in write(load_model(weights).model, output):
+        click.echo(path)
+
+
+def _report(message: str) -> None:
+    click.echo(message, err=True)

@@ -1,0 +1,92 @@
+"""The settings of a training run, as plain data that a checkpoint can carry."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from caffe2torch.errors import ReadError
+
+Multipliers = tuple[tuple[str, float], ...]
+"""Pairs of a parameter-name pattern (``conv10.*``) and a factor; later ones win."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """What ``squeezenet train`` is asked to do; each field is an option of that name.
+
+    ``batch_size`` counts the images of all processes in one forward pass, and ``iter_size``
+    passes make one step. ``epochs`` counts where ``max_iter`` is 0.
+    """
+
+    data: str = "."
+    train_list: str | None = None
+    val_list: str | None = None
+    out: str = "runs/squeezenet"
+    pretrained: str | None = None
+    version: str = "1.1"
+    bypass: str | None = None
+    num_classes: int | None = None
+    dropout: float = 0.5
+    protocol: str = "random-resized-crop"
+    val_protocol: str = "caffe"
+    area: float = 0.35
+    resize: int = 256
+    crop: int = 227
+    mean: tuple[float, ...] | str = (104.0, 117.0, 123.0)
+    scale: float = 1.0
+    mirror: bool = True
+    rotation: float = 0.0
+    jitter: float = 0.0
+    on_bad_image: str = "skip"
+    workers: int = 2
+    seed: int = 0
+    epochs: float = 10.0
+    max_iter: int = 0
+    batch_size: int = 32
+    iter_size: int = 1
+    solver_type: str = "SGD"
+    lr: float = 0.001
+    schedule: str = "cosine"
+    gamma: float = 0.1
+    power: float = 1.0
+    stepsize: int = 0
+    stepvalue: tuple[int, ...] = ()
+    warmup: int = 0
+    momentum: float = 0.9
+    momentum2: float = 0.999
+    delta: float = 1e-8
+    rms_decay: float = 0.99
+    weight_decay: float = 0.0002
+    regularization: str = "L2"
+    lr_mult: Multipliers = ()
+    decay_mult: Multipliers = ()
+    freeze: tuple[str, ...] = ()
+    label_smoothing: float = 0.0
+    clip: float = 0.0
+    ema: float = 0.0
+    precision: str = "fp32"
+    channels_last: bool = False
+    compile: bool = False
+    device: str = "auto"
+    threads: int = 0
+    log_every: int = 20
+    eval_every: int = 0
+    snapshot: int = 0
+    tensorboard: bool = False
+
+    def to_plain(self) -> dict[str, Any]:
+        """The settings as a dict of plain values."""
+        return asdict(self)
+
+    @classmethod
+    def from_plain(cls, values: dict[str, Any]) -> TrainConfig:
+        """The settings that ``to_plain`` gave."""
+        unknown = values.keys() - {field.name for field in fields(cls)}
+        if unknown:
+            raise ReadError(f"the checkpoint has settings of another version: {sorted(unknown)}")
+        return cls(**values)
+
+    def updated(self, values: dict[str, Any]) -> TrainConfig:
+        """The settings with some replaced."""
+        return replace(self, **values)

@@ -1,0 +1,99 @@
+"""SqueezeNet as Caffe's text: the deploy prototxt of any version, bypass and class count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from squeezenet.architecture import EXPANSION, FIRST_FIRE, bypass_kind, find_architecture
+
+
+def deploy_prototxt(
+    version: str, bypass: str | None, num_classes: int, *, size: int = 227, softmax: bool = True
+) -> str:
+    """The net from the blob ``data`` to ``prob``, or to the logits ``pool10``.
+
+    Layer and blob names are those of the published files; a bypass adds ``fireN/bypass``
+    (the sum) and ``fireN/bypass_conv``.
+    """
+    header = f'name: "SqueezeNet v{version}"\n'
+    return header + "".join(_layers(version, bypass, num_classes, size, softmax))
+
+
+def _layers(
+    version: str, bypass: str | None, num_classes: int, size: int, softmax: bool
+) -> Iterator[str]:
+    architecture = find_architecture(version)
+    dims = " ".join(f"dim: {dim}" for dim in (1, 3, size, size))
+    yield _layer("data", "Input", (), f"input_param {{ shape {{ {dims} }} }}")
+    yield from _convolution(
+        "conv1", "data", architecture.conv1_channels, architecture.conv1_kernel, stride=2
+    )
+    yield _pool("pool1", "conv1")
+    x = "pool1"
+    for number, squeeze in enumerate(architecture.squeeze, FIRST_FIRE):
+        fire = f"fire{number}"
+        yield from _fire(fire, x, squeeze)
+        source, x = x, f"{fire}/concat"
+        kind = bypass_kind(number, bypass)
+        if kind == "convolution":
+            name = f"{fire}/bypass_conv"
+            yield from _convolution(name, source, 2 * EXPANSION * squeeze, 1, relu=False)
+            source = name
+        if kind:
+            yield _layer(
+                f"{fire}/bypass", "Eltwise", (x, source), "eltwise_param { operation: SUM }"
+            )
+            x = f"{fire}/bypass"
+        if number in architecture.pools:
+            yield _pool(f"pool{number}", x)
+            x = f"pool{number}"
+    yield _layer("drop9", "Dropout", (x,), "dropout_param { dropout_ratio: 0.5 }", top=x)
+    yield from _convolution("conv10", x, num_classes, 1, pad=architecture.conv10_pad)
+    yield _layer(
+        "pool10", "Pooling", ("conv10",), "pooling_param { pool: AVE global_pooling: true }"
+    )
+    if softmax:
+        yield _layer("prob", "Softmax", ("pool10",))
+
+
+def _fire(name: str, source: str, squeeze: int) -> Iterator[str]:
+    squeezed, small, large = (f"{name}/{part}" for part in ("squeeze1x1", "expand1x1", "expand3x3"))
+    yield from _convolution(squeezed, source, squeeze, 1)
+    yield from _convolution(small, squeezed, EXPANSION * squeeze, 1)
+    yield from _convolution(large, squeezed, EXPANSION * squeeze, 3, pad=1)
+    yield _layer(f"{name}/concat", "Concat", (small, large))
+
+
+def _convolution(
+    name: str,
+    bottom: str,
+    channels: int,
+    kernel: int,
+    *,
+    stride: int = 1,
+    pad: int = 0,
+    relu: bool = True,
+) -> Iterator[str]:
+    parameters = f"num_output: {channels} kernel_size: {kernel}"
+    parameters += f" pad: {pad}" if pad else ""
+    parameters += f" stride: {stride}" if stride != 1 else ""
+    yield _layer(name, "Convolution", (bottom,), f"convolution_param {{ {parameters} }}")
+    if relu:
+        head, _, tail = name.rpartition("/")
+        relu_name = f"{head}/relu_{tail}" if head else f"relu_{tail}"
+        yield _layer(relu_name, "ReLU", (name,), top=name)
+
+
+def _pool(name: str, bottom: str) -> str:
+    return _layer(
+        name, "Pooling", (bottom,), "pooling_param { pool: MAX kernel_size: 3 stride: 2 }"
+    )
+
+
+def _layer(
+    name: str, type: str, bottoms: tuple[str, ...], parameters: str = "", top: str | None = None
+) -> str:
+    lines = [f'name: "{name}"', f'type: "{type}"']
+    lines += [f'bottom: "{bottom}"' for bottom in bottoms]
+    lines += [f'top: "{top or name}"', *([parameters] if parameters else [])]
+    return "layer {\n" + "".join(f"  {line}\n" for line in lines) + "}\n"

@@ -1,0 +1,81 @@
+"""What differs when several processes train one model; with one process all of it is a no-op."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from caffe2torch.errors import Caffe2TorchError
+
+
+@dataclass(frozen=True)
+class Team:
+    """This process's place among the ``world`` processes of a job, and its device."""
+
+    rank: int
+    world: int
+    device: torch.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and speaks."""
+        return self.rank == 0
+
+    def sum(self, tensor: Tensor) -> Tensor:
+        """The sum over all processes."""
+        if self.world > 1:
+            tensor = tensor.to(self.device)
+            dist.all_reduce(tensor)
+        return tensor
+
+    def gather(self, value: Any) -> list[Any]:
+        """The values of all processes, in the order of their ranks."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value)
+        return values
+
+    def wrap(self, model: nn.Module) -> nn.Module:
+        """The model with its gradients averaged over all processes."""
+        if self.world == 1:
+            return model
+        ids = [self.device.index] if self.device.type == "cuda" else None
+        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
+
+
+@contextmanager
+def join_team(device: str) -> Iterator[Team]:
+    """Join the processes that ``torchrun`` started, over NCCL on GPUs and gloo elsewhere.
+
+    ``device`` is "auto", "cpu" or "cuda". Without torchrun the team is this process alone.
+    """
+    world = int(os.environ.get("WORLD_SIZE", "1"))
+    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    if world == 1:
+        yield Team(0, 1, chosen)
+        return
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Team(dist.get_rank(), world, chosen)
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device of a name; "auto" is a GPU if there is one."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        if not torch.cuda.is_available():
+            raise Caffe2TorchError("device 'cuda' is not there: this torch sees no GPU; use cpu")
+        torch.cuda.set_device(local_rank)
+        return torch.device("cuda", local_rank)
+    return torch.device(name)

@@ -1,0 +1,124 @@
+"""How well a model classifies a labelled set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from squeezenet.data import BadImages, Batch
+from squeezenet.distributed import Team
+
+Predict = Callable[[Tensor], Tensor]
+"""Images (N, 3, H, W) to logits (N, classes), both float32 on the CPU or one device."""
+
+TOP = 5
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The outcome of an evaluation: counts, the mean cross-entropy and the confusions.
+
+    ``confusion[i, j]`` counts the images of class i that were taken for class j.
+    """
+
+    images: int
+    top1: int
+    top5: int
+    loss: float
+    confusion: Tensor
+    bad_images: int = 0
+
+    @property
+    def accuracy(self) -> float:
+        """The share of images whose best class is right."""
+        return self.top1 / self.images if self.images else 0.0
+
+    def per_class(self) -> list[dict[str, int]]:
+        """For each class that occurs: its label, images and how many were right."""
+        totals = self.confusion.sum(1).tolist()
+        return [
+            {"label": label, "images": total, "top1": int(self.confusion[label, label])}
+            for label, total in enumerate(totals)
+            if total
+        ]
+
+    def confusions(self, most: int = 10) -> list[dict[str, int]]:
+        """The commonest mistakes, the commonest first."""
+        wrong = self.confusion.clone().fill_diagonal_(0)
+        pairs = [
+            {"label": int(i), "taken_for": int(j), "images": int(wrong[i, j])}
+            for i, j in wrong.nonzero()
+        ]
+        return sorted(pairs, key=lambda p: (-p["images"], p["label"], p["taken_for"]))[:most]
+
+    def to_plain(self, names: Sequence[str] = ()) -> dict[str, Any]:
+        """All of it as JSON values; with class names, labels get their names beside them."""
+        share = max(self.images, 1)
+
+        def named(row: dict[str, int]) -> dict[str, Any]:
+            keys = [key for key in ("label", "taken_for") if key in row]
+            return {**row, **{f"{key}_name": names[row[key]] for key in keys if names}}
+
+        return {
+            "images": self.images,
+            "bad_images": self.bad_images,
+            "top1": self.top1,
+            "top5": self.top5,
+            "top1_accuracy": self.top1 / share,
+            "top5_accuracy": self.top5 / share,
+            "loss": self.loss,
+            "per_class": [named(row) for row in self.per_class()],
+            "confusions": [named(row) for row in self.confusions()],
+        }
+
+
+def evaluate(
+    predict: Predict, batches: Iterable[Batch], num_classes: int, *, bad: BadImages, team: Team
+) -> Metrics:
+    """Classify all batches of all processes of the team.
+
+    An image is right in the top k if fewer than k classes score higher, a class before it in
+    order and with an equal score being higher. Scores that are not numbers are wrong.
+    """
+    confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
+    sums = torch.zeros(3, dtype=torch.float64)
+    known = len(bad)
+    for batch in batches:
+        if not len(batch.labels):
+            continue
+        logits, labels = predict(batch.images).detach().float().cpu(), batch.labels
+        ranks = rank_labels(logits, labels)
+        loss = F.cross_entropy(logits, labels, reduction="sum")
+        sums += torch.tensor([float(loss), float((ranks < TOP).sum()), 0.0], dtype=torch.float64)
+        taken = torch.where(ranks == 0, labels, _best_other(logits, labels))
+        confusion.index_put_((labels, taken), torch.ones_like(labels), accumulate=True)
+    sums[2] = len(bad) - known
+    confusion, sums = team.sum(confusion).cpu(), team.sum(sums).cpu()
+    images = int(confusion.sum())
+    return Metrics(
+        images=images,
+        top1=int(confusion.diagonal().sum()),
+        top5=int(sums[1]),
+        loss=float(sums[0]) / max(images, 1),
+        confusion=confusion,
+        bad_images=int(sums[2]),
+    )
+
+
+def rank_labels(logits: Tensor, labels: Tensor) -> Tensor:
+    """How many classes stand before each image's own."""
+    own = logits.gather(1, labels[:, None])
+    classes = torch.arange(logits.shape[1])
+    before = (classes < labels[:, None]) & (logits == own)
+    # "Not lower or equal" rather than "higher", so that NaN never makes an image right.
+    return (~(logits <= own) | before).sum(1)
+
+
+def _best_other(logits: Tensor, labels: Tensor) -> Tensor:
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return others.argmax(1)

@@ -1,0 +1,71 @@
+"""A model from any file that holds one: a checkpoint of training, or converted weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from caffe2torch.errors import WeightsError
+from caffe2torch.io.mean import read_mean
+from squeezenet.checkpoint import is_checkpoint, load_checkpoint
+from squeezenet.model import SqueezeNet
+from squeezenet.transforms import Transform
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in test mode, the transform that makes its input, and its classes' names."""
+
+    model: SqueezeNet
+    transform: Transform
+    class_names: tuple[str, ...] = ()
+
+
+def load_model(
+    path: Path,
+    *,
+    version: str | None = None,
+    bypass: str | None = None,
+    dropout: float = 0.5,
+) -> Loaded:
+    """Load a checkpoint of ``squeezenet train`` or any weights that ``load_weights`` takes.
+
+    Of a checkpoint with averaged weights, those are taken. ``version`` and ``bypass``, if
+    given, must be the file's own, but a net with bypass may start from weights without one.
+    """
+    if is_checkpoint(path):
+        loaded = _from_checkpoint(load_checkpoint(path))
+    else:
+        from squeezenet.weights import load_weights
+
+        loaded = Loaded(load_weights(path), Transform())
+    model = loaded.model
+    if version is not None and version != model.version:
+        raise WeightsError(f"{path} is a SqueezeNet {model.version}, not {version}")
+    if bypass is not None and bypass != model.bypass:
+        model = _with_bypass(model, bypass, path)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = dropout
+    return Loaded(model.eval(), loaded.transform, loaded.class_names)
+
+
+def _from_checkpoint(state: dict[str, Any]) -> Loaded:
+    architecture = {key: value for key, value in state["architecture"].items() if key != "name"}
+    model = SqueezeNet(architecture.pop("version"), **architecture)
+    model.load_state_dict(state["ema"] or state["model"])
+    settings = dict(state["preprocessing"])
+    if isinstance(settings.get("mean"), str):
+        settings["mean"] = read_mean(settings["mean"])
+    return Loaded(model, Transform(**settings), tuple(state["class_names"]))
+
+
+def _with_bypass(model: SqueezeNet, bypass: str, path: Path) -> SqueezeNet:
+    if model.bypass is not None:
+        raise WeightsError(f"{path} has the bypass {model.bypass!r}, not {bypass!r}")
+    wider = SqueezeNet(model.version, bypass=bypass, num_classes=model.num_classes)
+    wider.load_state_dict(model.state_dict(), strict=False)
+    return wider

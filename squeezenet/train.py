@@ -1,0 +1,419 @@
+"""Training of SqueezeNet: the whole of a run, from settings to checkpoints, top to bottom."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from caffe2torch.errors import Caffe2TorchError, NetError
+from caffe2torch.io.mean import read_mean
+from squeezenet.checkpoint import load_checkpoint, save_checkpoint
+from squeezenet.config import TrainConfig
+from squeezenet.data import BadImages, Batch, ImageDataset
+from squeezenet.distributed import Team, join_team
+from squeezenet.ema import WeightAverage
+from squeezenet.evaluate import Metrics, evaluate
+from squeezenet.loader import checked, make_loader
+from squeezenet.loading import load_model
+from squeezenet.model import SqueezeNet
+from squeezenet.optimisers import CaffeOptimiser
+from squeezenet.parameters import freeze, parameter_groups
+from squeezenet.progress import Progress
+from squeezenet.sampler import EvalSampler, TrainSampler
+from squeezenet.schedules import Schedule
+from squeezenet.sources import count_classes, open_split
+from squeezenet.transforms import Transform
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class DivergedError(Caffe2TorchError):
+    """The loss is no longer a number."""
+
+
+def train(
+    config: TrainConfig,
+    *,
+    init_from: Path | None = None,
+    report: Callable[[str], None] = print,
+    show_progress: bool = False,
+) -> Metrics:
+    """Train as the settings say and return how the last model does on the validation set.
+
+    ``init_from`` is a checkpoint to go on from: model, optimiser, average, random state and
+    position in the data are restored, so the outcome is that of a run never interrupted.
+    ``out/last.pt`` and ``out/best.pt`` are written, and ``out/log.jsonl`` gets a line for
+    each line of the log.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    with join_team(config.device) as team:
+        return _Run(config, team, report if team.leads else _silent, show_progress).go(init_from)
+
+
+class _Run:
+    def __init__(
+        self, config: TrainConfig, team: Team, report: Callable[[str], None], show_progress: bool
+    ) -> None:
+        self.config, self.team, self.report = config, team, report
+        self.out = Path(config.out)
+        torch.manual_seed(config.seed)
+
+        # Data: a seeded stream for training, every image once for validation.
+        root = Path(config.data)
+        train_split = open_split(root, config.train_list, "train")
+        val_split = open_split(root, config.val_list, "val")
+        self.num_classes = count_classes(train_split, val_split, config.num_classes)
+        self.class_names = list(train_split.class_names)
+        if config.batch_size % team.world:
+            raise NetError(
+                f"batch_size {config.batch_size} is not a multiple of the {team.world} processes"
+            )
+        self.train_set = ImageDataset(
+            train_split.source, make_transform(config, config.protocol), seed=config.seed
+        )
+        self.val_set = ImageDataset(
+            val_split.source, make_transform(config, config.val_protocol), seed=None
+        )
+        self.bad = BadImages(config.on_bad_image, report)
+        images = len(train_split.source)
+        self.images_per_step = config.batch_size * config.iter_size
+        self.max_iter = config.max_iter or max(
+            1, math.ceil(config.epochs * images / self.images_per_step)
+        )
+        self.eval_every = config.eval_every or math.ceil(images / self.images_per_step)
+
+        # Model: new, or with weights from a file; the classifier is new if the classes differ.
+        self.model = self._make_model().to(team.device)
+        freeze(self.model, config.freeze)
+        if config.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types the method without it
+        self.average = WeightAverage(self.model, config.ema) if config.ema else None
+
+        # Optimiser and schedule.
+        groups = parameter_groups(
+            self.model, config.weight_decay, config.lr_mult, config.decay_mult
+        )
+        self.optimiser = CaffeOptimiser(
+            groups,
+            config.solver_type,
+            lr=config.lr,
+            momentum=config.momentum,
+            momentum2=config.momentum2,
+            delta=config.delta,
+            rms_decay=config.rms_decay,
+            regularization=config.regularization,
+        )
+        self.schedule = Schedule(
+            policy=config.schedule,
+            base_lr=config.lr,
+            max_iter=self.max_iter,
+            gamma=config.gamma,
+            power=config.power,
+            stepsize=config.stepsize,
+            stepvalue=config.stepvalue,
+            warmup=config.warmup,
+        )
+        self.scaler = torch.amp.GradScaler(team.device.type, enabled=config.precision == "fp16")
+        self.step, self.best = 0, (-1.0, math.inf)
+        self.progress = Progress(self.max_iter, show_progress and team.leads)
+
+    def _make_model(self) -> SqueezeNet:
+        config = self.config
+        if config.pretrained is None:
+            return SqueezeNet(
+                config.version,
+                bypass=config.bypass,
+                num_classes=self.num_classes,
+                dropout=config.dropout,
+            )
+        model = load_model(
+            Path(config.pretrained),
+            version=config.version,
+            bypass=config.bypass,
+            dropout=config.dropout,
+        ).model
+        if model.num_classes != self.num_classes:
+            self.report(
+                f"the classifier is new: {config.pretrained} has {model.num_classes} classes, "
+                f"the data {self.num_classes}"
+            )
+            model.replace_classifier(self.num_classes)
+        return model
+
+    def go(self, init_from: Path | None) -> Metrics:
+        """Train from the first step, or from the one a checkpoint was written after."""
+        if init_from is not None:
+            self._restore(load_checkpoint(init_from))
+        self.forward = self.team.wrap(self.model)
+        if self.config.compile:
+            self.forward = torch.compile(self.forward)  # type: ignore[assignment]  # a callable module
+        self.model.train()
+        batches = self._train_batches()
+        window = _Window()
+        metrics = None
+        with self.progress:
+            while self.step < self.max_iter:
+                self._set_learning_rate()
+                window.add(self._train_step(batches))
+                if self.average:
+                    self.average.update(self.model, self.step)
+                self.step += 1
+                self.progress.advance(self.step)
+                if self.step % self.config.log_every == 0 or self.step == self.max_iter:
+                    self._log(window)
+                    window = _Window()
+                if self.step % self.eval_every == 0 or self.step == self.max_iter:
+                    metrics = self._validate()
+                elif self.config.snapshot and self.step % self.config.snapshot == 0:
+                    self._save("last.pt")
+        if metrics is None:
+            metrics = self._validate()
+        if len(self.bad):
+            self.report(f"{len(self.bad)} bad images were skipped; each is named above")
+        return metrics
+
+    def _train_batches(self) -> Iterator[Batch]:
+        config, team = self.config, self.team
+        sampler = TrainSampler(
+            len(self.train_set),
+            config.batch_size,
+            seed=config.seed,
+            rank=team.rank,
+            world=team.world,
+        )
+        sampler.start = self.step * config.iter_size
+        loader = make_loader(
+            self.train_set, sampler, workers=config.workers, pin=team.device.type == "cuda"
+        )
+        return checked(loader, self.train_set, self.num_classes, self.bad)
+
+    def _train_step(self, batches: Iterator[Batch]) -> tuple[Tensor, int]:
+        """One update from ``iter_size`` batches: the gradient of the mean over all images."""
+        config, last = self.config, self.config.iter_size - 1
+        self.optimiser.zero_grad(set_to_none=True)
+        total, count = torch.zeros((), device=self.team.device), 0
+        for index, batch in enumerate(itertools.islice(batches, config.iter_size)):
+            with self._gradients_stay_local(index < last):
+                loss = self._loss(batch)
+                # Bad images add nothing; torch averages over the processes, hence ``world``.
+                self.scaler.scale(loss * (self.team.world / self.images_per_step)).backward()
+            total += loss.detach()
+            count += len(batch.labels)
+        if config.clip:
+            self.scaler.unscale_(self.optimiser)
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        return total, count
+
+    def _loss(self, batch: Batch) -> Tensor:
+        """The summed cross-entropy of a batch."""
+        config, device = self.config, self.team.device
+        images, labels = batch.images, batch.labels
+        if not len(labels):
+            # Every process has to take part in each step, even with nothing to learn from.
+            images, labels = torch.zeros(1, 3, config.crop, config.crop), torch.tensor([-100])
+        images = images.to(device, non_blocking=True)
+        if config.channels_last:
+            images = images.contiguous(memory_format=torch.channels_last)
+        with torch.autocast(
+            device.type, DTYPES[config.precision], enabled=config.precision != "fp32"
+        ):
+            logits = self.forward(images)
+        return F.cross_entropy(
+            logits.float(),
+            labels.to(device, non_blocking=True),
+            reduction="sum",
+            label_smoothing=config.label_smoothing,
+        )
+
+    def _gradients_stay_local(self, local: bool) -> contextlib.AbstractContextManager[Any]:
+        if local and self.team.world > 1:
+            return self.forward.no_sync()  # type: ignore[no-any-return,operator]  # of the DDP wrapper
+        return contextlib.nullcontext()
+
+    def _set_learning_rate(self) -> None:
+        rate = self.schedule.rate(self.step)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["lr_mult"]
+
+    def _log(self, window: _Window) -> None:
+        loss, images = self.team.sum(window.totals()).tolist()
+        loss /= max(images, 1.0)
+        if not math.isfinite(loss):
+            raise DivergedError(
+                f"the loss is {loss} at step {self.step}: the training has diverged; lower --lr "
+                f"(now {self.schedule.rate(self.step - 1):.4g}) or set --clip or --warmup"
+            )
+        speed = images / window.seconds()
+        epoch = self.step * self.images_per_step / len(self.train_set)
+        rate = self.schedule.rate(self.step - 1)
+        self.report(
+            f"step {self.step}/{self.max_iter}  epoch {epoch:.2f}  loss {loss:.4f}  "
+            f"lr {rate:.4g}  {speed:.1f} images/s"
+        )
+        self._record({"step": self.step, "epoch": epoch, "loss": loss, "lr": rate, "speed": speed})
+
+    def _validate(self) -> Metrics:
+        """Measure the model that would be used (the average, if one is kept) and save it."""
+        model = self.average.model if self.average else self.model
+        training = model.training
+        model.eval()
+        metrics = validate(model, self.val_set, self.config, self.team, self.bad)
+        model.train(training)
+        self.report(
+            f"step {self.step}/{self.max_iter}  validation: top-1 {metrics.top1}/{metrics.images} "
+            f"({metrics.accuracy:.2%})  top-5 {metrics.top5}/{metrics.images}  "
+            f"loss {metrics.loss:.4f}"
+        )
+        self._record(
+            {"step": self.step, "val_accuracy": metrics.accuracy, "val_loss": metrics.loss}
+        )
+        score = (metrics.accuracy, metrics.loss)
+        better = (score[0], -score[1]) > (self.best[0], -self.best[1])
+        if better:
+            self.best = score
+        self._save("last.pt", *(["best.pt"] if better else []))
+        return metrics
+
+    def _record(self, values: dict[str, float]) -> None:
+        if not self.team.leads:
+            return
+        self.out.mkdir(parents=True, exist_ok=True)
+        with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(values) + "\n")
+        if self.config.tensorboard:
+            write_scalars(self.out, values)
+
+    def _save(self, *names: str) -> None:
+        state = self._state()
+        if self.team.leads:
+            for name in names:
+                save_checkpoint(self.out / name, state)
+
+    def _state(self) -> dict[str, Any]:
+        random = [torch.get_rng_state()]
+        if self.team.device.type == "cuda":
+            random.append(torch.cuda.get_rng_state(self.team.device))
+        return {
+            "architecture": self.model.architecture,
+            "class_names": self.class_names,
+            "preprocessing": {
+                "protocol": self.config.val_protocol,
+                "resize": self.config.resize,
+                "crop": self.config.crop,
+                "mean": self.config.mean,
+                "scale": self.config.scale,
+            },
+            "config": self.config.to_plain(),
+            "model": self.model.state_dict(),
+            "ema": self.average.model.state_dict() if self.average else None,
+            "optimiser": self.optimiser.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "max_iter": self.max_iter,
+            "step": self.step,
+            "best": self.best,
+            "random": self.team.gather(random),
+            "bad_images": self.bad.seen,
+        }
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        if state["architecture"] != self.model.architecture:
+            raise NetError(
+                f"the checkpoint holds {state['architecture']}, the run is set up for "
+                f"{self.model.architecture}"
+            )
+        self.model.load_state_dict(state["model"])
+        if self.average and state["ema"]:
+            self.average.model.load_state_dict(state["ema"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step, self.best = state["step"], tuple(state["best"])
+        self.bad.seen.update(state["bad_images"])
+        if len(state["random"]) == self.team.world:
+            cpu, *cuda = state["random"][self.team.rank]
+            torch.set_rng_state(cpu)
+            if cuda and self.team.device.type == "cuda":
+                torch.cuda.set_rng_state(cuda[0], self.team.device)
+        self.report(f"going on after step {self.step} of {self.max_iter}")
+
+
+class _Window:
+    """The losses between two lines of the log; read once, so that a GPU need not wait."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.losses: list[Tensor] = []
+        self.images = 0
+
+    def add(self, step: tuple[Tensor, int]) -> None:
+        self.losses.append(step[0])
+        self.images += step[1]
+
+    def totals(self) -> Tensor:
+        return torch.tensor([float(torch.stack(self.losses).sum()), float(self.images)])
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self.start
+
+
+def make_transform(config: TrainConfig, protocol: str) -> Transform:
+    """The transform of the settings for one of the protocols."""
+    return Transform(
+        protocol=protocol,
+        resize=config.resize,
+        crop=config.crop,
+        mean=read_mean(config.mean) if isinstance(config.mean, str) else config.mean,
+        scale=config.scale,
+        mirror=config.mirror,
+        rotation=config.rotation,
+        jitter=config.jitter,
+        area=(config.area, 1.0),
+    )
+
+
+def validate(
+    model: SqueezeNet, dataset: ImageDataset, config: TrainConfig, team: Team, bad: BadImages
+) -> Metrics:
+    """Evaluate a model, in test mode, on a set that the whole team shares."""
+    sampler = EvalSampler(
+        len(dataset), max(1, config.batch_size // team.world), rank=team.rank, world=team.world
+    )
+    loader = make_loader(dataset, sampler, workers=config.workers)
+
+    def predict(images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits: Tensor = model(images.to(team.device))
+            return logits
+
+    batches = checked(loader, dataset, model.num_classes, bad)
+    return evaluate(predict, batches, model.num_classes, bad=bad, team=team)
+
+
+def write_scalars(folder: Path, values: dict[str, float]) -> None:
+    """Append values to TensorBoard's event files. Needs the extra ``tensorboard``."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise Caffe2TorchError(
+            "--tensorboard needs the package tensorboard: install caffe2torch[tensorboard]"
+        ) from error
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in values.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(values["step"]))
+
+
+def _silent(message: str) -> None:
+    pass
