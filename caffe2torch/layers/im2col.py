@@ -75,20 +75,15 @@ class Im2col(Layer):
         shape = g.shape(x)
         axis, window = self._resolved(shape)
         (top,) = self.infer_shapes([shape])
-        channels, sizes = shape[axis], shape[axis + 1 :]
-        if axis != 1:
-            x = g.op("Reshape", x, g.const([-1, channels, *sizes], np.int64))
-        y = _picking_convolution(g, x, window, channels, sizes)
-        if axis != 1:
-            target = [-1, *top[1:]] if axis else list(top)
-            y = g.op("Reshape", y, g.const(target, np.int64))
-        return [y]
+        sizes = shape[axis + 1 :]
+        # Each channel by itself, so that nothing depends on the size of the first axis.
+        x = g.op("Reshape", x, g.const([-1, 1, *sizes], np.int64))
+        y = _picking_convolution(g, x, window, sizes)
+        return [g.op("Reshape", y, g.const([-1, *top[1:]], np.int64))]
 
 
-def _picking_convolution(
-    g: OnnxBuilder, x: str, window: Window, channels: int, sizes: Sequence[int]
-) -> str:
-    """A convolution by channel with one kernel for each pixel of the window: 1 there, else 0."""
+def _picking_convolution(g: OnnxBuilder, x: str, window: Window, sizes: Sequence[int]) -> str:
+    """A convolution with one kernel for each pixel of the window: 1 there, 0 elsewhere."""
     count = math.prod(window.kernel)
     kernels = np.eye(count, dtype=np.float32).reshape(count, 1, *window.kernel)
     ends = [p + e for p, e in zip(window.pad, window.excess(sizes), strict=True)]
@@ -96,11 +91,10 @@ def _picking_convolution(
         g.op(
             "Conv",
             x,
-            g.const(np.concatenate([kernels] * channels)),
+            g.const(kernels),
             kernel_shape=list(window.kernel),
             strides=list(window.stride),
             pads=[*window.pad, *ends],
             dilations=list(window.dilation),
-            group=channels,
         )
     )

@@ -125,8 +125,8 @@ class Interp(Layer):
 
 
 def _scale(size: int, output: int) -> float:
-    """The smallest float32 of which ``floor(size * scale)`` is ``output``, also in float32."""
+    """The smallest float32 of which ``floor(size * scale)`` is ``output``."""
     scale = np.float32(output / size)
-    while np.float32(size) * scale < output:
+    while size * float(scale) < output:
         scale = np.nextafter(scale, np.float32(np.inf))
     return float(scale)

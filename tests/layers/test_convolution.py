@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from harness import check_layer, layer_error
+from refusals import refusal
 from spatial_oracles import convolution
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
@@ -190,7 +191,9 @@ def test_what_caffe_refuses(param, shape, message):
 
 
 def test_bottoms_of_different_shapes():
-    error = layer_error(layer("num_output: 2 kernel_size: 1"), [(2, 3, 5, 7), (2, 3, 7, 5)])
+    ends = 'bottom: "a" bottom: "b" top: "c" top: "d"'
+    text = f"{layer('num_output: 2 kernel_size: 1')} {ends}"
+    error = refusal(text, (2, 3, 5, 7), (2, 3, 7, 5))
     assert "all bottoms must have one shape" in str(error)
 
 
