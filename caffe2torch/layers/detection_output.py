@@ -57,6 +57,7 @@ class DetectionOutput(Layer):
 
     type = "DetectionOutput"
     bottoms = (3, 3)
+    free_axes = frozenset({2})
 
     num_classes: int
     share_location: bool
