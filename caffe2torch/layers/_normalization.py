@@ -1,0 +1,64 @@
+"""What the batch-normalising layers share: y = (x - mean[c]) / sqrt(variance[c] + eps)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.layers._base import OnnxBuilder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Normalise the channels (axis 1) of ``x`` by given statistics; then scale and shift."""
+    from torch.nn import functional
+
+    return functional.batch_norm(x, mean, variance, weight, bias, eps=eps)
+
+
+def normalize_by_batch(
+    x: Tensor, eps: float, weight: Tensor | None = None, bias: Tensor | None = None
+) -> Tensor:
+    """Normalise the channels of ``x`` by their mean and biased variance in the batch."""
+    import torch
+
+    # nn.functional refuses a single value per channel, which Caffe turns into 0.
+    return torch.batch_norm(
+        x, weight, bias, None, None, True, 0.0, eps, torch.backends.cudnn.enabled
+    )
+
+
+def normalize_onnx(
+    g: OnnxBuilder,
+    x: str,
+    mean: str,
+    variance: str,
+    eps: float,
+    weight: str | None = None,
+    bias: str | None = None,
+) -> str:
+    """``normalize`` in ONNX."""
+    channels = g.shape(x)[1]
+    weight = weight or g.const(np.ones(channels))
+    bias = bias or g.const(np.zeros(channels))
+    return str(g.op("BatchNormalization", x, weight, bias, mean, variance, epsilon=eps))
+
+
+def normalize_by_batch_onnx(g: OnnxBuilder, x: str, eps: float) -> tuple[str, str, str]:
+    """``normalize_by_batch`` in ONNX, without weights; with the statistics as (1, C, 1, ..)."""
+    axes = [axis for axis in range(len(g.shape(x))) if axis != 1]
+    mean = g.op("ReduceMean", x, axes=axes)
+    centred = g.op("Sub", x, mean)
+    variance = g.op("ReduceMean", g.op("Mul", centred, centred), axes=axes)
+    deviation = g.op("Sqrt", g.op("Add", variance, g.const(eps)))
+    return g.op("Div", centred, deviation), mean, variance

@@ -1,0 +1,136 @@
+"""BatchNorm: normalise each channel by the statistics of the batch or by running ones."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.graph import FloatArray, Shape
+from caffe2torch.io.schema import Message, enum_value
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, constant_filler, net_error
+from caffe2torch.layers._normalization import (
+    normalize,
+    normalize_by_batch,
+    normalize_by_batch_onnx,
+    normalize_onnx,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """y = (x - mean[c]) / sqrt(variance[c] + eps) for bottoms (N, C, ..) (batch_norm_layer.cpp).
+
+    ``use_global_stats`` true always takes the running statistics, false those of the batch
+    (biased variance); None, the default in phase TEST, takes those of the batch while the
+    module trains and the running ones otherwise. A layer of phase TRAIN defaults to false.
+
+    Caffe's blobs are mean (C), variance (C) and a scale factor (1) that both are divided
+    by; factor 0 makes them 0. The torch buffers hold the quotients and the factor, so that
+    a training step updates them as Caffe does:
+
+        scale_factor' = moving_average_fraction * scale_factor + 1
+        running' = (moving_average_fraction * scale_factor * running + batch) / scale_factor'
+
+    with the batch's variance corrected by m / (m - 1). They are exported with factor 1.
+
+    A bottom of fewer than two axes is an error, as is a ``param`` with a learning rate.
+    """
+
+    type = "BatchNorm"
+    buffers = frozenset({"running_mean", "running_var", "scale_factor"})
+
+    use_global_stats: bool | None
+    moving_average_fraction: float
+    eps: float
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.batch_norm_param
+        if any(spec.lr_mult for spec in proto.param[:3]):
+            raise net_error(
+                proto, "running statistics cannot be learned; set it to 0", "param.lr_mult"
+            )
+        use_global_stats: bool | None = None
+        if param.HasField("use_global_stats"):
+            use_global_stats = param.use_global_stats
+        elif proto.phase == enum_value("Phase", "TRAIN"):
+            use_global_stats = False
+        return cls(
+            name=proto.name,
+            use_global_stats=use_global_stats,
+            moving_average_fraction=param.moving_average_fraction,
+            eps=param.eps,
+        )
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        if len(bottoms[0]) < 2:
+            raise self.net_error(f"a bottom of shape {bottoms[0]} has fewer than two axes")
+        return [bottoms[0]]
+
+    def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
+        zero, given = constant_filler(0), self.use_global_stats is False
+        channels = (bottoms[0][1],)
+        return [
+            BlobSpec("running_mean", channels, zero, given),
+            BlobSpec("running_var", channels, zero, given),
+            BlobSpec("scale_factor", (1,), zero, given),
+        ]
+
+    def import_blobs(
+        self, blobs: Sequence[FloatArray], bottoms: Sequence[Shape]
+    ) -> Mapping[str, FloatArray]:
+        mean, variance, factor = blobs
+        weight = np.float32(0) if factor[0] == 0 else np.float32(1)
+        divisor = factor[0] if factor[0] else np.float32(1)
+        return {
+            "running_mean": weight * mean / divisor,
+            "running_var": weight * variance / divisor,
+            "scale_factor": factor,
+        }
+
+    def export_blobs(
+        self, params: Mapping[str, FloatArray], bottoms: Sequence[Shape]
+    ) -> Sequence[FloatArray]:
+        return [params["running_mean"], params["running_var"], np.ones(1, np.float32)]
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        (x,) = inputs
+        by_batch = training if self.use_global_stats is None else not self.use_global_stats
+        if not by_batch:
+            return normalize(x, params["running_mean"], params["running_var"], self.eps)
+        if training:
+            self._update(x, params)
+        return normalize_by_batch(x, self.eps)
+
+    def _update(self, x: Tensor, params: Mapping[str, Tensor]) -> None:
+        import torch
+
+        with torch.no_grad():
+            count = x.numel() // x.shape[1]
+            variance, mean = torch.var_mean(
+                x, [a for a in range(x.ndim) if a != 1], correction=min(1, count - 1)
+            )
+            old = self.moving_average_fraction * params["scale_factor"]
+            factor = old + 1
+            params["scale_factor"].copy_(factor)
+            for name, batch in (("running_mean", mean), ("running_var", variance)):
+                params[name].copy_((old * params[name] + batch) / factor)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        if self.use_global_stats is False:
+            return [normalize_by_batch_onnx(g, inputs[0], self.eps)[0]]
+        mean, variance = params["running_mean"], params["running_var"]
+        return [normalize_onnx(g, inputs[0], mean, variance, self.eps)]

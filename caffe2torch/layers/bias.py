@@ -1,0 +1,59 @@
+"""Bias: add an array broadcast over some axes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import BlobSpec, OnnxBuilder
+from caffe2torch.layers._broadcast import Broadcast
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class Bias(Broadcast):
+    """y = x + bias over the axes from ``axis`` (default 1) on (Caffe: bias_layer.cpp).
+
+    ``bias`` is the second bottom, or learned over ``num_axes`` (default 1) axes and filled
+    with 0 by default.
+    """
+
+    type = "Bias"
+
+    filler: Message = field(repr=False)
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.bias_param
+        return cls(
+            name=proto.name,
+            axis=param.axis,
+            num_axes=param.num_axes,
+            learned=len(proto.bottom) == 1,
+            filler=param.filler,
+        )
+
+    def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
+        bias = BlobSpec("bias", self.operand_shape(bottoms), self.filler, given=True)
+        return [bias] * self.learned
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor:
+        x = inputs[0]
+        return x + self.align(params["bias"] if self.learned else inputs[1], x)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        shape = self.operand_shape([g.shape(name) for name in inputs])
+        bias = params["bias"] if self.learned else inputs[1]
+        return [g.op("Add", inputs[0], self.align_onnx(g, bias, shape, inputs[0]))]

@@ -1,0 +1,208 @@
+"""BN: the batch normalisation of two families of forks, told apart by their parameters."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.graph import FloatArray, Shape
+from caffe2torch.io.schema import Message, enum_name, enum_value
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import (
+    BlobSpec,
+    Layer,
+    OnnxBuilder,
+    constant_filler,
+    net_error,
+    unsupported,
+)
+from caffe2torch.layers._normalization import (
+    normalize,
+    normalize_by_batch,
+    normalize_by_batch_onnx,
+    normalize_onnx,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+SCALE_SHIFT_FIELDS = ("bn_mode", "scale_filler", "shift_filler")
+RUNNING_FIELDS = ("slope_filler", "bias_filler", "momentum", "eps", "frozen")
+SCALE_SHIFT_EPS = 1e-9
+
+
+@register_layer()
+@dataclass(frozen=True)
+class BN(Layer):
+    """y = weight[c] * (x - mean[c]) / sqrt(variance[c] + eps) + bias[c] (bn_layer.cpp of forks).
+
+    Two forms, for bottoms of two to four axes (N, C, ..):
+
+    * SegNet and ENet (``bn_mode``, ``scale_filler``, ``shift_filler``): blobs scale, shift,
+      each (1, C, 1, 1). Mode INFERENCE is y = scale * x + shift. Mode LEARN, the default,
+      takes the statistics of the batch with eps 1e-9; a second and third top are the
+      batch's mean and biased variance, (1, C, 1, 1).
+    * TSN and PSPNet (``slope_filler``, ``bias_filler``, ``momentum``, ``eps``, ``frozen``):
+      blobs slope, bias, running mean, running variance, each (1, C). ``frozen`` always takes
+      the running statistics, otherwise phase TRAIN takes those of the batch, and phase TEST
+      those of the batch while the module trains. Training updates
+      running' = momentum * running + (1 - momentum) * batch.
+
+    A layer that shows neither form's parameters, nor two or four blobs or ``param`` entries
+    (four), is refused: the forms differ in what they compute.
+    """
+
+    type = "BN"
+    tops = (1, 3)
+    buffers = frozenset({"running_mean", "running_var"})
+
+    has_running_stats: bool
+    by_batch: bool | None
+    """Which statistics: those of the batch, given or no ones, or by the module's mode (None)."""
+    eps: float
+    momentum: float
+    num_tops: int
+    fillers: tuple[Message, Message] = field(repr=False)
+    fillers_given: tuple[bool, bool] = field(repr=False)
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        running = _has_running_stats(proto)
+        param = proto.bn_param
+        names = ("slope_filler", "bias_filler") if running else ("scale_filler", "shift_filler")
+        by_batch = _running_form(proto) if running else enum_name(param, "bn_mode") == "LEARN"
+        if len(proto.top) > 1 and (running or not by_batch):
+            raise net_error(proto, "only bn_mode LEARN has more than one top", "top")
+        return cls(
+            name=proto.name,
+            has_running_stats=running,
+            by_batch=by_batch,
+            eps=param.eps if running else SCALE_SHIFT_EPS,
+            momentum=param.momentum,
+            num_tops=len(proto.top),
+            fillers=(getattr(param, names[0]), getattr(param, names[1])),
+            fillers_given=(param.HasField(names[0]), param.HasField(names[1])),
+        )
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        (x,) = bottoms
+        if not 2 <= len(x) <= 4:
+            raise self.net_error(f"a bottom of shape {x} must have two to four axes")
+        if not self.has_running_stats:
+            x = x + (1,) * (4 - len(x))
+        return [x, (1, x[1], 1, 1), (1, x[1], 1, 1)][: self.num_tops]
+
+    def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
+        channels = bottoms[0][1]
+        shape = (1, channels) if self.has_running_stats else (1, channels, 1, 1)
+        specs = [
+            BlobSpec(name, shape, filler, given)
+            for name, filler, given in zip(
+                ("weight", "bias"), self.fillers, self.fillers_given, strict=True
+            )
+        ]
+        if self.has_running_stats:
+            given = self.by_batch is True
+            specs += [
+                BlobSpec("running_mean", shape, constant_filler(0), given),
+                BlobSpec("running_var", shape, constant_filler(self.by_batch is False), given),
+            ]
+        return specs
+
+    def import_blobs(
+        self, blobs: Sequence[FloatArray], bottoms: Sequence[Shape]
+    ) -> Mapping[str, FloatArray]:
+        specs = self.blob_specs(bottoms)
+        return {s.name: b.reshape(-1) for s, b in zip(specs, blobs, strict=True)}
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Tensor | Sequence[Tensor]:
+        (x,) = inputs
+        weight, bias = params["weight"], params["bias"]
+        if self.has_running_stats:
+            return self._running_forward(x, params, training)
+        x = x.reshape(x.shape + (1,) * (4 - x.ndim))
+        if not self.by_batch:
+            return x * weight.reshape(-1, 1, 1) + bias.reshape(-1, 1, 1)
+        y = normalize_by_batch(x, self.eps, weight, bias)
+        if self.num_tops == 1:
+            return y
+        mean = x.mean((0, 2, 3), keepdim=True)
+        return [y, mean, (x - mean).square().mean((0, 2, 3), keepdim=True)][: self.num_tops]
+
+    def _running_forward(self, x: Tensor, params: Mapping[str, Tensor], training: bool) -> Tensor:
+        weight, bias = params["weight"], params["bias"]
+        mean, variance = params["running_mean"], params["running_var"]
+        by_batch = training if self.by_batch is None else self.by_batch
+        if not by_batch:
+            return normalize(x, mean, variance, self.eps, weight, bias)
+        if training:
+            self._update(x, mean, variance)
+        return normalize_by_batch(x, self.eps, weight, bias)
+
+    def _update(self, x: Tensor, mean: Tensor, variance: Tensor) -> None:
+        import torch
+
+        with torch.no_grad():
+            axes = [axis for axis in range(x.ndim) if axis != 1]
+            batch_variance, batch_mean = torch.var_mean(x, axes, correction=0)
+            mean.lerp_(batch_mean, 1 - self.momentum)
+            variance.lerp_(batch_variance, 1 - self.momentum)
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        (x,) = inputs
+        num_axes = len(g.shape(x))
+        weight, bias = params["weight"], params["bias"]
+        if self.has_running_stats and not self.by_batch:
+            mean, variance = params["running_mean"], params["running_var"]
+            return [normalize_onnx(g, x, mean, variance, self.eps, weight, bias)]
+        y, mean, variance = x, "", ""
+        if self.by_batch:
+            y, mean, variance = normalize_by_batch_onnx(g, x, self.eps)
+        column = g.const([-1] + [1] * (num_axes - 2), np.int64)
+        y = g.op("Mul", y, g.op("Reshape", weight, column))
+        y = g.op("Add", y, g.op("Reshape", bias, column))
+        if not self.has_running_stats and num_axes < 4:
+            y = g.op("Reshape", y, g.const([0] * num_axes + [1] * (4 - num_axes), np.int64))
+        statistics = g.const([1, -1, 1, 1], np.int64)
+        return [y, *(g.op("Reshape", s, statistics) for s in (mean, variance)[: self.num_tops - 1])]
+
+
+def _has_running_stats(proto: Message) -> bool:
+    """Whether the layer is of the form with running statistics; raises if it cannot be told."""
+    param = proto.bn_param
+    scale_shift = [name for name in SCALE_SHIFT_FIELDS if param.HasField(name)]
+    running = [name for name in RUNNING_FIELDS if param.HasField(name)]
+    if scale_shift and running:
+        raise unsupported(
+            proto,
+            f"{scale_shift[0]} belongs to the form with two blobs, {running[0]} to the form with "
+            "four; keep those of the fork that trained the net",
+            "bn_param",
+        )
+    if scale_shift or running:
+        return bool(running)
+    if len(proto.blobs) in (2, 4):
+        return len(proto.blobs) == 4
+    if len(proto.param) > 2:
+        return True
+    raise unsupported(
+        proto,
+        "nothing tells which fork's BN it is. Write its parameters out: bn_mode for the form "
+        "with the blobs scale and shift (SegNet), momentum or frozen for the one with slope, "
+        "bias, mean and variance (PSPNet)",
+        "bn_param",
+    )
+
+
+def _running_form(proto: Message) -> bool | None:
+    if proto.bn_param.frozen:
+        return False
+    return True if proto.phase == enum_value("Phase", "TRAIN") else None
