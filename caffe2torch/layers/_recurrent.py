@@ -1,0 +1,193 @@
+"""RNN and LSTM: a net unrolled over time, with a signal that says where sequences go on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, net_error
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@dataclass(frozen=True)
+class Recurrent(Layer):
+    """The common part of recurrent layers (Caffe: recurrent_layer.cpp).
+
+    Bottoms: x (T, N, D..), whose axes from the third on count as one; cont (T, N), which
+    multiplies the state of the step before (0 starts a sequence); optionally a static
+    input (N, D..), added at every step; with ``expose_hidden`` the initial states, each
+    (1, N, num_output). Tops: the outputs (T, N, num_output) and, with ``expose_hidden``, the
+    last states.
+
+    Without ``expose_hidden`` the state before the first step is 0. (Caffe starts a second
+    forward pass with the state in which the first one ended; a module has no such memory.)
+    """
+
+    fixes_batch = True
+    gates: ClassVar[int]
+    """Rows of the input weights for each output."""
+    num_states: ClassVar[int]
+
+    num_output: int
+    expose_hidden: bool
+    static_input: bool
+    weight_filler: Message = field(repr=False)
+    bias_filler: Message = field(repr=False)
+    weight_given: bool = field(repr=False)
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.recurrent_param
+        if not param.num_output:
+            raise net_error(proto, "must be positive", "recurrent_param.num_output")
+        exposed = cls.num_states if param.expose_hidden else 0
+        if not 2 <= len(proto.bottom) - exposed <= 3:
+            raise net_error(
+                proto,
+                f"has {len(proto.bottom)} bottoms; with expose_hidden "
+                f"{str(param.expose_hidden).lower()} it takes {2 + exposed} or {3 + exposed}",
+                "bottom",
+            )
+        if len(proto.top) != 1 + exposed:
+            raise net_error(
+                proto,
+                f"has {len(proto.top)} tops; with expose_hidden "
+                f"{str(param.expose_hidden).lower()} it has {1 + exposed}",
+                "top",
+            )
+        return cls(
+            name=proto.name,
+            num_output=param.num_output,
+            expose_hidden=param.expose_hidden,
+            static_input=len(proto.bottom) - exposed == 3,
+            weight_filler=param.weight_filler,
+            bias_filler=param.bias_filler,
+            weight_given=param.HasField("weight_filler"),
+        )
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        x, cont = bottoms[:2]
+        if len(x) < 3:
+            raise self.net_error(f"x of shape {x} must have the axes (T, N, D..)")
+        if cont != x[:2]:
+            raise self.net_error(f"cont has the shape {cont}; x of shape {x} needs {x[:2]}")
+        if self.static_input and (len(bottoms[2]) < 2 or bottoms[2][0] != x[1]):
+            raise self.net_error(
+                f"a static input of shape {bottoms[2]} must have the axes ({x[1]}, D..)"
+            )
+        state = (1, x[1], self.num_output)
+        states = bottoms[2 + self.static_input :]
+        if any(shape != state for shape in states):
+            raise self.net_error(f"initial states of shapes {states} must have the shape {state}")
+        return [(*x[:2], self.num_output), *[state] * len(states)]
+
+    def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
+        rows = self.gates * self.num_output
+        specs = [
+            self._weight("weight_x", rows, math.prod(bottoms[0][2:])),
+            self._bias("bias", rows),
+        ]
+        if self.static_input:
+            specs.append(self._weight("weight_static", rows, math.prod(bottoms[2][1:])))
+        return [*specs, self._weight("weight_h", rows, self.num_output)]
+
+    def forward(
+        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
+    ) -> Sequence[Tensor]:
+        import torch
+        from torch.nn import functional
+
+        x, cont, *rest = inputs
+        from_input = functional.linear(x.flatten(2), params["weight_x"], params["bias"])
+        if self.static_input:
+            static = rest.pop(0).flatten(1)
+            from_input = from_input + functional.linear(static, params["weight_static"])
+        zero = x.new_zeros(x.shape[1], self.num_output)
+        states = [state.squeeze(0) for state in rest] or [zero] * self.num_states
+        outputs = []
+        for gates, go_on in zip(from_input, cont.unsqueeze(-1), strict=True):
+            gates = gates + functional.linear(go_on * states[0], params["weight_h"])
+            states = self.step(gates, go_on, states)
+            outputs.append(states[0])
+        y = self.output(torch.stack(outputs), params)
+        return [y, *(state.unsqueeze(0) for state in states)] if self.expose_hidden else [y]
+
+    def step(self, gates: Tensor, cont: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
+        """The states after a step, the hidden one first, from the summed inputs of the gates."""
+        raise NotImplementedError
+
+    def output(self, hidden: Tensor, params: Mapping[str, Tensor]) -> Tensor:
+        """The outputs of all steps from their hidden states."""
+        return hidden
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        steps, streams = g.shape(inputs[1])
+        x, cont, *rest = inputs
+        static = ""
+        if self.static_input:
+            flat = g.op("Flatten", rest.pop(0), axis=1)
+            static = g.op("Gemm", flat, params["weight_static"], transB=1)
+        rows = g.op("Gemm", _rows(g, x), params["weight_x"], params["bias"], transB=1)
+        all_gates = _split(g, rows, steps, streams)
+        all_conts = _split(g, _rows(g, cont, 1), steps, streams)
+        states = [g.op("Squeeze", state, g.const([0], np.int64)) for state in rest]
+        outputs = []
+        for gates, go_on in zip(all_gates, all_conts, strict=True):
+            if static:
+                gates = g.op("Add", gates, static)
+            if states:
+                hidden = g.op("Mul", states[0], go_on)
+                gates = g.op("Gemm", hidden, params["weight_h"], gates, transB=1)
+            states = self.step_onnx(g, gates, go_on, states)
+            outputs.append(states[0])
+        y = self.output_onnx(g, g.op("Concat", *outputs, axis=0), params)
+        y = g.op("Reshape", y, g.const([steps, streams, self.num_output], np.int64))
+        if not self.expose_hidden:
+            return [y]
+        return [y, *(g.op("Unsqueeze", state, g.const([0], np.int64)) for state in states)]
+
+    def step_onnx(self, g: OnnxBuilder, gates: str, cont: str, states: Sequence[str]) -> list[str]:
+        """``step`` in ONNX; no states stand for states of 0."""
+        raise NotImplementedError
+
+    def output_onnx(self, g: OnnxBuilder, hidden: str, params: Mapping[str, str]) -> str:
+        """``output`` in ONNX."""
+        return hidden
+
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        steps, streams = bottoms[1]
+        weights = [s for s in self.blob_specs(bottoms) if len(s.shape) == 2]
+        return streams * sum(
+            math.prod(s.shape) * (1 if s.name == "weight_static" else steps) for s in weights
+        )
+
+    def _weight(self, name: str, rows: int, columns: int) -> BlobSpec:
+        return BlobSpec(name, (rows, columns), self.weight_filler, self.weight_given)
+
+    def _bias(self, name: str, rows: int) -> BlobSpec:
+        return BlobSpec(name, (rows,), self.bias_filler, given=True)
+
+
+def _rows(g: OnnxBuilder, value: str, columns: int | None = None) -> str:
+    """``value`` (T, N, D..) as (T * N, D)."""
+    columns = columns or math.prod(g.shape(value)[2:])
+    return str(g.op("Reshape", value, g.const([-1, columns], np.int64)))
+
+
+def _split(g: OnnxBuilder, rows: str, steps: int, streams: int) -> Sequence[str]:
+    """Rows (T * N, D) as T values (N, D)."""
+    if steps == 1:
+        return [rows]
+    sizes = g.const([streams] * steps, np.int64)
+    return list(g.op("Split", rows, sizes, outputs=steps, axis=0))

@@ -1,0 +1,51 @@
+"""RNN: the simple recurrent net with tanh units."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import BlobSpec, OnnxBuilder
+from caffe2torch.layers._recurrent import Recurrent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@register_layer()
+@dataclass(frozen=True)
+class RNN(Recurrent):
+    """h = tanh(W_x x + b + W_s x_static + W_h (cont h')), y = tanh(W_o h + b_o).
+
+    Caffe: rnn_layer.cpp. Blobs: weight_x, bias, weight_static if there is a static input,
+    weight_h, weight_o, bias_o. The exposed state is h, not y.
+    """
+
+    type = "RNN"
+    bottoms = (2, 4)
+    tops = (1, 2)
+    gates = 1
+    num_states = 1
+
+    def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
+        size = self.num_output
+        output = [self._weight("weight_o", size, size), self._bias("bias_o", size)]
+        return [*super().blob_specs(bottoms), *output]
+
+    def step(self, gates: Tensor, cont: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
+        return [gates.tanh()]
+
+    def output(self, hidden: Tensor, params: Mapping[str, Tensor]) -> Tensor:
+        from torch.nn import functional
+
+        return functional.linear(hidden, params["weight_o"], params["bias_o"]).tanh()
+
+    def step_onnx(self, g: OnnxBuilder, gates: str, cont: str, states: Sequence[str]) -> list[str]:
+        return [g.op("Tanh", gates)]
+
+    def output_onnx(self, g: OnnxBuilder, hidden: str, params: Mapping[str, str]) -> str:
+        output = g.op("Gemm", hidden, params["weight_o"], params["bias_o"], transB=1)
+        return str(g.op("Tanh", output))
