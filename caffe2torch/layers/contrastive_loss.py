@@ -1,0 +1,76 @@
+"""ContrastiveLoss: pulls pairs of like items together and pushes others apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._loss import Loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class ContrastiveLoss(Loss):
+    """loss = sum (y d ** 2 + (1 - y) max(margin - d, 0) ** 2) / (2 N), d = |a - b|.
+
+    Caffe: contrastive_loss_layer.cpp. ``legacy_version`` has max(margin - d ** 2, 0) in place
+    of the second term; ``margin`` defaults to 1. Bottoms: a and b (N, C), and y for each
+    item: a pair is alike if y without its fraction is not 0.
+    """
+
+    type = "ContrastiveLoss"
+    bottoms = (3, 3)
+
+    margin: float
+    legacy_version: bool
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        param = proto.contrastive_loss_param
+        return cls(
+            name=proto.name,
+            num_tops=len(proto.top),
+            margin=param.margin,
+            legacy_version=param.legacy_version,
+        )
+
+    def check_bottoms(self, bottoms: Sequence[Shape]) -> None:
+        a, b, y = bottoms
+        for shape in (a, b):
+            self.check_legacy_axes(shape)
+            if any(size != 1 for size in shape[2:]):
+                raise self.net_error(f"a bottom of shape {shape} must be (N, C)")
+        if math.prod(a) != math.prod(b):
+            raise self.net_error(f"the bottoms' shapes {a} and {b} must have as many channels")
+        self.check_column(y, "y")
+        if y[:1] != a[:1]:
+            raise self.net_error(f"y of shape {y} must have {a[0]} values, one for each pair")
+
+    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        import torch
+
+        a, b, y = inputs
+        num = a.shape[0]
+        squares = (a.reshape(num, -1) - b.reshape(num, -1)).square().sum(1)
+        if self.legacy_version:
+            apart = (self.margin - squares).relu()
+        else:
+            apart = (self.margin - _root(squares)).relu().square()
+        alike = y.reshape(-1).long() != 0
+        return [torch.where(alike, squares, apart).sum() / (2 * num)]
+
+
+def _root(squares: Tensor) -> Tensor:
+    """The square root with Caffe's gradient, which adds 1e-4 to the root and so is finite at 0."""
+    root = squares.detach().sqrt()
+    slope = squares / (2 * (root + 1e-4))
+    return root + (slope - slope.detach())

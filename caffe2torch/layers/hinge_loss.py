@@ -1,0 +1,51 @@
+"""HingeLoss: the one-against-all hinge."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message, enum_name
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._loss import Loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class HingeLoss(Loss):
+    """loss = sum max(0, 1 - s[k] x[k]) ** p / N with s = 1 at the label, else -1.
+
+    Caffe: hinge_loss_layer.cpp. ``norm`` L1 (default): p = 1; L2: p = 2. Bottoms: scores
+    (N, K, ..) of up to four axes, whose trailing axes all count as classes, and a label for
+    each item.
+    """
+
+    type = "HingeLoss"
+
+    power: int
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        power = {"L1": 1, "L2": 2}[enum_name(proto.hinge_loss_param, "norm")]
+        return cls(name=proto.name, num_tops=len(proto.top), power=power)
+
+    def check_bottoms(self, bottoms: Sequence[Shape]) -> None:
+        self.check_legacy_axes(bottoms[0])
+        if math.prod(bottoms[1]) < bottoms[0][0]:
+            raise self.net_error(f"labels of shape {bottoms[1]}: each item needs one")
+
+    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        import torch
+
+        scores = inputs[0].flatten(1) if inputs[0].ndim > 1 else inputs[0].unsqueeze(1)
+        labels = inputs[1].flatten()[: len(scores)].long()
+        sign = torch.ones_like(scores).scatter(1, labels.unsqueeze(1), -1)
+        margins = (1 + sign * scores).relu()
+        return [margins.pow(self.power).sum() / len(scores)]

@@ -1,0 +1,117 @@
+"""InfogainLoss: the logistic loss of scores, weighed by a matrix over label and class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from caffe2torch.errors import ReadError
+from caffe2torch.graph import FloatArray, Shape
+from caffe2torch.io.mean import read_blob_proto
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import canonical_axis, net_error
+from caffe2torch.layers._loss import (
+    LOG_THRESHOLD,
+    Loss,
+    floored,
+    ignore_label,
+    normalization,
+    normalized,
+    pick,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class InfogainLoss(Loss):
+    """loss = sum_k -H[label, k] log(max(softmax(x)[k], 1e-20)) / n (infogain_loss_layer.cpp).
+
+    Bottoms: scores with K classes on ``axis`` (default 1), labels, and H of K * K values,
+    unless ``source`` names a binaryproto file with H, relative to the working directory.
+    Tops: the summed loss and the probabilities. ``ignore_label`` and n are those of
+    SoftmaxWithLoss.
+    """
+
+    type = "InfogainLoss"
+    bottoms = (2, 3)
+    tops = (0, 2)
+
+    axis: int
+    ignore_label: int | None
+    normalization: str
+    matrix: FloatArray | None = field(repr=False, compare=False)
+    """H from the file; None if it is a bottom."""
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        return cls(
+            name=proto.name,
+            num_tops=len(proto.top),
+            axis=proto.infogain_loss_param.axis,
+            ignore_label=ignore_label(proto),
+            normalization=normalization(proto),
+            matrix=None if len(proto.bottom) == 3 else _read_matrix(proto),
+        )
+
+    def check_bottoms(self, bottoms: Sequence[Shape]) -> None:
+        scores, labels = bottoms[:2]
+        axis = canonical_axis(self, self.axis, len(scores), "infogain_loss_param.axis")
+        if math.prod(labels) != math.prod(scores[:axis] + scores[axis + 1 :]):
+            raise self.net_error(
+                f"labels of shape {labels} do not match scores of shape {scores} with the classes "
+                f"on axis {axis}: there must be one label for each position"
+            )
+        count = math.prod(bottoms[2]) if self.matrix is None else self.matrix.size
+        if count != scores[axis] ** 2:
+            raise self.net_error(
+                f"the matrix H has {count} values; {scores[axis]} classes need "
+                f"{scores[axis]} x {scores[axis]}"
+            )
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        return [(), bottoms[0]]
+
+    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        scores, labels = inputs[:2]
+        axis = self.axis % scores.ndim
+        logs = scores.log_softmax(axis)
+        picked = pick(logs, labels, axis, self.ignore_label)
+        rows = self._matrix(inputs, scores.shape[axis])[picked.labels.movedim(axis, -1).squeeze(-1)]
+        bounded = floored(logs, math.log(LOG_THRESHOLD)).movedim(axis, -1)
+        losses = -(rows * bounded).sum(-1, keepdim=True).movedim(-1, axis)
+        batch = math.prod(scores.shape[:axis])
+        return [normalized(losses, picked.valid, self.normalization, batch), logs.exp()]
+
+    def _matrix(self, inputs: Sequence[Tensor], size: int) -> Tensor:
+        if self.matrix is None:
+            return inputs[2].reshape(size, size)
+        return inputs[0].new_tensor(self.matrix).reshape(size, size)
+
+
+def _read_matrix(proto: Message) -> FloatArray:
+    source = proto.infogain_loss_param.source
+    if not source:
+        raise net_error(
+            proto,
+            "neither a third bottom nor a file gives the matrix H",
+            "infogain_loss_param.source",
+        )
+    try:
+        blob = read_blob_proto(source)
+    except ReadError as error:
+        raise ReadError(
+            f"{error.reason}. The matrix H is looked for relative to the working directory.",
+            layer=proto.name,
+            type=proto.type,
+            field="infogain_loss_param.source",
+        ) from None
+    return np.array(blob.data, np.float32)

@@ -1,0 +1,41 @@
+"""MultinomialLogisticLoss: the logistic loss of probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._loss import LOG_THRESHOLD, Loss, floored
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class MultinomialLogisticLoss(Loss):
+    """loss = sum -log(max(p[label], 1e-20)) / N (Caffe: multinomial_logistic_loss_layer.cpp).
+
+    Bottoms: probabilities (N, K, ..) of up to four axes, whose trailing axes all count as
+    classes, and one label for each item.
+    """
+
+    type = "MultinomialLogisticLoss"
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        return cls(name=proto.name, num_tops=len(proto.top))
+
+    def check_bottoms(self, bottoms: Sequence[Shape]) -> None:
+        self.check_legacy_axes(bottoms[0])
+        self.check_column(bottoms[1], "a label")
+
+    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        probabilities = inputs[0].reshape(inputs[0].shape[0], -1)
+        picked = probabilities.gather(1, inputs[1].reshape(-1, 1).long())
+        return [-floored(picked, LOG_THRESHOLD).log().sum() / len(probabilities)]

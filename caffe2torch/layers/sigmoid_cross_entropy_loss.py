@@ -1,0 +1,57 @@
+"""SigmoidCrossEntropyLoss: the logistic loss of independent targets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._loss import Loss, ignore_label, normalization, normalized
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class SigmoidCrossEntropyLoss(Loss):
+    """loss = sum -(t log s(x) + (1 - t) log(1 - s(x))) / n, s the sigmoid.
+
+    Caffe: sigmoid_cross_entropy_loss_layer.cpp. Bottoms: scores and targets, of as many
+    values and the same first size. Targets that are ``ignore_label`` after their fraction is
+    cut off do not count. n by ``normalization``: BATCH_SIZE (default) the first size, VALID
+    the values that count, FULL all, NONE 1; at least 1.
+    """
+
+    type = "SigmoidCrossEntropyLoss"
+
+    ignore_label: int | None
+    normalization: str
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        return cls(
+            name=proto.name,
+            num_tops=len(proto.top),
+            ignore_label=ignore_label(proto),
+            normalization=normalization(proto, default="BATCH_SIZE"),
+        )
+
+    def check_bottoms(self, bottoms: Sequence[Shape]) -> None:
+        if math.prod(bottoms[0]) != math.prod(bottoms[1]):
+            raise self.net_error(
+                f"the bottoms' shapes {bottoms[0]} and {bottoms[1]} must have as many values"
+            )
+
+    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        from torch.nn import functional
+
+        scores, targets = inputs[0], inputs[1].reshape(inputs[0].shape)
+        losses = functional.softplus(-scores.abs()) + scores.relu() - scores * targets
+        valid = None if self.ignore_label is None else targets.long() != self.ignore_label
+        return [normalized(losses, valid, self.normalization, scores.shape[0])]

@@ -1,0 +1,55 @@
+"""SmoothL1Loss: the box regression loss of Fast R-CNN and SSD."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._loss import Loss
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class SmoothL1Loss(Loss):
+    """loss = sum w_out f(w_in (a - b)) / N (smooth_l1_loss_layer.cpp of Fast R-CNN and SSD).
+
+    f(d) = d ** 2 / 2 where abs(d) < 1, else abs(d) - 1 / 2. Bottoms of one shape: a, b and,
+    if there are, w_in and w_out. Fast R-CNN's ``sigma`` is refused as an unknown parameter.
+    """
+
+    type = "SmoothL1Loss"
+    bottoms = (2, 4)
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        return cls(name=proto.name, num_tops=len(proto.top))
+
+    def check_bottoms(self, bottoms: Sequence[Shape]) -> None:
+        self.check_legacy_axes(bottoms[0])
+        if any(math.prod(b) != math.prod(bottoms[0]) for b in bottoms):
+            raise self.net_error(
+                f"the bottoms' shapes {', '.join(map(str, bottoms))} must have as many values"
+            )
+
+    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        from torch.nn import functional
+
+        a, b, *weights = (x.reshape(inputs[0].shape) for x in inputs)
+        difference = a - b
+        if weights:
+            difference = difference * weights[0]
+        losses = functional.smooth_l1_loss(
+            difference, difference.new_zeros(()).expand_as(a), reduction="none"
+        )
+        if len(weights) == 2:
+            losses = losses * weights[1]
+        return [losses.sum() / a.shape[0]]

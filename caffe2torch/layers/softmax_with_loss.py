@@ -1,0 +1,91 @@
+"""SoftmaxWithLoss: the multinomial logistic loss of scores."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import OnnxBuilder, canonical_axis
+from caffe2torch.layers._loss import (
+    FLT_MIN,
+    Loss,
+    floored,
+    ignore_label,
+    leading_count,
+    normalization,
+    normalized,
+    normalized_onnx,
+    pick,
+    pick_onnx,
+)
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from typing_extensions import Self
+
+
+@register_layer()
+@dataclass(frozen=True)
+class SoftmaxWithLoss(Loss):
+    """loss = sum -log(max(softmax(x)[label], FLT_MIN)) / n (Caffe: softmax_loss_layer.cpp).
+
+    Bottoms: scores, with the classes on ``softmax_param.axis`` (default 1), and as many
+    labels as there are positions on the other axes. Tops: the loss, and the probabilities.
+    Positions of label ``ignore_label`` do not count. n by ``normalization``: VALID (default)
+    the positions that count, FULL all, BATCH_SIZE the sizes before the axis, NONE 1; at
+    least 1. The older ``normalize`` false means BATCH_SIZE.
+    """
+
+    type = "SoftmaxWithLoss"
+    tops = (0, 2)
+
+    axis: int
+    ignore_label: int | None
+    normalization: str
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Self:
+        return cls(
+            name=proto.name,
+            num_tops=len(proto.top),
+            axis=proto.softmax_param.axis,
+            ignore_label=ignore_label(proto),
+            normalization=normalization(proto),
+        )
+
+    def check_bottoms(self, bottoms: Sequence[Shape]) -> None:
+        scores, labels = bottoms[:2]
+        axis = canonical_axis(self, self.axis, len(scores), "softmax_param.axis")
+        if math.prod(labels) != math.prod(scores[:axis] + scores[axis + 1 :]):
+            raise self.net_error(
+                f"labels of shape {labels} do not match scores of shape {scores} with the classes "
+                f"on axis {axis}: there must be one label for each position"
+            )
+
+    def top_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        return [(), bottoms[0]]
+
+    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
+        scores, labels = inputs
+        axis = self.axis % scores.ndim
+        logs = scores.log_softmax(axis)
+        picked = pick(logs, labels, axis, self.ignore_label)
+        losses = -floored(picked.values, math.log(FLT_MIN))
+        batch = math.prod(scores.shape[:axis])
+        return [normalized(losses, picked.valid, self.normalization, batch), logs.exp()]
+
+    def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        scores, labels = inputs
+        shape = g.shape(scores)
+        axis = self.axis % len(shape)
+        probabilities = g.op("Softmax", scores, axis=axis)
+        picked = pick_onnx(g, probabilities, shape, labels, axis, self.ignore_label)
+        losses = g.op("Neg", g.op("Log", g.op("Max", picked.values, g.const(FLT_MIN))))
+        batch = leading_count(g, scores, axis)
+        loss = normalized_onnx(g, losses, picked.valid, self.normalization, batch)
+        return [loss, probabilities][: self.num_tops]
