@@ -169,7 +169,7 @@ class DetectionOutput(Layer):
         image, label, place = kept.nonzero(as_tuple=True)
         if not len(image):
             rows = boxes.new_full((len(boxes), 7), -1.0)
-            rows[:, 0] = torch.arange(len(boxes))
+            rows[:, 0] = torch.arange(len(boxes), device=boxes.device)
             return rows
         labels = torch.tensor(self._labels, device=boxes.device)[label]
         head = torch.stack([image.float(), labels.float(), scores[image, label, place]], 1)
