@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from caffe2torch.errors import ArtefactError, ReadError
+from caffe2torch.io.atomic import atomic_write
 
 FORMAT = "squeezenet checkpoint"
 VERSION = 1
@@ -19,25 +18,22 @@ VERSION = 1
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint whole or not at all.
 
-    The bytes go to a temporary file beside it, reach the disk, and take its name at once;
-    killed at any moment, the old checkpoint or the new one is there.
+    Killed at any moment, the old checkpoint or the new one is there; what a killed process
+    left half written is removed.
     """
+    make_folder(path.parent)
+    for stale in path.parent.glob(f"{path.name}.*.part"):
+        stale.unlink(missing_ok=True)
+    with atomic_write(path) as file:
+        torch.save({"format": FORMAT, "version": VERSION, **state}, file)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, as far as they lack."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        for stale in path.parent.glob(f".{path.name}.*.tmp"):
-            stale.unlink(missing_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save({"format": FORMAT, "version": VERSION, **state}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path)
-        except BaseException:
-            Path(name).unlink(missing_ok=True)
-            raise
+        path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ArtefactError(f"cannot write {path}: {error.strerror or error}") from error
+        raise ArtefactError(f"cannot make the folder {path}: {error.strerror}") from error
 
 
 def is_checkpoint(path: Path) -> bool:

@@ -48,7 +48,7 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
-class _Pair(click.ParamType):
+class _Pair(click.ParamType[tuple[str, float]]):
     """``PATTERN=FACTOR``."""
 
     name = "pattern=factor"
@@ -68,7 +68,7 @@ class _Pair(click.ParamType):
         return pattern, number
 
 
-class _Numbers(click.ParamType):
+class _Numbers(click.ParamType[Any]):
     """Numbers with commas between them."""
 
     def __init__(self, kind: type, name: str) -> None:
@@ -83,7 +83,7 @@ class _Numbers(click.ParamType):
             return self.fail(f"{value!r} is not numbers with commas between them", param, ctx)
 
 
-class _Mean(click.ParamType):
+class _Mean(click.ParamType[Any]):
     """Three numbers, or the path of a mean image."""
 
     name = "b,g,r|file"
@@ -197,7 +197,9 @@ _run_settings = _options(
 @_solver_settings
 @_run_settings
 @click.pass_context
-def train(ctx: click.Context, solver: Path | None, init_from: Path | None, **values: Any) -> None:
+def train(
+    ctx: click.Context, /, solver: Path | None, init_from: Path | None, **values: Any
+) -> None:
     """Train or fine-tune. Options given here win over --solver, and that over --init-from."""
     from squeezenet.config import TrainConfig
     from squeezenet.train import train as run
@@ -337,7 +339,8 @@ def export(weights: Path, output: Path) -> None:
     from squeezenet.export import export as write
     from squeezenet.loading import load_model
 
-    for path in write(load_model(weights).model, output):
+    loaded = load_model(weights)
+    for path in write(loaded.model, loaded.transform, output):
         click.echo(path)
 
 

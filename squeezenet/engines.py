@@ -49,7 +49,7 @@ def open_engine(weights: Path, name: str, device: str, protocol: str | None) -> 
         if name == "onnxruntime":
             from squeezenet.export import onnx_bytes
 
-            predict, _ = _onnxruntime(onnx_bytes(loaded.model), weights)
+            predict, _ = _onnxruntime(onnx_bytes(loaded.model, loaded.transform.crop), weights)
         else:
             predict = _torch(loaded.model, choose_device(device))
         engine = Engine(predict, loaded.transform, classes, loaded.class_names)

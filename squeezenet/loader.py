@@ -20,7 +20,7 @@ def make_loader(
     """Load the batches that a sampler names, with ``workers`` processes (0: in this one)."""
     return DataLoader(
         dataset,
-        batch_sampler=batches,  # type: ignore[arg-type]  # torch types indices as int
+        batch_sampler=batches,
         num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,

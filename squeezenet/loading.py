@@ -13,6 +13,7 @@ from caffe2torch.io.mean import read_mean
 from squeezenet.checkpoint import is_checkpoint, load_checkpoint
 from squeezenet.model import SqueezeNet
 from squeezenet.transforms import Transform
+from squeezenet.weights import load_weights
 
 
 @dataclass(frozen=True)
@@ -36,12 +37,8 @@ def load_model(
     Of a checkpoint with averaged weights, those are taken. ``version`` and ``bypass``, if
     given, must be the file's own, but a net with bypass may start from weights without one.
     """
-    if is_checkpoint(path):
-        loaded = _from_checkpoint(load_checkpoint(path))
-    else:
-        from squeezenet.weights import load_weights
-
-        loaded = Loaded(load_weights(path), Transform())
+    checkpoint = is_checkpoint(path)
+    loaded = _from_checkpoint(load_checkpoint(path)) if checkpoint else _from_weights(path)
     model = loaded.model
     if version is not None and version != model.version:
         raise WeightsError(f"{path} is a SqueezeNet {model.version}, not {version}")
@@ -51,6 +48,15 @@ def load_model(
         if isinstance(module, nn.Dropout):
             module.p = dropout
     return Loaded(model.eval(), loaded.transform, loaded.class_names)
+
+
+def _from_weights(path: Path) -> Loaded:
+    model = load_weights(path)
+    made = model.preprocessing
+    return Loaded(
+        model,
+        Transform(resize=made.resize, crop=made.crop_size, mean=made.mean, scale=made.scale),
+    )
 
 
 def _from_checkpoint(state: dict[str, Any]) -> Loaded:

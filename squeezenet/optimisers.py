@@ -83,47 +83,54 @@ def _history(state: State, name: str, like: Tensor) -> Tensor:
 
 
 def _sgd(gradient: Tensor, state: State, group: Group) -> Tensor:
-    """h = momentum * h + lr * g; update h: a change of lr leaves the momentum as it is."""
+    """SGD: h = momentum * h + lr * g; update h: a change of lr leaves the momentum as it is."""
     history = _history(state, "history", gradient)
     return history.mul_(group["momentum"]).add_(gradient, alpha=group["lr"])
 
 
 def _nesterov(gradient: Tensor, state: State, group: Group) -> Tensor:
-    """h' = momentum * h + lr * g; update (1 + momentum) * h' - momentum * h."""
+    """Nesterov: h' = momentum * h + lr * g; update (1 + momentum) * h' - momentum * h."""
     previous = _history(state, "history", gradient).clone()
     history = _sgd(gradient, state, group)
-    return history * (1 + group["momentum"]) - previous * group["momentum"]
+    momentum = float(group["momentum"])
+    return history * (1 + momentum) - previous * momentum
 
 
 def _adagrad(gradient: Tensor, state: State, group: Group) -> Tensor:
-    """h = h + g^2; update lr * g / (sqrt(h) + delta)."""
+    """AdaGrad: h = h + g^2; update lr * g / (sqrt(h) + delta)."""
     history = _history(state, "history", gradient).addcmul_(gradient, gradient)
-    return group["lr"] * gradient / (history.sqrt() + group["delta"])
+    return gradient.mul(group["lr"]).div_(history.sqrt().add_(group["delta"]))
 
 
 def _rmsprop(gradient: Tensor, state: State, group: Group) -> Tensor:
-    """h = rms_decay * h + (1 - rms_decay) * g^2; update lr * g / (sqrt(h) + delta)."""
+    """RMSProp: h = rms_decay * h + (1 - rms_decay) * g^2; update lr * g / (sqrt(h) + delta)."""
     history = _decayed_square(gradient, state, "history", group["rms_decay"])
-    return group["lr"] * gradient / (history.sqrt() + group["delta"])
+    return gradient.mul(group["lr"]).div_(history.sqrt().add_(group["delta"]))
 
 
 def _adadelta(gradient: Tensor, state: State, group: Group) -> Tensor:
-    """u = g * sqrt((d + delta) / (h + delta)) with decayed squares h of g and d of u; update lr * u."""
+    """AdaDelta: update lr * u, u = g * sqrt((d + delta) / (h + delta)).
+
+    h and d are the decayed squares of g and of u.
+    """
     history = _decayed_square(gradient, state, "history", group["momentum"])
     updates = _history(state, "updates", gradient)
-    update = gradient * ((updates + group["delta"]) / (history + group["delta"])).sqrt()
+    update: Tensor = gradient * ((updates + group["delta"]) / (history + group["delta"])).sqrt()
     _decayed_square(update, state, "updates", group["momentum"])
-    return group["lr"] * update
+    return update.mul(group["lr"])
 
 
 def _adam(gradient: Tensor, state: State, group: Group) -> Tensor:
-    """lr * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + delta), b1 = momentum, b2 = momentum2."""
+    """Adam: lr * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + delta).
+
+    b1 is ``momentum``, b2 is ``momentum2``.
+    """
     beta1, beta2 = group["momentum"], group["momentum2"]
     state["step"] = step = state.get("step", 0) + 1
     mean = _history(state, "history", gradient).mul_(beta1).add_(gradient, alpha=1 - beta1)
     square = _decayed_square(gradient, state, "square", beta2)
     correction = math.sqrt(1 - beta2**step) / (1 - beta1**step)
-    return group["lr"] * correction * mean / (square.sqrt() + group["delta"])
+    return mean.mul(group["lr"] * correction).div_(square.sqrt().add_(group["delta"]))
 
 
 def _decayed_square(value: Tensor, state: State, name: str, decay: float) -> Tensor:

@@ -94,7 +94,7 @@ def _clip(solver: Message) -> float:
     """Caffe clips the sum over iter_size passes; these settings clip the mean."""
     if solver.clip_gradients == 0:
         raise NetError("clip_gradients is 0, with which nothing is learned: remove it")
-    return max(0.0, _plain(solver.clip_gradients) / solver.iter_size)
+    return max(0.0, float(_plain(solver.clip_gradients)) / int(solver.iter_size))
 
 
 def _training_net(solver: Message, path: Path) -> Message | None:

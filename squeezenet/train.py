@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from caffe2torch.errors import Caffe2TorchError, NetError
 from caffe2torch.io.mean import read_mean
-from squeezenet.checkpoint import load_checkpoint, save_checkpoint
+from squeezenet.checkpoint import load_checkpoint, make_folder, save_checkpoint
 from squeezenet.config import TrainConfig
 from squeezenet.data import BadImages, Batch, ImageDataset
 from squeezenet.distributed import Team, join_team
@@ -207,7 +207,7 @@ class _Run:
             with self._gradients_stay_local(index < last):
                 loss = self._loss(batch)
                 # Bad images add nothing; torch averages over the processes, hence ``world``.
-                self.scaler.scale(loss * (self.team.world / self.images_per_step)).backward()
+                self.scaler.scale(loss * (self.team.world / self.images_per_step)).backward()  # type: ignore[no-untyped-call]  # untyped in torch
             total += loss.detach()
             count += len(batch.labels)
         if config.clip:
@@ -270,7 +270,7 @@ class _Run:
         model = self.average.model if self.average else self.model
         training = model.training
         model.eval()
-        metrics = validate(model, self.val_set, self.config, self.team, self.bad)
+        metrics = validate(model, self.val_set, self.num_classes, self.config, self.team, self.bad)
         model.train(training)
         self.report(
             f"step {self.step}/{self.max_iter}  validation: top-1 {metrics.top1}/{metrics.images} "
@@ -290,7 +290,7 @@ class _Run:
     def _record(self, values: dict[str, float]) -> None:
         if not self.team.leads:
             return
-        self.out.mkdir(parents=True, exist_ok=True)
+        make_folder(self.out)
         with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
         if self.config.tensorboard:
@@ -384,7 +384,12 @@ def make_transform(config: TrainConfig, protocol: str) -> Transform:
 
 
 def validate(
-    model: SqueezeNet, dataset: ImageDataset, config: TrainConfig, team: Team, bad: BadImages
+    model: nn.Module,
+    dataset: ImageDataset,
+    num_classes: int,
+    config: TrainConfig,
+    team: Team,
+    bad: BadImages,
 ) -> Metrics:
     """Evaluate a model, in test mode, on a set that the whole team shares."""
     sampler = EvalSampler(
@@ -397,8 +402,8 @@ def validate(
             logits: Tensor = model(images.to(team.device))
             return logits
 
-    batches = checked(loader, dataset, model.num_classes, bad)
-    return evaluate(predict, batches, model.num_classes, bad=bad, team=team)
+    batches = checked(loader, dataset, num_classes, bad)
+    return evaluate(predict, batches, num_classes, bad=bad, team=team)
 
 
 def write_scalars(folder: Path, values: dict[str, float]) -> None:

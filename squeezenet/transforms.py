@@ -103,7 +103,8 @@ class Transform:
         """The mean as (crop, crop, 3), or (1, 1, 3) if it does not depend on the place."""
         if not isinstance(self.mean, np.ndarray):
             return np.array(self.mean, np.float32).reshape(1, 1, -1)
-        return self.mean[:, top : top + self.crop, left : left + self.crop].transpose(1, 2, 0)
+        at_crop = self.mean[:, top : top + self.crop, left : left + self.crop]
+        return np.ascontiguousarray(at_crop.transpose(1, 2, 0))
 
     def _normalise(
         self, image: npt.NDArray[np.float32], mean: npt.NDArray[np.float32]
@@ -136,4 +137,5 @@ def _jitter_colours(
     grey = (image @ LUMA).mean()
     image = np.clip(grey + contrast * (image - grey), 0, 255)
     greys = (image @ LUMA)[:, :, None]
-    return np.clip(greys + saturation * (image - greys), 0, 255)
+    coloured: npt.NDArray[np.float32] = np.clip(greys + saturation * (image - greys), 0, 255)
+    return coloured

@@ -1,0 +1,70 @@
+"""A trained model back out: ONNX, converted-weights files, and Caffe's own two files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from caffe2torch.api import write_graph
+from caffe2torch.errors import ArtefactError
+from caffe2torch.graph import Graph, Preprocessing
+from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.io.write_caffemodel import write_caffemodel
+from caffe2torch.passes.build import restore_graph
+from caffe2torch.passes.filter_phase import filter_net
+from caffe2torch.passes.resolve import resolve
+from squeezenet.deploy import deploy_prototxt
+from squeezenet.model import SqueezeNet
+from squeezenet.transforms import Transform
+
+SUFFIXES = (".onnx", ".safetensors", ".pt", ".caffemodel")
+
+
+def export(model: SqueezeNet, transform: Transform, path: Path) -> list[Path]:
+    """Write the model in the format that the suffix names; return the files written.
+
+    A .caffemodel gets its deploy .prototxt beside it. The other files also carry the size,
+    mean and scale of the input, unless the mean is an image.
+    """
+    if path.suffix not in SUFFIXES:
+        raise ArtefactError(
+            f"{path}: there is no format of the suffix {path.suffix!r}; "
+            f"choose {', '.join(SUFFIXES)}"
+        )
+    graph = replace(graph_of(model, transform.crop), preprocessing=_preprocessing(transform))
+    if path.suffix == ".caffemodel":
+        prototxt = path.with_suffix(".prototxt")
+        write_caffemodel(graph, path, prototxt)
+        return [path, prototxt]
+    write_graph(graph, path)
+    return [path]
+
+
+def graph_of(model: SqueezeNet, size: int, *, softmax: bool = True) -> Graph:
+    """The graph that the model's Caffe form would be read as.
+
+    Its state_dict keys are the graph's, so the arrays go over as they are.
+    """
+    text = deploy_prototxt(
+        model.version, model.bypass, model.num_classes, size=size, softmax=softmax
+    )
+    net = filter_net(parse_prototxt(text, "the model's deploy prototxt"), "TEST")
+    arrays = {
+        key: tensor.detach().float().cpu().contiguous().numpy()
+        for key, tensor in model.state_dict().items()
+    }
+    return restore_graph(resolve(net), arrays, name=f"SqueezeNet v{model.version}", phase="TEST")
+
+
+def onnx_bytes(model: SqueezeNet, size: int) -> bytes:
+    """The ONNX form of the model, from images to logits, in memory."""
+    from caffe2torch.lower.to_onnx import complete, to_onnx
+
+    whole: bytes = complete(to_onnx(graph_of(model, size, softmax=False))).SerializeToString()
+    return whole
+
+
+def _preprocessing(transform: Transform) -> Preprocessing | None:
+    if not isinstance(transform.mean, tuple):
+        return None
+    return Preprocessing(crop_size=transform.crop, mean=transform.mean, scale=transform.scale)

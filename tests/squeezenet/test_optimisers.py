@@ -1,0 +1,135 @@
+"""Ten steps of every solver against Caffe's formulas, worked out in float64 with numpy."""
+
+import numpy as np
+import pytest
+import torch
+
+from caffe2torch.errors import NetError
+from squeezenet.optimisers import CaffeOptimiser
+
+MOMENTUM, MOMENTUM2, DELTA, RMS_DECAY = 0.9, 0.99, 1e-4, 0.95
+RATES = [0.1, 0.1, 0.1, 0.02, 0.02, 0.5, 0.5, 0.02, 0.01, 0.01]
+"""They change, which tells where in the update the rate stands."""
+
+
+def sgd(w, gradients):
+    h = np.zeros_like(w)
+    for lr, g in gradients:
+        h = MOMENTUM * h + lr * g(w)
+        w = w - h
+    return w
+
+
+def nesterov(w, gradients):
+    h = np.zeros_like(w)
+    for lr, g in gradients:
+        before = h
+        h = MOMENTUM * h + lr * g(w)
+        w = w - ((1 + MOMENTUM) * h - MOMENTUM * before)
+    return w
+
+
+def adagrad(w, gradients):
+    h = np.zeros_like(w)
+    for lr, g in gradients:
+        d = g(w)
+        h = h + d**2
+        w = w - lr * d / (np.sqrt(h) + DELTA)
+    return w
+
+
+def rmsprop(w, gradients):
+    h = np.zeros_like(w)
+    for lr, g in gradients:
+        d = g(w)
+        h = RMS_DECAY * h + (1 - RMS_DECAY) * d**2
+        w = w - lr * d / (np.sqrt(h) + DELTA)
+    return w
+
+
+def adadelta(w, gradients):
+    h, u = np.zeros_like(w), np.zeros_like(w)
+    for lr, g in gradients:
+        d = g(w)
+        h = MOMENTUM * h + (1 - MOMENTUM) * d**2
+        update = d * np.sqrt((u + DELTA) / (h + DELTA))
+        u = MOMENTUM * u + (1 - MOMENTUM) * update**2
+        w = w - lr * update
+    return w
+
+
+def adam(w, gradients):
+    m, v = np.zeros_like(w), np.zeros_like(w)
+    for t, (lr, g) in enumerate(gradients, 1):
+        d = g(w)
+        m = MOMENTUM * m + (1 - MOMENTUM) * d
+        v = MOMENTUM2 * v + (1 - MOMENTUM2) * d**2
+        correction = np.sqrt(1 - MOMENTUM2**t) / (1 - MOMENTUM**t)
+        w = w - lr * correction * m / (np.sqrt(v) + DELTA)
+    return w
+
+
+@pytest.mark.parametrize("regularization", ["L2", "L1"])
+@pytest.mark.parametrize(
+    ("type_", "formula"),
+    [
+        ("SGD", sgd),
+        ("Nesterov", nesterov),
+        ("AdaGrad", adagrad),
+        ("RMSProp", rmsprop),
+        ("AdaDelta", adadelta),
+        ("Adam", adam),
+    ],
+)
+def test_ten_steps_follow_caffe(type_, formula, regularization):
+    rng = np.random.default_rng(7)
+    start = rng.standard_normal((2, 3, 5))
+    given = rng.standard_normal((10, 2, 3, 5))
+    decay = 0.03
+
+    parameter = torch.nn.Parameter(torch.tensor(start))
+    optimiser = CaffeOptimiser(
+        [parameter],
+        type_,
+        momentum=0.0 if type_ in ("AdaGrad", "RMSProp") else MOMENTUM,
+        momentum2=MOMENTUM2,
+        delta=DELTA,
+        rms_decay=RMS_DECAY,
+        weight_decay=decay,
+        regularization=regularization,
+    )
+    for lr, gradient in zip(RATES, given, strict=True):
+        optimiser.param_groups[0]["lr"] = lr
+        parameter.grad = torch.tensor(gradient)
+        optimiser.step()
+
+    def regularised(gradient):
+        penalty = (lambda w: w) if regularization == "L2" else np.sign
+        return lambda w: gradient + decay * penalty(w)
+
+    expected = formula(start, [(lr, regularised(g)) for lr, g in zip(RATES, given, strict=True)])
+    np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_torch_sgd_would_differ_when_the_rate_changes():
+    ours, theirs = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
+    caffe = CaffeOptimiser([ours], "SGD", lr=0.1, momentum=0.9)
+    torchs = torch.optim.SGD([theirs], lr=0.1, momentum=0.9)
+    for lr in (0.1, 0.001):
+        for parameter, optimiser in ((ours, caffe), (theirs, torchs)):
+            optimiser.param_groups[0]["lr"] = lr
+            parameter.grad = torch.ones(3)
+            optimiser.step()
+    assert ours[0].item() == pytest.approx(1 - 0.1 - (0.9 * 0.1 + 0.001))
+    assert abs(ours[0].item() - theirs[0].item()) > 0.05
+
+
+@pytest.mark.parametrize("type_", ["AdaGrad", "RMSProp"])
+def test_solvers_without_momentum_refuse_it(type_):
+    with pytest.raises(NetError, match=f"the {type_} solver has no momentum: it is 0.9"):
+        CaffeOptimiser([torch.nn.Parameter(torch.ones(2))], type_, momentum=0.9)
+
+
+def test_unknown_type_is_an_error():
+    with pytest.raises(NetError, match="no solver type 'LBFGS'"):
+        CaffeOptimiser([torch.nn.Parameter(torch.ones(2))], "LBFGS")

@@ -1,0 +1,48 @@
+import math
+
+import pytest
+
+from caffe2torch.errors import NetError
+from squeezenet.schedules import POLICIES, Schedule
+
+
+@pytest.mark.parametrize(
+    ("settings", "step", "rate"),
+    [
+        ({"policy": "fixed"}, 7, 0.5),
+        ({"policy": "step", "gamma": 0.3, "stepsize": 5}, 4, 0.5),
+        ({"policy": "step", "gamma": 0.3, "stepsize": 5}, 17, 0.5 * 0.3**3),
+        ({"policy": "multistep", "gamma": 0.3, "stepvalue": (3, 11)}, 2, 0.5),
+        ({"policy": "multistep", "gamma": 0.3, "stepvalue": (3, 11)}, 3, 0.5 * 0.3),
+        ({"policy": "multistep", "gamma": 0.3, "stepvalue": (3, 11)}, 40, 0.5 * 0.3**2),
+        ({"policy": "exp", "gamma": 0.9}, 7, 0.5 * 0.9**7),
+        ({"policy": "inv", "gamma": 0.2, "power": 0.75}, 7, 0.5 * (1 + 0.2 * 7) ** -0.75),
+        ({"policy": "poly", "power": 2, "max_iter": 35}, 7, 0.5 * (1 - 7 / 35) ** 2),
+        ({"policy": "poly", "power": 2, "max_iter": 35}, 35, 0.0),
+        ({"policy": "sigmoid", "gamma": -0.3, "stepsize": 5}, 7, 0.5 / (1 + math.exp(0.3 * 2))),
+        ({"policy": "cosine", "max_iter": 35}, 7, 0.25 * (1 + math.cos(math.pi * 7 / 35))),
+        ({"policy": "cosine", "max_iter": 35}, 35, 0.0),
+    ],
+)
+def test_rate_is_caffes_formula(settings, step, rate):
+    assert Schedule(base_lr=0.5, **settings).rate(step) == pytest.approx(rate, rel=1e-12, abs=1e-15)
+
+
+def test_warmup_rises_linearly_to_the_policy():
+    schedule = Schedule("cosine", base_lr=2.0, max_iter=30, warmup=4)
+    assert [schedule.rate(step) for step in range(5)] == pytest.approx([0.4, 0.8, 1.2, 1.6, 2.0])
+    assert schedule.rate(17) == pytest.approx(1.0)
+
+
+def test_sigmoid_far_from_its_middle_does_not_overflow():
+    assert Schedule("sigmoid", gamma=5.0, stepsize=1000).rate(0) == 0.0
+
+
+def test_unknown_policy_is_named_with_those_there_are():
+    with pytest.raises(NetError, match=f"'plateau': choose {', '.join(POLICIES)}"):
+        Schedule("plateau")
+
+
+def test_step_needs_a_stepsize():
+    with pytest.raises(NetError, match="'step' needs a positive stepsize"):
+        Schedule("step", stepsize=0)

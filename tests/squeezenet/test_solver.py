@@ -1,0 +1,128 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from caffe2torch.errors import NetError, ReadError
+from squeezenet.config import TrainConfig
+from squeezenet.model import SqueezeNet
+from squeezenet.parameters import freeze, parameter_groups
+from squeezenet.solver import read_solver
+
+NET = """
+layer { name: "data" type: "ImageData" top: "data" top: "label" include { phase: TRAIN }
+  transform_param { mirror: true crop_size: 64 mean_value: 3 mean_value: 5 mean_value: 7
+                    scale: 0.25 }
+  image_data_param { source: "list.txt" batch_size: 6 } }
+layer { name: "data" type: "ImageData" top: "data" top: "label" include { phase: TEST }
+  transform_param { crop_size: 32 } image_data_param { source: "list.txt" batch_size: 11 } }
+layer { name: "fire2/squeeze1x1" type: "Convolution" bottom: "data" top: "x"
+  param { lr_mult: 3 decay_mult: 0.5 } param { lr_mult: 2 decay_mult: 0 }
+  convolution_param { num_output: 16 kernel_size: 1 } }
+"""
+SOLVER = """
+net: "net.prototxt" type: "Nesterov" base_lr: 0.04 lr_policy: "multistep" gamma: 0.5
+stepvalue: 30 stepvalue: 70 momentum: 0.9 weight_decay: 0.0002 regularization_type: "L1"
+iter_size: 4 max_iter: 90 test_interval: 20 test_iter: 8 snapshot: 10 display: 5
+clip_gradients: 10 random_seed: 42 snapshot_prefix: "x" solver_mode: GPU
+"""
+
+
+def write(folder, solver=SOLVER, net=NET):
+    (folder / "net.prototxt").write_text(net)
+    (folder / "solver.prototxt").write_text(solver)
+    return folder / "solver.prototxt"
+
+
+def test_every_field_becomes_its_setting(tmp_path):
+    settings, ignored = read_solver(write(tmp_path))
+    assert settings == {
+        "lr": 0.04,
+        "schedule": "multistep",
+        "gamma": 0.5,
+        "power": 0.0,
+        "stepvalue": (30, 70),
+        "momentum": 0.9,
+        "weight_decay": 0.0002,
+        "regularization": "L1",
+        "solver_type": "Nesterov",
+        "iter_size": 4,
+        "max_iter": 90,
+        "eval_every": 20,
+        "snapshot": 10,
+        "log_every": 5,
+        "clip": 2.5,
+        "seed": 42,
+        "batch_size": 6,
+        "protocol": "caffe",
+        "mirror": True,
+        "crop": 64,
+        "mean": (3.0, 5.0, 7.0),
+        "scale": 0.25,
+        "lr_mult": (("fire2.squeeze1x1.weight", 3.0), ("fire2.squeeze1x1.bias", 2.0)),
+        "decay_mult": (("fire2.squeeze1x1.weight", 0.5), ("fire2.squeeze1x1.bias", 0.0)),
+    }
+    assert ignored == ["test_iter", "snapshot_prefix", "solver_mode"]
+    TrainConfig().updated(settings)
+
+
+def test_legacy_solver_type_is_read(tmp_path):
+    text = SOLVER.replace('type: "Nesterov"', "solver_type: ADAM")
+    assert read_solver(write(tmp_path, text))[0]["solver_type"] == "Adam"
+
+
+@pytest.mark.parametrize("field", ["base_lr: 0.04", 'lr_policy: "multistep"', "max_iter: 90"])
+def test_a_solver_that_cannot_train_is_refused(tmp_path, field):
+    with pytest.raises(NetError, match=f"sets no {field.split(':')[0]}"):
+        read_solver(write(tmp_path, SOLVER.replace(field, "")))
+
+
+def test_a_missing_net_is_named(tmp_path):
+    path = write(tmp_path)
+    (tmp_path / "net.prototxt").unlink()
+    with pytest.raises(ReadError, match=r"trains the net 'net.prototxt', which is neither"):
+        read_solver(path)
+
+
+def test_the_published_solver_maps():
+    models = os.environ.get("CAFFE2TORCH_TEST_MODELS")
+    if models is None:
+        pytest.skip("CAFFE2TORCH_TEST_MODELS names no folder of the published models")
+    settings, _ = read_solver(Path(models) / "squeezenet_v1.0" / "solver.prototxt")
+    wanted = {
+        "lr": 0.04,
+        "schedule": "poly",
+        "power": 1.0,
+        "max_iter": 170000,
+        "iter_size": 16,
+        "batch_size": 32,
+        "momentum": 0.9,
+        "weight_decay": 0.0002,
+        "mirror": False,
+        "seed": 42,
+    }
+    assert {key: settings[key] for key in wanted} == wanted
+
+
+def test_groups_carry_the_multipliers():
+    model = SqueezeNet(num_classes=3)
+    freeze(model, ("conv1.*",))
+    groups = parameter_groups(model, 0.01, (("*", 0.1), ("conv10.bias", 20.0)), (("*.bias", 0.0),))
+    of = {
+        id(parameter): (group["lr_mult"], group["weight_decay"])
+        for group in groups
+        for parameter in group["params"]
+    }
+    assert of[id(model.conv10.bias)] == (20.0, 0.0)
+    assert of[id(model.conv10.weight)] == (0.1, 0.01)
+    assert of[id(model.fire2.squeeze1x1.bias)] == (0.1, 0.0)
+    assert id(model.conv1.weight) not in of
+    assert len(of) == len(list(model.parameters())) - 2
+
+
+def test_a_pattern_that_matches_nothing_is_an_error():
+    model = SqueezeNet(num_classes=3)
+    with pytest.raises(NetError, match=r"lr_mult 'fc8\.\*' matches no parameter"):
+        parameter_groups(model, 0.0, (("fc8.*", 2.0),), ())
+    with pytest.raises(NetError, match="freeze leaves nothing to train"):
+        freeze(model, ("*",))
