@@ -26,16 +26,17 @@ def normalize(
     return functional.batch_norm(x, mean, variance, weight, bias, eps=eps)
 
 
-def normalize_by_batch(
-    x: Tensor, eps: float, weight: Tensor | None = None, bias: Tensor | None = None
-) -> Tensor:
-    """Normalise the channels of ``x`` by their mean and biased variance in the batch."""
+def normalize_by_batch(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise the channels of ``x`` by their mean and biased variance in the batch.
+
+    Also returns the statistics, as (1, C, 1, ..). The mean is subtracted before the division,
+    which torch's own form does not do: with a variance near 0 the order matters.
+    """
     import torch
 
-    # nn.functional refuses a single value per channel, which Caffe turns into 0.
-    return torch.batch_norm(
-        x, weight, bias, None, None, True, 0.0, eps, torch.backends.cudnn.enabled
-    )
+    axes = [axis for axis in range(x.ndim) if axis != 1]
+    variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
+    return (x - mean) * (variance + eps).rsqrt(), mean, variance
 
 
 def normalize_onnx(
@@ -55,7 +56,7 @@ def normalize_onnx(
 
 
 def normalize_by_batch_onnx(g: OnnxBuilder, x: str, eps: float) -> tuple[str, str, str]:
-    """``normalize_by_batch`` in ONNX, without weights; with the statistics as (1, C, 1, ..)."""
+    """``normalize_by_batch`` in ONNX."""
     axes = [axis for axis in range(len(g.shape(x))) if axis != 1]
     mean = g.op("ReduceMean", x, axes=axes)
     centred = g.op("Sub", x, mean)

@@ -109,23 +109,23 @@ class BatchNorm(Layer):
         by_batch = training if self.use_global_stats is None else not self.use_global_stats
         if not by_batch:
             return normalize(x, params["running_mean"], params["running_var"], self.eps)
+        y, mean, variance = normalize_by_batch(x, self.eps)
         if training:
-            self._update(x, params)
-        return normalize_by_batch(x, self.eps)
+            self._update(params, mean, variance, count=x.numel() // x.shape[1])
+        return y
 
-    def _update(self, x: Tensor, params: Mapping[str, Tensor]) -> None:
+    def _update(
+        self, params: Mapping[str, Tensor], mean: Tensor, variance: Tensor, count: int
+    ) -> None:
         import torch
 
         with torch.no_grad():
-            count = x.numel() // x.shape[1]
-            variance, mean = torch.var_mean(
-                x, [a for a in range(x.ndim) if a != 1], correction=min(1, count - 1)
-            )
+            variance = variance * (count / max(count - 1, 1))
             old = self.moving_average_fraction * params["scale_factor"]
             factor = old + 1
             params["scale_factor"].copy_(factor)
             for name, batch in (("running_mean", mean), ("running_var", variance)):
-                params[name].copy_((old * params[name] + batch) / factor)
+                params[name].copy_((old * params[name] + batch.flatten()) / factor)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

@@ -47,13 +47,13 @@ class BN(Layer):
       takes the statistics of the batch with eps 1e-9; a second and third top are the
       batch's mean and biased variance, (1, C, 1, 1).
     * TSN and PSPNet (``slope_filler``, ``bias_filler``, ``momentum``, ``eps``, ``frozen``):
-      blobs slope, bias, running mean, running variance, each (1, C). ``frozen`` always takes
-      the running statistics, otherwise phase TRAIN takes those of the batch, and phase TEST
-      those of the batch while the module trains. Training updates
+      blobs slope, bias, running mean and variance, each (1, C) or (1, C, 1, 1). ``frozen``
+      always takes the running statistics, otherwise phase TRAIN takes those of the batch, and
+      phase TEST those of the batch while the module trains. Training updates
       running' = momentum * running + (1 - momentum) * batch.
 
-    A layer that shows neither form's parameters, nor two or four blobs or ``param`` entries
-    (four), is refused: the forms differ in what they compute.
+    Without any of these the number of the layer's blobs, or of ``param`` entries above two,
+    tells the form; a layer that shows nothing is refused.
     """
 
     type = "BN"
@@ -62,7 +62,7 @@ class BN(Layer):
 
     has_running_stats: bool
     by_batch: bool | None
-    """Which statistics: those of the batch, given or no ones, or by the module's mode (None)."""
+    """Whether the batch's statistics count; None if they do while the module trains."""
     eps: float
     momentum: float
     num_tops: int
@@ -97,21 +97,17 @@ class BN(Layer):
         return [x, (1, x[1], 1, 1), (1, x[1], 1, 1)][: self.num_tops]
 
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
-        channels = bottoms[0][1]
-        shape = (1, channels) if self.has_running_stats else (1, channels, 1, 1)
-        specs = [
-            BlobSpec(name, shape, filler, given)
-            for name, filler, given in zip(
-                ("weight", "bias"), self.fillers, self.fillers_given, strict=True
-            )
+        row: Shape = (1, bottoms[0][1])
+        column = (*row, 1, 1)
+        shape, other = (row, column) if self.has_running_stats else (column, row)
+        names = ["weight", "bias", "running_mean", "running_var"]
+        fillers = [*self.fillers, constant_filler(0), constant_filler(self.by_batch is False)]
+        given = [*self.fillers_given, *[self.by_batch is True] * 2]
+        count = 4 if self.has_running_stats else 2
+        return [
+            BlobSpec(*spec, other_shapes=(other,))
+            for spec in list(zip(names, [shape] * 4, fillers, given, strict=True))[:count]
         ]
-        if self.has_running_stats:
-            given = self.by_batch is True
-            specs += [
-                BlobSpec("running_mean", shape, constant_filler(0), given),
-                BlobSpec("running_var", shape, constant_filler(self.by_batch is False), given),
-            ]
-        return specs
 
     def import_blobs(
         self, blobs: Sequence[FloatArray], bottoms: Sequence[Shape]
@@ -128,31 +124,21 @@ class BN(Layer):
             return self._running_forward(x, params, training)
         x = x.reshape(x.shape + (1,) * (4 - x.ndim))
         if not self.by_batch:
-            return x * weight.reshape(-1, 1, 1) + bias.reshape(-1, 1, 1)
-        y = normalize_by_batch(x, self.eps, weight, bias)
-        if self.num_tops == 1:
-            return y
-        mean = x.mean((0, 2, 3), keepdim=True)
-        return [y, mean, (x - mean).square().mean((0, 2, 3), keepdim=True)][: self.num_tops]
+            return _affine(x, weight, bias)
+        y, mean, variance = normalize_by_batch(x, self.eps)
+        return [_affine(y, weight, bias), mean, variance][: self.num_tops]
 
     def _running_forward(self, x: Tensor, params: Mapping[str, Tensor], training: bool) -> Tensor:
         weight, bias = params["weight"], params["bias"]
-        mean, variance = params["running_mean"], params["running_var"]
+        running = params["running_mean"], params["running_var"]
         by_batch = training if self.by_batch is None else self.by_batch
         if not by_batch:
-            return normalize(x, mean, variance, self.eps, weight, bias)
+            return normalize(x, *running, self.eps, weight, bias)
+        y, *statistics = normalize_by_batch(x, self.eps)
         if training:
-            self._update(x, mean, variance)
-        return normalize_by_batch(x, self.eps, weight, bias)
-
-    def _update(self, x: Tensor, mean: Tensor, variance: Tensor) -> None:
-        import torch
-
-        with torch.no_grad():
-            axes = [axis for axis in range(x.ndim) if axis != 1]
-            batch_variance, batch_mean = torch.var_mean(x, axes, correction=0)
-            mean.lerp_(batch_mean, 1 - self.momentum)
-            variance.lerp_(batch_variance, 1 - self.momentum)
+            for old, batch in zip(running, statistics, strict=True):
+                old.lerp_(batch.detach().flatten(), 1 - self.momentum)
+        return _affine(y, weight, bias)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -173,6 +159,11 @@ class BN(Layer):
             y = g.op("Reshape", y, g.const([0] * num_axes + [1] * (4 - num_axes), np.int64))
         statistics = g.const([1, -1, 1, 1], np.int64)
         return [y, *(g.op("Reshape", s, statistics) for s in (mean, variance)[: self.num_tops - 1])]
+
+
+def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    shape = (-1, *[1] * (x.ndim - 2))
+    return x * weight.reshape(shape) + bias.reshape(shape)
 
 
 def _has_running_stats(proto: Message) -> bool:
