@@ -36,12 +36,14 @@ class BlobSpec:
 
     ``given`` says that the filler is the author's choice (written in the net, or a default
     that makes the layer meaningful), so that a net without weights may use it.
+    ``other_shapes`` are those in which some forks store the same values.
     """
 
     name: str
     shape: Shape
     filler: Message
     given: bool
+    other_shapes: tuple[Shape, ...] = ()
 
 
 class OnnxBuilder(Protocol):
@@ -61,6 +63,9 @@ class OnnxBuilder(Protocol):
     def shape(self, value: str) -> Shape:
         """The static shape of a graph value, with the declared batch size."""
 
+    def array(self, param: str) -> FloatArray:
+        """The values of a learned array, for a lowering that stores it in another form."""
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -76,6 +81,10 @@ class Layer:
     """Fewest and most bottoms; None is no limit."""
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     same_bottoms_and_tops: ClassVar[bool] = False
+    fixes_batch: ClassVar[bool] = False
+    """The ONNX form is made for the declared size of the first axis only."""
+    free_axes: ClassVar[frozenset[int]] = frozenset()
+    """Axes of the tops whose size depends on the data, so that none is declared in ONNX."""
     buffers: ClassVar[frozenset[str]] = frozenset()
     """Names of learned arrays that are torch buffers, not parameters."""
 

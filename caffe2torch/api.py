@@ -1,0 +1,218 @@
+"""The public functions: read, load, convert. The command line is a thin layer on them."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from caffe2torch import artefact
+from caffe2torch.errors import ArtefactError, NetError
+from caffe2torch.graph import Graph, Preprocessing, Shape
+from caffe2torch.io.atomic import atomic_write
+from caffe2torch.io.caffemodel import Weights, read_caffemodel
+from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
+from caffe2torch.passes.blob_source import BlobSource
+from caffe2torch.passes.build import build_graph, restore_graph
+from caffe2torch.passes.data_layers import inputs_for_data_layers, preprocessing_of
+from caffe2torch.passes.filter_phase import filter_net, is_snapshot, unfilter_snapshot
+from caffe2torch.passes.remove_splits import remove_splits
+from caffe2torch.passes.resolve import resolve
+from caffe2torch.passes.upgrade import blob_owner_names, upgrade_net
+
+if TYPE_CHECKING:
+    from caffe2torch.io.schema import Message
+    from caffe2torch.lower.to_torch import CaffeModule
+
+PathLike = str | os.PathLike[str]
+
+
+class Caffe2TorchWarning(UserWarning):
+    """Something about a conversion that a user should know and that is not an error."""
+
+
+def read(
+    model: PathLike | None = None,
+    prototxt: PathLike | None = None,
+    *,
+    phase: str = "TEST",
+    level: int = 0,
+    stages: Sequence[str] = (),
+    allow_missing: bool = False,
+    strict: bool = False,
+    input_shapes: Mapping[str, Shape] | None = None,
+) -> Graph:
+    """Read a net into a Graph.
+
+    Args:
+        model: a ``.caffemodel`` (binary or HDF5), or an artefact of ``convert``. Without a
+            prototxt it describes its own net.
+        prototxt: the net, of any generation; weights are matched by layer name.
+        phase: ``TEST`` or ``TRAIN``; with ``level`` and ``stages`` the state that decides
+            which layers are in the net.
+        allow_missing: let a layer without weights keep its filler's values.
+        strict: refuse weights that no layer uses, instead of warning.
+        input_shapes: shapes by input blob that replace the declared ones.
+
+    Raises:
+        Caffe2TorchError: a file or the net is not usable; the message says what to do.
+    """
+    if phase not in ("TEST", "TRAIN"):
+        raise NetError(f"phase {phase!r} is neither 'TEST' nor 'TRAIN'.")
+    if model is None and prototxt is None:
+        raise NetError("give a model, a prototxt, or both.")
+    if model is not None and artefact.is_artefact(model):
+        return _read_artefact(model, prototxt)
+    weights = None if model is None else read_caffemodel(model)
+    source = BlobSource() if weights is None else _blob_source(weights)
+    name, net = _net(weights, prototxt, phase, level, stages)
+    resolved = inputs_for_data_layers(resolve(net), source, input_shapes or {})
+    graph = build_graph(
+        resolved, source, name=name, phase=phase, allow_missing=allow_missing, strict=strict
+    )
+    graph = replace(graph, source_sha256=weights.sha256 if weights else None)
+    if graph.preprocessing is None and weights is not None and prototxt is not None:
+        graph = replace(graph, preprocessing=_recorded_preprocessing(weights))
+    for warning in graph.warnings:
+        warnings.warn(warning, Caffe2TorchWarning, stacklevel=2)
+    return graph
+
+
+def load(
+    model: PathLike | None = None,
+    prototxt: PathLike | None = None,
+    *,
+    phase: str = "TEST",
+    level: int = 0,
+    stages: Sequence[str] = (),
+    device: Any = "cpu",
+    allow_missing: bool = False,
+    strict: bool = False,
+    input_shapes: Mapping[str, Shape] | None = None,
+) -> CaffeModule:
+    """Read a net and lower it to a torch module on ``device``; see ``read`` for the rest."""
+    from caffe2torch.lower.to_torch import to_torch
+
+    graph = read(
+        model,
+        prototxt,
+        phase=phase,
+        level=level,
+        stages=stages,
+        allow_missing=allow_missing,
+        strict=strict,
+        input_shapes=input_shapes,
+    )
+    module = to_torch(graph)
+    return module.to(device)
+
+
+def convert(
+    model: PathLike | None,
+    output: PathLike,
+    prototxt: PathLike | None = None,
+    *,
+    phase: str = "TEST",
+    level: int = 0,
+    stages: Sequence[str] = (),
+    allow_missing: bool = False,
+    strict: bool = False,
+    input_shapes: Mapping[str, Shape] | None = None,
+) -> Path:
+    """Convert to the kind of file that the suffix of ``output`` names; see ``read``.
+
+    ``.pt`` and ``.safetensors`` are artefacts for ``load`` (and ``squeezenet.load_pretrained``
+    where the net is a SqueezeNet); ``.onnx`` is an ONNX model. The file is written whole or
+    not at all, and the same input gives the same bytes.
+
+    Returns:
+        The path of the file.
+    """
+    path = Path(output)
+    if path.suffix not in artefact.SUFFIXES:
+        raise ArtefactError(
+            f"cannot tell the kind of {str(path)!r} from its suffix {path.suffix!r}; use one of "
+            f"{', '.join(artefact.SUFFIXES)}."
+        )
+    graph = read(
+        model,
+        prototxt,
+        phase=phase,
+        level=level,
+        stages=stages,
+        allow_missing=allow_missing,
+        strict=strict,
+        input_shapes=input_shapes,
+    )
+    write_graph(graph, path)
+    return path
+
+
+def write_graph(graph: Graph, path: PathLike) -> None:
+    """Write ``graph`` as the kind of artefact that the suffix names, atomically."""
+    from squeezenet.recognise import recognise
+
+    spec = recognise(graph)
+    metadata = artefact.metadata_of(graph, spec.architecture if spec else None)
+    params = {(spec.params[k] if spec else k): v for k, v in graph.params.items()}
+    metadata["params"] = {key: spec.params[key] for key in graph.params} if spec else None
+    suffix = Path(path).suffix
+    with atomic_write(path) as file:
+        if suffix == ".onnx":
+            artefact.write_onnx(file, graph, metadata)
+        elif suffix == ".safetensors":
+            artefact.write_safetensors(file, params, metadata)
+        else:
+            artefact.write_pt(file, params, metadata)
+
+
+def _net(
+    weights: Weights | None,
+    prototxt: PathLike | None,
+    phase: str,
+    level: int,
+    stages: Sequence[str],
+) -> tuple[str, Message]:
+    """The filtered net in today's form, and its name."""
+    if prototxt is not None:
+        net = upgrade_net(read_prototxt(prototxt))
+        return net.name, filter_net(net, phase, level, stages)
+    assert weights is not None
+    net = upgrade_net(weights.net)
+    if is_snapshot(net):
+        return net.name, remove_splits(unfilter_snapshot(net, phase))
+    return net.name, remove_splits(filter_net(net, phase, level, stages))
+
+
+def _blob_source(weights: Weights) -> BlobSource:
+    names = blob_owner_names(weights.net)
+    entries = tuple(zip(names, weights.blobs, strict=True))
+    return BlobSource(os.fspath(weights.path), entries, given=True)
+
+
+def _recorded_preprocessing(weights: Weights) -> Preprocessing | None:
+    """What the data layer in a weights file says, for a deploy net that has none."""
+    return preprocessing_of(upgrade_net(weights.net).layer)
+
+
+def _read_artefact(model: PathLike, prototxt: PathLike | None) -> Graph:
+    if prototxt is not None:
+        raise ArtefactError(f"{model} describes its own net; leave out the prototxt.")
+    metadata, params = artefact.read_artefact(model)
+    try:
+        name, phase = str(metadata["name"]), str(metadata["phase"])
+        definition = str(metadata["definition"])
+        renamed = metadata.get("params") or {key: key for key in params}
+        own = {key: params[stored] for key, stored in renamed.items()}
+        record = metadata["preprocessing"]
+        preprocessing = Preprocessing(**{**record, "mean": tuple(record["mean"])}) if record else None
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ArtefactError(f"{model}: its metadata is incomplete ({error}).") from error
+    resolved = resolve(parse_prototxt(definition, f"the definition in {model}"))
+    graph = restore_graph(resolved, own, name=name, phase=phase)
+    return replace(
+        graph, preprocessing=preprocessing, source_sha256=metadata.get("source_sha256")
+    )

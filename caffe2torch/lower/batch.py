@@ -1,0 +1,40 @@
+"""Which dimensions of a net follow its batch size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.graph import Graph, Shape
+
+
+def batch_of(graph: Graph) -> int | None:
+    """The declared batch size if every layer works for any other too, else None.
+
+    The batch is the first axis, of one size, of all inputs. A layer whose shapes or
+    learned blobs would not fit another batch, or whose lowering fixes it, makes it fixed.
+    """
+    sizes = {i.shape[0] for i in graph.inputs if i.shape}
+    if len(sizes) != 1 or not all(i.shape for i in graph.inputs):
+        return None
+    if any(node.layer.fixes_batch for node in graph.nodes):
+        return None
+    batch = sizes.pop()
+    others = [shapes_at(graph, batch + step) for step in (1, 3)]
+    return None if any(other is None for other in others) else batch
+
+
+def shapes_at(graph: Graph, batch: int) -> Mapping[str, Shape] | None:
+    """The shapes of all values for another batch size; None where the net does not allow it."""
+    shapes = {i.name: (batch, *i.shape[1:]) for i in graph.inputs}
+    try:
+        for node in graph.nodes:
+            bottoms = [shapes[name] for name in node.inputs]
+            declared = [graph.shapes[name] for name in node.inputs]
+            specs = [spec.shape for spec in node.layer.blob_specs(bottoms)]
+            if specs != [spec.shape for spec in node.layer.blob_specs(declared)]:
+                return None
+            shapes.update(zip(node.outputs, node.layer.infer_shapes(bottoms), strict=True))
+    except Caffe2TorchError:
+        return None
+    return shapes

@@ -1,0 +1,215 @@
+"""Graph -> ONNX, built node by node and never through torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from caffe2torch.errors import ArtefactError
+from caffe2torch.graph import Array, FloatArray, Graph, Shape
+from caffe2torch.lower.batch import batch_of, shapes_at
+
+OPSET = 17
+"""Old enough for every runtime in use, new enough for what the layers need."""
+IR_VERSION = 8
+"""The IR version of opset 17."""
+BATCH = "N"
+"""The name of the symbolic batch dimension."""
+
+
+@dataclass(frozen=True)
+class OnnxModel:
+    """A checked model whose learned arrays stand apart, so that they can be streamed.
+
+    ``skeleton`` is the ModelProto without them; ``weights`` are its float32 initializers
+    by name, still the arrays of the graph.
+    """
+
+    skeleton: onnx.ModelProto
+    weights: Mapping[str, FloatArray]
+
+
+def to_onnx(graph: Graph) -> OnnxModel:
+    """Lower ``graph``. Inputs, outputs and intermediate values carry Caffe's blob names.
+
+    Raises UnsupportedLayerError for a layer that ONNX cannot express and ArtefactError if
+    the result fails onnx.checker.
+    """
+    builder = _Builder(graph)
+    for node in graph.nodes:
+        builder.add_layer(node.layer, node.inputs, node.outputs, node.params)
+    skeleton = builder.finish()
+    used = {name for node in skeleton.graph.node for name in node.input}
+    weights = {key: array for key, array in graph.params.items() if key in used}
+    _check(skeleton, weights)
+    return OnnxModel(skeleton, weights)
+
+
+def complete(model: OnnxModel) -> onnx.ModelProto:
+    """Return the model in one message, for engines that load from memory."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model.skeleton)
+    for name, array in model.weights.items():
+        whole.graph.initializer.append(numpy_helper.from_array(np.require(array, requirements="C"), name))
+    return whole
+
+
+def initializer_header(name: str, shape: Shape) -> bytes:
+    """A serialized float32 TensorProto that still lacks its raw_data."""
+    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
+    return bytes(tensor.SerializeToString(deterministic=True))
+
+
+class _Builder:
+    """The OnnxBuilder that layers see, and the model that grows behind it."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[tuple[Any, ...], str] = {}
+        self.initializers: list[onnx.TensorProto] = []
+        self.names: set[str] = set(graph.shapes) | set(graph.blobs) | set(graph.params)
+        self.layer = ""
+
+    def op(
+        self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any
+    ) -> Any:
+        names = tuple(self._fresh(f"{self.layer}/{op_type}") for _ in range(outputs))
+        given = {key: value for key, value in attributes.items() if value is not None}
+        self.nodes.append(
+            helper.make_node(
+                op_type, inputs, names, name=names[0], domain=domain or None, **given
+            )
+        )
+        return names[0] if outputs == 1 else names
+
+    def const(self, value: Array | Sequence[Any] | float, dtype: Any = np.float32) -> str:
+        array = np.asarray(value, dtype=dtype)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self.constants:
+            name = self._fresh(f"{self.layer}/const")
+            self.constants[key] = name
+            self.initializers.append(numpy_helper.from_array(array, name))
+        return self.constants[key]
+
+    def shape(self, value: str) -> Shape:
+        return self.graph.shapes[value]
+
+    def array(self, param: str) -> FloatArray:
+        return self.graph.params[param]
+
+    def add_layer(
+        self,
+        layer: Any,
+        inputs: Sequence[str],
+        outputs: Sequence[str],
+        params: Mapping[str, str],
+    ) -> None:
+        self.layer = layer.name
+        first = len(self.nodes)
+        results = layer.to_onnx(self, inputs, params)
+        made = {name for node in self.nodes[first:] for name in node.output}
+        for result, output in zip(results, outputs, strict=True):
+            if result in made:
+                made.discard(result)
+                self._rename(result, output, first)
+            else:
+                self.nodes.append(helper.make_node("Identity", [result], [output], name=output))
+
+    def finish(self) -> onnx.ModelProto:
+        outputs = {blob: self._output_name(blob) for blob in self.graph.outputs}
+        batch = batch_of(self.graph)
+        other = shapes_at(self.graph, batch + 1) if batch is not None else None
+        shapes = other or self.graph.shapes
+        dims = {
+            value: _dims(shape, shapes[value], batch) for value, shape in self.graph.shapes.items()
+        }
+        for node in self.graph.nodes:
+            for value, axis in product(node.outputs, node.layer.free_axes):
+                dims[value][axis] = None
+        value_info = {
+            value: helper.make_tensor_value_info(value, TensorProto.FLOAT, dims[value])
+            for node in self.graph.nodes
+            for value in node.outputs
+        }
+        model_outputs = [
+            helper.make_tensor_value_info(
+                outputs[blob], TensorProto.FLOAT, dims[self.graph.blobs[blob]]
+            )
+            for blob in self.graph.outputs
+        ]
+        for name in outputs.values():
+            value_info.pop(name, None)
+        body = helper.make_graph(
+            self.nodes,
+            self.graph.name or "caffe",
+            [
+                helper.make_tensor_value_info(i.name, TensorProto.FLOAT, dims[i.name])
+                for i in self.graph.inputs
+            ],
+            model_outputs,
+            initializer=self.initializers,
+            value_info=list(value_info.values()),
+        )
+        model = helper.make_model(
+            body,
+            producer_name="caffe2torch",
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+        )
+        return model
+
+    def _output_name(self, blob: str) -> str:
+        """The value to report for ``blob``, through an Identity where it needs a new name."""
+        value = self.graph.blobs[blob]
+        inputs = {i.name for i in self.graph.inputs}
+        if value == blob and value not in inputs:
+            return blob
+        if blob in inputs and value != blob:
+            return value  # The input has the name already; ONNX needs another.
+        name = blob if blob not in inputs else self._fresh(f"{blob}@output")
+        self.nodes.append(helper.make_node("Identity", [value], [name], name=name))
+        return name
+
+    def _rename(self, old: str, new: str, first: int) -> None:
+        for node in self.nodes[first:]:
+            for field in (node.input, node.output):
+                field[:] = [new if name == old else name for name in field]
+
+    def _fresh(self, name: str) -> str:
+        unique, count = name, 1
+        while unique in self.names:
+            count += 1
+            unique = f"{name}_{count}"
+        self.names.add(unique)
+        return unique
+
+
+def _dims(declared: Shape, other: Shape, batch: int | None) -> list[int | str | None]:
+    """Dimensions of a value: those that change with the batch are symbolic."""
+    return [
+        size if size == changed else (BATCH if (size, changed) == (batch, (batch or 0) + 1) else None)
+        for size, changed in zip(declared, other, strict=True)
+    ]
+
+
+def _check(skeleton: onnx.ModelProto, weights: Mapping[str, FloatArray]) -> None:
+    """Run onnx.checker with the weights declared as inputs: it needs no values of theirs."""
+    declared = onnx.ModelProto()
+    declared.CopyFrom(skeleton)
+    for name, array in weights.items():
+        declared.graph.input.append(
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)
+        )
+    try:
+        onnx.checker.check_model(declared, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ArtefactError(
+            f"the ONNX graph fails its check, which is a fault of caffe2torch: {error}"
+        ) from error

@@ -1,0 +1,176 @@
+"""Graph -> torch.nn.Module."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from caffe2torch.errors import NetError
+from caffe2torch.graph import FloatArray, Graph, Node
+
+Inputs = Tensor | Mapping[str, Tensor]
+Outputs = Tensor | dict[str, Tensor]
+
+
+def to_torch(graph: Graph) -> CaffeModule:
+    """Lower ``graph`` to a module on the CPU; the module owns copies of the weights.
+
+    A net of phase TRAIN comes in training mode, one of phase TEST in evaluation mode.
+    """
+    module = CaffeModule(graph)
+    return module.train(graph.phase == "TRAIN")
+
+
+class CaffeModule(nn.Module):
+    """A Caffe net as a torch module.
+
+    Layers are submodules named by their Caffe names with ``/`` read as ``.``
+    (``fire2.squeeze1x1``). A batch of any size is accepted where the net allows it.
+
+    Attributes:
+        input_names: the Caffe blobs that the caller feeds, in order.
+        output_names: the Caffe output blobs, in Caffe's order.
+        graph: the net it was lowered from, without its weights.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__()
+        self.graph = replace(graph, params={})
+        self.input_names = tuple(i.name for i in graph.inputs)
+        self.output_names = graph.outputs
+        self.preprocessing = graph.preprocessing
+        self._add_layers(graph)
+        self._last_use = _last_use(graph)
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        """Run the net.
+
+        Args:
+            inputs: the input blob as a tensor, or ``{blob: tensor}``.
+
+        Returns:
+            The output blob as a tensor, or ``{blob: tensor}`` in Caffe's order if the net
+            has several.
+
+        Raises:
+            NetError: an input is missing, unknown or of another rank than declared.
+        """
+        values = self._run(inputs, keep_all=False)
+        outputs = {blob: values[self.graph.blobs[blob]] for blob in self.output_names}
+        return next(iter(outputs.values())) if len(outputs) == 1 else outputs
+
+    def blobs(self, inputs: Inputs) -> dict[str, Tensor]:
+        """Run the net and return every blob by its Caffe name, inputs and outputs included.
+
+        A blob that layers change in place has the value after the last of them.
+        """
+        values = self._run(inputs, keep_all=True)
+        return {blob: values[value] for blob, value in self.graph.blobs.items()}
+
+    def extra_repr(self) -> str:
+        """Name, inputs and outputs of the net."""
+        inputs = ", ".join(f"{i.name}: {i.shape}" for i in self.graph.inputs)
+        return f"{self.graph.name!r}, inputs=({inputs}), outputs={self.output_names}"
+
+    def _run(self, inputs: Inputs, keep_all: bool) -> dict[str, Tensor]:
+        values = self._named_inputs(inputs)
+        for index, node in enumerate(self.graph.nodes):
+            result = self._submodule(node.key)(*(values[name] for name in node.inputs))
+            outputs = (result,) if isinstance(result, Tensor) else result
+            values.update(zip(node.outputs, outputs, strict=True))
+            if not keep_all:
+                for name in self._last_use[index]:
+                    del values[name]
+        return values
+
+    def _submodule(self, key: str) -> nn.Module:
+        # Looked up on every call, so that a layer the user replaces takes effect.
+        module: nn.Module = self
+        for part in key.split("."):
+            module = module._modules[part]  # type: ignore[assignment]  # never None here
+        return module
+
+    def _named_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
+        if isinstance(inputs, Tensor):
+            if len(self.input_names) != 1:
+                raise NetError(
+                    f"the net has the inputs {', '.join(self.input_names) or 'none'}; give a dict "
+                    "{blob: tensor}."
+                )
+            inputs = {self.input_names[0]: inputs}
+        if set(inputs) != set(self.input_names):
+            odd = sorted(set(inputs) ^ set(self.input_names))[0]
+            raise NetError(
+                f"the input {odd!r} is {'missing' if odd in self.input_names else 'unknown'}; the "
+                f"net's inputs are {', '.join(self.input_names)}."
+            )
+        for declared in self.graph.inputs:
+            given = inputs[declared.name]
+            if given.ndim != len(declared.shape):
+                raise NetError(
+                    f"the input {declared.name!r} has the shape {tuple(given.shape)}; the net "
+                    f"declares {declared.shape}, {len(declared.shape)} axes."
+                )
+        return {name: inputs[name] for name in self.input_names}
+
+    def _add_layers(self, graph: Graph) -> None:
+        tensors: dict[str, Tensor] = {}
+        for node in graph.nodes:
+            with torch.device("meta"):
+                module = node.layer.to_torch([graph.shapes[name] for name in node.inputs])
+            _register(module, node, graph.params, tensors)
+            self._attach(node.key, module)
+
+    def _attach(self, key: str, module: nn.Module) -> None:
+        *path, last = key.split(".")
+        parent: nn.Module = self
+        for part in path:
+            if part not in parent._modules:
+                parent.add_module(part, nn.Module())
+            parent = parent.get_submodule(part)
+        if last in parent._modules:
+            for name, child in parent.get_submodule(last).named_children():
+                module.add_module(name, child)
+        parent._modules[last] = module
+
+
+def _register(
+    module: nn.Module,
+    node: Node,
+    params: Mapping[str, FloatArray],
+    tensors: dict[str, Tensor],
+) -> None:
+    """Put the arrays of ``node`` into its module; shared keys become one tensor."""
+    for name, key in node.params.items():
+        is_buffer = name in node.layer.buffers
+        if key not in tensors:
+            tensor = tensor_of(params[key]).clone()
+            tensors[key] = tensor if is_buffer else nn.Parameter(tensor)
+        if is_buffer:
+            module.register_buffer(name, tensors[key])
+        else:
+            module.register_parameter(name, tensors[key])  # type: ignore[arg-type]  # a Parameter
+
+
+def tensor_of(array: FloatArray) -> Tensor:
+    """``array`` as a tensor on the same memory, which may be a file's and read-only."""
+    with warnings.catch_warnings():
+        # torch warns that writing would be undefined; this tensor is only read or copied.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
+
+
+def _last_use(graph: Graph) -> list[list[str]]:
+    """For each node the values that nothing reads after it."""
+    keep: set[str] = {graph.blobs[blob] for blob in graph.outputs}
+    result: list[list[str]] = []
+    for node in reversed(graph.nodes):
+        names = [n for n in dict.fromkeys((*node.inputs, *node.outputs)) if n not in keep]
+        keep.update(names)
+        result.append(names)
+    return result[::-1]
+

@@ -1,0 +1,181 @@
+"""The engines that run a net: our two lowerings, OpenCV's Caffe reader, recorded outputs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+
+from caffe2torch.errors import ParityError, UnsupportedLayerError
+from caffe2torch.graph import Array, FloatArray, Graph
+
+Blobs = dict[str, Array]
+
+
+class Engine(Protocol):
+    """Runs the net on one batch and returns its blobs by Caffe name."""
+
+    name: str
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> Blobs:
+        """Every blob that the engine can show for ``inputs`` ({blob: array})."""
+
+
+class TorchEngine:
+    """The torch lowering on the CPU."""
+
+    name = "torch"
+
+    def __init__(self, graph: Graph) -> None:
+        from caffe2torch.lower.to_torch import to_torch
+
+        self.module = to_torch(graph).eval()
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> Blobs:
+        """Every blob of the net."""
+        import torch
+
+        with torch.no_grad():
+            blobs = self.module.blobs({k: torch.from_numpy(v) for k, v in inputs.items()})
+        return {name: tensor.numpy() for name, tensor in blobs.items()}
+
+
+class OnnxRuntimeEngine:
+    """The ONNX lowering in ONNX Runtime, with every blob as an output."""
+
+    name = "onnxruntime"
+
+    def __init__(self, graph: Graph) -> None:
+        import onnxruntime
+
+        from caffe2torch.lower.to_onnx import complete, to_onnx
+
+        model = complete(to_onnx(graph))
+        known = {output.name for output in model.graph.output}
+        inputs = {value.name for value in model.graph.input}
+        by_value = {value: blob for blob, value in graph.blobs.items() if value not in inputs}
+        model.graph.output.extend(
+            info
+            for info in model.graph.value_info
+            if info.name in by_value and info.name not in known
+        )
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 3
+        self.session = onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+        self.names = [output.name for output in self.session.get_outputs()]
+        self.blob_of = dict(by_value)
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> Blobs:
+        """Every blob that is a value of the graph."""
+        values = self.session.run(self.names, dict(inputs))
+        return {
+            self.blob_of.get(name, name): value
+            for name, value in zip(self.names, values, strict=True)
+        }
+
+
+class OpenCVEngine:
+    """OpenCV's own Caffe reader (4.x) on the original files, independent of our reading."""
+
+    name = "opencv"
+
+    def __init__(self, graph: Graph, model: str, prototxt: str) -> None:
+        import cv2
+
+        try:
+            self.net = cv2.dnn.readNetFromCaffe(prototxt, model)
+        except cv2.error as error:
+            raise ParityError(f"OpenCV cannot read the net: {_first_line(error)}") from error
+        self.shown = {
+            node.layer.name: blob
+            for blob, value in graph.blobs.items()
+            for node in graph.nodes
+            if node.outputs[:1] == (value,)
+        }
+
+    @staticmethod
+    def available() -> bool:
+        """Whether the installed OpenCV has a Caffe reader; 5 has none."""
+        import cv2
+
+        return hasattr(cv2.dnn, "readNetFromCaffe")
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> Blobs:
+        """The first output of every layer that OpenCV knows by its Caffe name."""
+        import cv2
+
+        for name, array in inputs.items():
+            self.net.setInput(array, name if len(inputs) > 1 else "")
+        known = set(self.net.getLayerNames())
+        layers = [name for name in self.shown if name in known]
+        try:
+            values = self.net.forward(layers)
+        except cv2.error as error:
+            raise ParityError(f"OpenCV cannot run the net: {_first_line(error)}") from error
+        return {
+            self.shown[name]: np.array(value) for name, value in zip(layers, values, strict=True)
+        }
+
+
+class ReferenceEngine:
+    """Recorded outputs of Caffe: an npz with a key for each blob, in the order of the inputs.
+
+    Keys are blob names, or ``model/blob``; ``model`` is matched against the name of the file
+    where several models are recorded.
+    """
+
+    name = "reference"
+
+    def __init__(self, path: str | os.PathLike[str], graph: Graph, model: str | None) -> None:
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                recorded = {key: file[key] for key in file.files}
+        except (OSError, ValueError, EOFError) as error:
+            raise ParityError(f"{path} is not an .npz file of recorded outputs: {error}") from error
+        stem = os.path.splitext(os.path.basename(model or ""))[0]
+        self.blobs: Blobs = {}
+        for blob in graph.blobs:
+            keys = [k for k in recorded if k == blob or k == f"{stem}/{blob}"]
+            keys = keys or [k for k in recorded if k.endswith(f"/{blob}")]
+            if len(keys) > 1:
+                raise ParityError(
+                    f"{path} has several records of {blob!r} ({', '.join(keys)}) and none is for "
+                    f"{stem!r}. Name the model file as in the record."
+                )
+            if keys:
+                self.blobs[blob] = recorded[keys[0]]
+        if not self.blobs:
+            raise ParityError(
+                f"{path} has no blob of the net; it has {', '.join(sorted(recorded)[:5])}."
+            )
+        self.start = 0
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> Blobs:
+        """The next batch of the record."""
+        batch = len(next(iter(inputs.values())))
+        part = slice(self.start, self.start + batch)
+        self.start += batch
+        blobs = {name: array[part] for name, array in self.blobs.items()}
+        short = next((name for name, array in blobs.items() if len(array) < batch), None)
+        if short is not None:
+            raise ParityError(f"the record of {short!r} ends before the inputs do.")
+        return blobs
+
+
+def onnx_refusal(graph: Graph) -> str | None:
+    """Why the net has no ONNX form; None if it has one."""
+    from caffe2torch.lower.to_onnx import to_onnx
+
+    try:
+        to_onnx(graph)
+    except UnsupportedLayerError as error:
+        return str(error)
+    return None
+
+
+def _first_line(error: Any) -> str:
+    return str(error).strip().split("\n", maxsplit=1)[0]

@@ -1,0 +1,106 @@
+"""Turn data layers into inputs: their shape and their preprocessing record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from math import prod
+
+from caffe2torch.errors import NetError
+from caffe2torch.graph import Preprocessing, Shape
+from caffe2torch.io.schema import Message, message_class
+from caffe2torch.layers import find_layer
+from caffe2torch.layers._base import Role
+from caffe2torch.layers._data import DataLayer
+from caffe2torch.passes.blob_source import BlobSource
+from caffe2torch.passes.resolve import Resolved, Step, resolve_layer
+
+
+def inputs_for_data_layers(
+    net: Resolved, weights: BlobSource, input_shapes: Mapping[str, Shape]
+) -> Resolved:
+    """Replace every data layer by an Input of one image (N = 1) and keep its preprocessing.
+
+    The size is the layer's crop; the number of channels is what the layer or its mean
+    says, or what the weights of the first layer that reads it want. ``input_shapes``
+    (by blob name) overrides the shape of any input. Raises NetError where the shape
+    stays unknown.
+    """
+    unknown = set(input_shapes) - {blob for step in net.sources for blob in step.outputs}
+    if unknown:
+        raise NetError(
+            f"the net has no input {sorted(unknown)[0]!r}; its inputs are "
+            f"{', '.join(repr(b) for step in net.sources for b in step.outputs)}."
+        )
+    preprocessing = None
+    sources = []
+    for step in net.sources:
+        shapes = [input_shapes.get(blob) for blob in step.outputs]
+        if isinstance(step.layer, DataLayer):
+            preprocessing = preprocessing or step.layer.preprocessing
+            shapes = [shapes[0] or _data_shape(step, step.layer, net.steps, weights)]
+        declared = step.layer.infer_shapes(()) if step.layer.role is Role.INPUT else shapes
+        final = [shape or other for shape, other in zip(shapes, declared, strict=True)]
+        sources.append(_input_step(step, [shape for shape in final if shape is not None]))
+    return replace(net, sources=sources, preprocessing=preprocessing)
+
+
+def preprocessing_of(layers: Sequence[Message]) -> Preprocessing | None:
+    """The preprocessing of the first data layer among ``layers``, if there is one."""
+    for proto in layers:
+        cls = find_layer(proto.type)
+        if cls is not None and cls.role is Role.DATA and not len(proto.unknown_field):
+            layer = cls.from_proto(proto)
+            assert isinstance(layer, DataLayer)
+            return layer.preprocessing
+    return None
+
+
+def _input_step(step: Step, shapes: Sequence[Shape]) -> Step:
+    proto = message_class("LayerParameter")(name=step.proto.name, type="Input")
+    proto.phase = step.proto.phase
+    proto.top[:] = step.outputs
+    for shape in shapes:
+        proto.input_param.shape.add().dim[:] = shape
+    return Step(proto, resolve_layer(proto), (), step.outputs)
+
+
+def _data_shape(
+    step: Step, layer: DataLayer, steps: Sequence[Step], weights: BlobSource
+) -> Shape:
+    blob = step.outputs[0]
+    if layer.crop is None:
+        raise NetError(
+            f"the size of the input {blob!r} is not in the net: its data layer has no crop_size. "
+            f"Give it (--input-shape {blob}=1,3,H,W), or give a deploy prototxt.",
+            layer=layer.name,
+            type=layer.type,
+            field="transform_param.crop_size",
+        )
+    channels = layer.channels or _channels_from_weights(blob, layer.crop, steps, weights)
+    if channels is None and len(layer.preprocessing.mean) > 1:
+        channels = len(layer.preprocessing.mean)
+    if channels is None:
+        raise NetError(
+            f"the number of channels of the input {blob!r} is neither in the net nor in its "
+            f"weights. Give the shape (--input-shape {blob}=1,C,H,W), or a deploy prototxt.",
+            layer=layer.name,
+            type=layer.type,
+        )
+    return (1, channels, *layer.crop)
+
+
+def _channels_from_weights(
+    blob: str, crop: tuple[int, int], steps: Sequence[Step], weights: BlobSource
+) -> int | None:
+    """The channels that the first layer with weights that reads ``blob`` expects."""
+    blobs = dict(weights.entries)
+    for step in steps:
+        found = blobs.get(step.layer.name)
+        if blob in step.inputs and found:
+            shape = found[0].shape
+            if step.proto.HasField("convolution_param") and len(shape) == 4:
+                return shape[1] * step.proto.convolution_param.group
+            if step.proto.HasField("inner_product_param"):
+                return shape[-1] // prod(crop)
+    return None

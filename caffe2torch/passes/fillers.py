@@ -1,0 +1,89 @@
+"""Initial values of learned blobs as Caffe's fillers make them (Caffe: filler.hpp)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from caffe2torch.errors import UnsupportedLayerError
+from caffe2torch.graph import FloatArray, Shape
+from caffe2torch.io.schema import Message, enum_name
+
+DETERMINISTIC = frozenset({"constant", "bilinear"})
+
+
+def fill(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
+    """Values of ``filler`` (a FillerParameter) in ``shape``.
+
+    Random fillers draw from ``rng``: the distribution is Caffe's, the numbers are not.
+    Raises UnsupportedLayerError for an unknown filler type.
+    """
+    make = _FILLERS.get(filler.type)
+    if make is None:
+        raise UnsupportedLayerError(
+            f"unknown filler type {filler.type!r}; known are {', '.join(sorted(_FILLERS))}."
+        )
+    return np.asarray(make(filler, shape, rng), dtype=np.float32).reshape(shape)
+
+
+def _constant(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
+    return np.full(shape, filler.value, dtype=np.float32)
+
+
+def _uniform(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
+    return rng.uniform(filler.min, filler.max, shape).astype(np.float32)
+
+
+def _gaussian(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
+    values = rng.normal(filler.mean, filler.std, shape)
+    if filler.sparse >= 0:
+        keep = filler.sparse / shape[0]
+        values *= rng.random(shape) < keep
+    return values.astype(np.float32)
+
+
+def _positive_unitball(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
+    values = rng.random(shape).reshape(shape[0], -1)
+    return (values / values.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def _xavier(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
+    limit = math.sqrt(3.0 / _fan(filler, shape))
+    return rng.uniform(-limit, limit, shape).astype(np.float32)
+
+
+def _msra(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
+    return rng.normal(0.0, math.sqrt(2.0 / _fan(filler, shape)), shape).astype(np.float32)
+
+
+def _bilinear(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
+    if len(shape) != 4 or shape[2] != shape[3]:
+        raise UnsupportedLayerError(
+            f"the bilinear filler is for square 4-D kernels; this blob is {shape}."
+        )
+    size = shape[3]
+    factor = math.ceil(size / 2.0)
+    centre = (2 * factor - 1 - factor % 2) / (2.0 * factor)
+    ramp = 1 - np.abs(np.arange(size) / factor - centre)
+    return np.broadcast_to(np.outer(ramp, ramp), shape).astype(np.float32)
+
+
+def _fan(filler: Message, shape: Shape) -> float:
+    count = math.prod(shape)
+    fan_in = count / shape[0]
+    fan_out = count / shape[1] if len(shape) > 1 else count
+    norm = enum_name(filler, "variance_norm")
+    return {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[norm]
+
+
+_FILLERS: dict[str, Callable[[Message, Shape, np.random.Generator], FloatArray]] = {
+    "constant": _constant,
+    "uniform": _uniform,
+    "gaussian": _gaussian,
+    "positive_unitball": _positive_unitball,
+    "xavier": _xavier,
+    "msra": _msra,
+    "bilinear": _bilinear,
+}

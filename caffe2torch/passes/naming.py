@@ -1,0 +1,57 @@
+"""Module paths and state_dict keys from Caffe layer names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+RESERVED = frozenset(
+    """
+    add_module apply bfloat16 blobs buffers children compile cpu cuda double dump_patches
+    eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule
+    graph half input_names ipu load_state_dict modules mtia named_buffers named_children
+    named_modules named_parameters output_names parameters preprocessing register_backward_hook
+    register_buffer register_forward_hook register_forward_pre_hook
+    register_full_backward_hook register_full_backward_pre_hook
+    register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
+    register_parameter register_state_dict_post_hook register_state_dict_pre_hook
+    requires_grad_ set_extra_state set_submodule share_memory state_dict to to_empty train
+    training type xpu zero_grad layer
+    in_channels out_channels kernel_size stride padding dilation transposed output_padding
+    groups padding_mode in_features out_features num_features eps momentum affine
+    track_running_stats inplace negative_slope p dim normalized_shape ceil_mode
+    count_include_pad divisor_override return_indices
+    """.split()
+)
+"""Names that a torch module has for itself; a layer of such a name gets ``_`` appended."""
+
+
+def module_keys(names: Sequence[str], arrays: Sequence[Iterable[str]]) -> list[str]:
+    """Return a unique dotted module path for each layer name: ``a/b`` becomes ``a.b``.
+
+    ``arrays`` holds the names of each layer's learned arrays, which a path must not use:
+    a layer ``conv1/weight`` below a layer ``conv1`` becomes ``conv1.weight_``.
+    """
+    keys: list[str] = []
+    taken: dict[str, frozenset[str]] = {}
+    owned = {_clean(n): frozenset(a) for n, a in zip(names, arrays, strict=True)}
+    for name in names:
+        parts: list[str] = []
+        for part in _clean(name).split("."):
+            parent_arrays = owned.get(".".join(parts), frozenset())
+            parts.append(part + "_" if part in parent_arrays else part)
+        key = ".".join(parts)
+        while key in taken:
+            key += "_"
+        taken[key] = frozenset()
+        keys.append(key)
+    return keys
+
+
+def _clean(name: str) -> str:
+    parts = name.replace("/", ".").split(".")
+    return ".".join(_clean_part(part) for part in parts)
+
+
+def _clean_part(part: str) -> str:
+    part = part or "_"
+    return part + "_" if part in RESERVED or part.startswith("__") else part

@@ -1,0 +1,273 @@
+"""From layer messages to resolved layers: types known, blobs in single assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from caffe2torch.errors import NetError, UnsupportedLayerError
+from caffe2torch.graph import Preprocessing, Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import find_layer
+from caffe2torch.layers._base import Layer, Role
+
+
+@dataclass(frozen=True)
+class Step:
+    """A layer with the values it reads and writes, before shapes and weights are known."""
+
+    proto: Message
+    layer: Layer
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass
+class Resolved:
+    """A net in single-assignment form.
+
+    ``sources`` are the layers that feed the net; ``blobs`` maps a blob to its last value.
+    """
+
+    sources: list[Step] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    blobs: dict[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
+    preprocessing: Preprocessing | None = None
+
+
+def resolve(net: Message) -> Resolved:
+    """Resolve every layer of a filtered V2 net and connect them by value.
+
+    Layers that only train or score (losses, accuracies) are left out where their labels
+    come from a data layer. Raises NetError where Caffe would refuse the net, and
+    UnsupportedLayerError for a layer type or parameter without a conversion.
+    """
+    layers = _drop_labelled(net.layer)
+    return _Connector(layers).connect()
+
+
+def resolve_layer(proto: Message) -> Layer:
+    """The resolved layer of one LayerParameter; its ``phase`` must be set."""
+    cls = _find(proto)
+    if len(proto.unknown_field):
+        raise UnsupportedLayerError(
+            f"unknown parameter {', '.join(proto.unknown_field)}. It may change what the layer "
+            "computes: correct its spelling, or remove it if it does not.",
+            layer=proto.name,
+            type=proto.type,
+        )
+    _check_count(proto, "bottom", len(proto.bottom), cls.bottoms)
+    _check_count(proto, "top", len(proto.top), cls.tops)
+    if cls.same_bottoms_and_tops and len(proto.bottom) != len(proto.top):
+        raise NetError(
+            f"has {len(proto.bottom)} bottoms and {len(proto.top)} tops; Caffe wants as many "
+            "tops as bottoms.",
+            layer=proto.name,
+            type=proto.type,
+            field="top",
+        )
+    return cls.from_proto(proto)
+
+
+def _find(proto: Message) -> type[Layer]:
+    cls = find_layer(proto.type)
+    if cls is not None:
+        return cls
+    if not proto.type:
+        raise NetError(
+            "has no type. A file that holds only weights needs its net: give its prototxt.",
+            layer=proto.name,
+        )
+    raise UnsupportedLayerError(
+        f"layer type {proto.type!r} is not supported. `caffe2torch layers` lists the types that "
+        "are; a conversion of your own can be added with --plugin.",
+        layer=proto.name,
+        type=proto.type,
+        field="type",
+    )
+
+
+def _check_count(proto: Message, what: str, count: int, limits: tuple[int, int | None]) -> None:
+    least, most = limits
+    if count < least or (most is not None and count > most):
+        wanted = (
+            f"at least {least}"
+            if most is None
+            else str(least)
+            if least == most
+            else f"{least} to {most}"
+        )
+        raise NetError(
+            f"has {count} {what}s; this type takes {wanted}.",
+            layer=proto.name,
+            type=proto.type,
+            field=what,
+        )
+
+
+def _drop_labelled(layers: Iterable[Message]) -> list[Message]:
+    """Drop losses fed by a data layer's labels, and whatever only carries labels to them."""
+    labels: set[str] = set()
+    kept: list[Message] = []
+    for proto in layers:
+        cls = _find(proto)
+        if cls.role is Role.DATA:
+            labels.update(proto.top[1:])
+            kept.append(proto)
+        elif labels.isdisjoint(proto.bottom):
+            labels.difference_update(proto.top)
+            kept.append(proto)
+        elif cls.role is Role.LOSS or labels.issuperset(proto.bottom):
+            labels.update(top for top in proto.top if top not in proto.bottom)
+        else:
+            label = next(b for b in proto.bottom if b in labels)
+            raise NetError(
+                f"reads {label!r}, a label of the training data, which does not exist at "
+                "inference. Give a deploy prototxt in which it is an input.",
+                layer=proto.name,
+                type=proto.type,
+                field="bottom",
+            )
+    return kept
+
+
+class _Connector:
+    """Replays Caffe's Net::Init: which blob versions exist, who reads them, what is left."""
+
+    def __init__(self, layers: Sequence[Message]) -> None:
+        self.layers = layers
+        self.result = Resolved()
+        self.value: dict[str, str] = {}
+        self.available: set[str] = set()
+        self.memory: dict[str, int] = {}
+        self.overwritten: dict[int, tuple[str, str]] = {}
+        self.used_names: set[str] = {top for proto in layers for top in proto.top}
+        self.readers = _count_readers(layers)
+        self.last_writer = {
+            top: i for i, proto in enumerate(layers) for top in proto.top if top != AUTOMATIC
+        }
+
+    def connect(self) -> Resolved:
+        for index, proto in enumerate(self.layers):
+            self._add(index, proto)
+        self._check_overwritten(self.available)
+        self.result.blobs = dict(self.value)
+        self.result.outputs = tuple(sorted(self.available, key=lambda name: name.encode()))
+        return self.result
+
+    def _add(self, index: int, proto: Message) -> None:
+        for position, bottom in enumerate(proto.bottom):
+            if bottom not in self.value:
+                raise NetError(
+                    f"reads the blob {bottom!r} (bottom {position}), which no layer before it "
+                    "produces.",
+                    layer=proto.name,
+                    type=proto.type,
+                    field="bottom",
+                )
+        layer = resolve_layer(proto)
+        inputs = tuple(self.value[bottom] for bottom in proto.bottom)
+        self._check_overwritten(proto.bottom)
+        self.available.difference_update(proto.bottom)
+        is_source = layer.role in (Role.INPUT, Role.DATA)
+        tops = proto.top[:1] if layer.role is Role.DATA else proto.top
+        outputs = tuple(
+            self._write(index, proto, position, is_source) for position in range(len(tops))
+        )
+        self._track_memory(proto, layer, inputs, outputs)
+        step = Step(proto, layer, inputs, outputs)
+        (self.result.sources if is_source else self.result.steps).append(step)
+
+    def _write(self, index: int, proto: Message, position: int, is_source: bool) -> str:
+        top = proto.top[position]
+        in_place = position < len(proto.bottom) and proto.bottom[position] == top
+        if top in self.value and not in_place:
+            raise NetError(
+                f"writes the blob {top!r}, which another layer has written already. Rename one.",
+                layer=proto.name,
+                type=proto.type,
+                field="top",
+            )
+        if in_place and self.readers[index, top] > 1:
+            raise NetError(
+                f"changes the blob {top!r} in place although another layer reads it too; Caffe "
+                "refuses such a net. Give the layer a top of its own.",
+                layer=proto.name,
+                type=proto.type,
+                field="top",
+            )
+        input_of_name = any(top in source.outputs for source in self.result.sources)
+        is_last = self.last_writer[top] == index
+        name = top
+        if not is_source and (not is_last or input_of_name):
+            name = self._fresh(f"{top}@{proto.name}")
+        self.value[top] = name
+        self.available.add(top)
+        return name
+
+    def _fresh(self, name: str) -> str:
+        while name in self.used_names:
+            name += "'"
+        self.used_names.add(name)
+        return name
+
+    def _track_memory(
+        self, proto: Message, layer: Layer, inputs: tuple[str, ...], outputs: tuple[str, ...]
+    ) -> None:
+        for position, output in enumerate(outputs):
+            in_place = (
+                position < len(proto.bottom) and proto.bottom[position] == proto.top[position]
+            )
+            if inputs and (in_place or layer.shares_memory):
+                self.memory[output] = self.memory[inputs[position if in_place else 0]]
+            else:
+                self.memory[output] = len(self.memory)
+            if in_place and not layer.shares_memory:
+                self.overwritten[self.memory[output]] = (output, proto.name)
+
+    def _check_overwritten(self, blobs: Iterable[str]) -> None:
+        """Refuse a read of memory that an in-place layer changed through another blob."""
+        for blob in blobs:
+            value = self.value[blob]
+            changed = self.overwritten.get(self.memory[value])
+            if changed and not self._descends(value, changed[0]):
+                raise UnsupportedLayerError(
+                    f"changes the memory of the blob {blob!r} in place through an alias "
+                    f"(Reshape, Flatten or Split), and {blob!r} is used afterwards. Give the "
+                    "layer a top of its own.",
+                    layer=changed[1],
+                )
+
+    def _descends(self, value: str, ancestor: str) -> bool:
+        """Whether ``value`` is ``ancestor`` or was made from it, so that it has the change."""
+        producers: Mapping[str, Step] = {
+            output: step for step in self.result.steps for output in step.outputs
+        }
+        pending = [value]
+        while pending:
+            current = pending.pop()
+            if current == ancestor:
+                return True
+            if current in producers and self.memory[current] == self.memory[ancestor]:
+                pending.extend(producers[current].inputs)
+        return False
+
+
+AUTOMATIC = "(automatic)"
+"""Caffe's name for the top of a loss that declares none; it is never an output."""
+
+
+def _count_readers(layers: Sequence[Message]) -> dict[tuple[int, str], int]:
+    """How many bottoms read the version of a blob that layer ``index`` reads."""
+    version: dict[str, int] = {}
+    counts: dict[tuple[str, int], int] = {}
+    read: dict[tuple[int, str], tuple[str, int]] = {}
+    for index, proto in enumerate(layers):
+        for bottom in proto.bottom:
+            key = (bottom, version.get(bottom, 0))
+            counts[key] = counts.get(key, 0) + 1
+            read[index, bottom] = key
+        for top in proto.top:
+            version[top] = version.get(top, 0) + 1
+    return {place: counts[key] for place, key in read.items()}
