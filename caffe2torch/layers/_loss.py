@@ -66,10 +66,7 @@ class Loss(Layer):
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         """``values`` of the tops that there are, in ONNX."""
-        raise self.unsupported(
-            "this loss serves training and has no ONNX form; remove the layer from the net, or "
-            "convert to torch"
-        )
+        raise NotImplementedError
 
     def check_legacy_axes(self, bottom: Shape) -> None:
         """Raise NetError for a bottom that Caffe cannot read as (N, C, H, W)."""

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._loss import Loss
+from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._loss import Loss, leading_count
+from caffe2torch.layers._onnx import to_int
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,6 +71,18 @@ class ContrastiveLoss(Loss):
             apart = (self.margin - _root(squares)).relu().square()
         alike = y.reshape(-1).long() != 0
         return [torch.where(alike, squares, apart).sum() / (2 * num)]
+
+    def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        a, b = (g.op("Flatten", value, axis=1) for value in inputs[:2])
+        squares = g.op("ReduceSumSquare", g.op("Sub", a, b), axes=[1], keepdims=0)
+        distance = squares if self.legacy_version else g.op("Sqrt", squares)
+        apart = g.op("Relu", g.op("Sub", g.const(self.margin), distance))
+        if not self.legacy_version:
+            apart = g.op("Mul", apart, apart)
+        labels = to_int(g, g.op("Reshape", inputs[2], g.const([-1], np.int64)))
+        losses = g.op("Where", g.op("Equal", labels, g.const(0, np.int64)), apart, squares)
+        total = g.op("ReduceSum", losses, keepdims=0)
+        return [g.op("Div", total, g.op("Mul", leading_count(g, inputs[0], 1), g.const(2.0)))]
 
 
 def _root(squares: Tensor) -> Tensor:

@@ -7,10 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._loss import Loss
+from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._loss import Loss, leading_count
+from caffe2torch.layers._onnx import to_int
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,3 +53,15 @@ class HingeLoss(Loss):
         sign = torch.ones_like(scores).scatter(1, labels.unsqueeze(1), -1)
         margins = (1 + sign * scores).relu()
         return [margins.pow(self.power).sum() / len(scores)]
+
+    def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        shape = g.shape(inputs[0])
+        if math.prod(g.shape(inputs[1])) != shape[0]:
+            raise self.unsupported("ONNX needs exactly one label for each item")
+        scores = g.op("Flatten", inputs[0], axis=1)
+        labels = to_int(g, g.op("Reshape", inputs[1], g.const([-1, 1], np.int64)))
+        is_label = g.op("Equal", labels, g.const(range(math.prod(shape[1:])), np.int64))
+        sign = g.op("Where", is_label, g.const(-1.0), g.const(1.0))
+        margins = g.op("Relu", g.op("Add", g.op("Mul", sign, scores), g.const(1.0)))
+        total = g.op("ReduceSum" if self.power == 1 else "ReduceSumSquare", margins, keepdims=0)
+        return [g.op("Div", total, leading_count(g, inputs[0], 1))]

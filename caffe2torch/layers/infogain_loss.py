@@ -14,15 +14,18 @@ from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.mean import read_blob_proto
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import canonical_axis, net_error
+from caffe2torch.layers._base import OnnxBuilder, canonical_axis, net_error
 from caffe2torch.layers._loss import (
     LOG_THRESHOLD,
     Loss,
     floored,
     ignore_label,
+    leading_count,
     normalization,
     normalized,
+    normalized_onnx,
     pick,
+    pick_onnx,
 )
 
 if TYPE_CHECKING:
@@ -95,6 +98,24 @@ class InfogainLoss(Loss):
         if self.matrix is None:
             return inputs[2].reshape(size, size)
         return inputs[0].new_tensor(self.matrix).reshape(size, size)
+
+    def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        shape = g.shape(inputs[0])
+        axis = self.axis % len(shape)
+        size, class_axis = shape[axis], g.const([axis], np.int64)
+        probabilities = g.op("Softmax", inputs[0], axis=axis)
+        picked = pick_onnx(g, probabilities, shape, inputs[1], axis, self.ignore_label)
+        matrix = inputs[2] if self.matrix is None else g.const(self.matrix)
+        matrix = g.op("Reshape", matrix, g.const([size, size], np.int64))
+        rows = g.op("Gather", matrix, g.op("Squeeze", picked.labels, class_axis))
+        logs = g.op("Log", g.op("Max", probabilities, g.const(LOG_THRESHOLD)))
+        last = [a for a in range(len(shape)) if a != axis] + [axis]
+        products = g.op("Mul", rows, g.op("Transpose", logs, perm=last))
+        losses = g.op("Neg", g.op("ReduceSum", products, g.const([-1], np.int64), keepdims=0))
+        valid = picked.valid and g.op("Squeeze", picked.valid, class_axis)
+        batch = leading_count(g, inputs[0], axis)
+        loss = normalized_onnx(g, losses, valid, self.normalization, batch)
+        return [loss, probabilities][: self.num_tops]
 
 
 def _read_matrix(proto: Message) -> FloatArray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +10,15 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._loss import LOG_THRESHOLD, Loss, floored
+from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._loss import (
+    LOG_THRESHOLD,
+    Loss,
+    floored,
+    leading_count,
+    normalized_onnx,
+    pick_onnx,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,3 +48,10 @@ class MultinomialLogisticLoss(Loss):
         probabilities = inputs[0].reshape(inputs[0].shape[0], -1)
         picked = probabilities.gather(1, inputs[1].reshape(-1, 1).long())
         return [-floored(picked, LOG_THRESHOLD).log().sum() / len(probabilities)]
+
+    def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        shape = g.shape(inputs[0])
+        rows, row_shape = g.op("Flatten", inputs[0], axis=1), (shape[0], math.prod(shape[1:]))
+        picked = pick_onnx(g, rows, row_shape, inputs[1], 1, None)
+        losses = g.op("Neg", g.op("Log", g.op("Max", picked.values, g.const(LOG_THRESHOLD))))
+        return [normalized_onnx(g, losses, "", "BATCH_SIZE", leading_count(g, inputs[0], 1))]

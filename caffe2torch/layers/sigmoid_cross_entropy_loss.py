@@ -7,10 +7,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._loss import Loss, ignore_label, normalization, normalized
+from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._loss import (
+    Loss,
+    ignore_label,
+    leading_count,
+    normalization,
+    normalized,
+    normalized_onnx,
+)
+from caffe2torch.layers._onnx import to_float, to_int
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,3 +66,17 @@ class SigmoidCrossEntropyLoss(Loss):
         losses = functional.softplus(-scores.abs()) + scores.relu() - scores * targets
         valid = None if self.ignore_label is None else targets.long() != self.ignore_label
         return [normalized(losses, valid, self.normalization, scores.shape[0])]
+
+    def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        scores, targets = inputs
+        if g.shape(scores) != g.shape(targets):
+            targets = g.op("Reshape", targets, g.op("Shape", scores))
+        softplus = g.op("Softplus", g.op("Neg", g.op("Abs", scores)))
+        losses = g.op("Sub", g.op("Relu", scores), g.op("Mul", scores, targets))
+        losses = g.op("Add", softplus, losses)
+        valid = ""
+        if self.ignore_label is not None:
+            ignored = g.op("Equal", to_int(g, targets), g.const(self.ignore_label, np.int64))
+            valid = to_float(g, g.op("Not", ignored))
+        batch = leading_count(g, scores, 1)
+        return [normalized_onnx(g, losses, valid, self.normalization, batch)]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._loss import Loss
+from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._loss import Loss, leading_count
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,3 +54,16 @@ class SmoothL1Loss(Loss):
         if len(weights) == 2:
             losses = losses * weights[1]
         return [losses.sum() / a.shape[0]]
+
+    def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        a, b, *weights = (g.op("Flatten", value, axis=1) for value in inputs)
+        difference = g.op("Sub", a, b)
+        if weights:
+            difference = g.op("Mul", difference, weights[0])
+        size, half = g.op("Abs", difference), g.const(0.5)
+        quadratic, linear = g.op("Mul", g.op("Mul", size, size), half), g.op("Sub", size, half)
+        losses = g.op("Where", g.op("Less", size, g.const(1.0)), quadratic, linear)
+        if len(weights) == 2:
+            losses = g.op("Mul", losses, weights[1])
+        total = g.op("ReduceSum", losses, keepdims=0)
+        return [g.op("Div", total, leading_count(g, inputs[0], 1))]

@@ -32,7 +32,6 @@ def test_loss(label_shape: tuple[int, ...], margin: float, legacy: bool) -> None
         f"{{ margin: {margin} legacy_version: {str(legacy).lower()} }}",
         [a, b, y],
         [np.array(total / 10)],
-        onnx=False,
     )
 
 

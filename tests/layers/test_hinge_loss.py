@@ -22,7 +22,6 @@ def test_loss(shape: tuple[int, ...], param: str, power: int) -> None:
         f'type: "HingeLoss" hinge_loss_param {{ {param} }}',
         [scores, labels],
         [np.array(total / shape[0])],
-        onnx=False,
     )
 
 

@@ -53,7 +53,6 @@ def test_loss(
         f"loss_param {{ {param} {more} }}",
         [scores, labels, matrix.reshape(1, 1, 5, 5)],
         [oracle(scores, labels, matrix, axis % len(shape), ignore, mode), softmax(scores, axis)],
-        onnx=False,
     )
 
 
@@ -68,7 +67,6 @@ def test_matrix_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         'type: "InfogainLoss" infogain_loss_param { source: "h.binaryproto" }',
         [scores, labels],
         [oracle(scores, labels, matrix, 1, None, "VALID")],
-        onnx=False,
     )
 
 
