@@ -208,11 +208,11 @@ def _read_artefact(model: PathLike, prototxt: PathLike | None) -> Graph:
         renamed = metadata.get("params") or {key: key for key in params}
         own = {key: params[stored] for key, stored in renamed.items()}
         record = metadata["preprocessing"]
-        preprocessing = Preprocessing(**{**record, "mean": tuple(record["mean"])}) if record else None
+        preprocessing = (
+            Preprocessing(**{**record, "mean": tuple(record["mean"])}) if record else None
+        )
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(f"{model}: its metadata is incomplete ({error}).") from error
     resolved = resolve(parse_prototxt(definition, f"the definition in {model}"))
     graph = restore_graph(resolved, own, name=name, phase=phase)
-    return replace(
-        graph, preprocessing=preprocessing, source_sha256=metadata.get("source_sha256")
-    )
+    return replace(graph, preprocessing=preprocessing, source_sha256=metadata.get("source_sha256"))

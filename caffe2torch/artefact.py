@@ -68,9 +68,7 @@ def write_safetensors(
         write_array(file, array)
 
 
-def write_pt(
-    file: BinaryIO, params: Mapping[str, FloatArray], metadata: Mapping[str, Any]
-) -> None:
+def write_pt(file: BinaryIO, params: Mapping[str, FloatArray], metadata: Mapping[str, Any]) -> None:
     """Write ``torch.save({"metadata", "state_dict"})``: loads with ``weights_only=True``."""
     import torch
 

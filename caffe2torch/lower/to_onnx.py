@@ -56,7 +56,9 @@ def complete(model: OnnxModel) -> onnx.ModelProto:
     whole = onnx.ModelProto()
     whole.CopyFrom(model.skeleton)
     for name, array in model.weights.items():
-        whole.graph.initializer.append(numpy_helper.from_array(np.require(array, requirements="C"), name))
+        whole.graph.initializer.append(
+            numpy_helper.from_array(np.require(array, requirements="C"), name)
+        )
     return whole
 
 
@@ -83,9 +85,7 @@ class _Builder:
         names = tuple(self._fresh(f"{self.layer}/{op_type}") for _ in range(outputs))
         given = {key: value for key, value in attributes.items() if value is not None}
         self.nodes.append(
-            helper.make_node(
-                op_type, inputs, names, name=names[0], domain=domain or None, **given
-            )
+            helper.make_node(op_type, inputs, names, name=names[0], domain=domain or None, **given)
         )
         return names[0] if outputs == 1 else names
 
@@ -194,7 +194,9 @@ class _Builder:
 def _dims(declared: Shape, other: Shape, batch: int | None) -> list[int | str | None]:
     """Dimensions of a value: those that change with the batch are symbolic."""
     return [
-        size if size == changed else (BATCH if (size, changed) == (batch, (batch or 0) + 1) else None)
+        size
+        if size == changed
+        else (BATCH if (size, changed) == (batch, (batch or 0) + 1) else None)
         for size, changed in zip(declared, other, strict=True)
     ]
 

@@ -173,4 +173,3 @@ def _last_use(graph: Graph) -> list[list[str]]:
         keep.update(names)
         result.append(names)
     return result[::-1]
-

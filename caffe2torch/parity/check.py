@@ -204,9 +204,7 @@ class _Check:
             if not blobs:
                 self.skipped[engine.name] = "it shows no blob of the net"
                 continue
-            comparisons.append(
-                _comparison(engine.name, self.graph, blobs, self)
-            )
+            comparisons.append(_comparison(engine.name, self.graph, blobs, self))
         if not comparisons:
             raise ParityError(
                 "no two engines could be compared: "

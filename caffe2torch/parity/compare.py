@@ -86,7 +86,9 @@ class Score:
             self.top5 += int(label in ranked)
 
 
-def common_blobs(order: Sequence[str], first: Mapping[str, Array], second: Mapping[str, Array]) -> list[str]:
+def common_blobs(
+    order: Sequence[str], first: Mapping[str, Array], second: Mapping[str, Array]
+) -> list[str]:
     """The blobs that both engines show, in the order of the net."""
     return [blob for blob in order if blob in first and blob in second]
 

@@ -123,7 +123,9 @@ def _matched(
     borrowed = [owner != (index, position) for position, owner in enumerate(learned.owners)]
     offered = [*blobs, *[ABSENT] * (len(learned.specs) - len(blobs))]
     absent = [blob is ABSENT for blob in offered]
-    if len(offered) != len(learned.specs) or any(a and not b for a, b in zip(absent, borrowed, strict=False)):
+    if len(offered) != len(learned.specs) or any(
+        a and not b for a, b in zip(absent, borrowed, strict=False)
+    ):
         wanted = ", ".join(f"{s.name} {s.shape}" for s in learned.specs)
         raise WeightsError(
             f"{path} has {len(blobs)} blobs for it, the net wants {len(learned.specs)} "

@@ -65,9 +65,7 @@ def _input_step(step: Step, shapes: Sequence[Shape]) -> Step:
     return Step(proto, resolve_layer(proto), (), step.outputs)
 
 
-def _data_shape(
-    step: Step, layer: DataLayer, steps: Sequence[Step], weights: BlobSource
-) -> Shape:
+def _data_shape(step: Step, layer: DataLayer, steps: Sequence[Step], weights: BlobSource) -> Shape:
     blob = step.outputs[0]
     if layer.crop is None:
         raise NetError(

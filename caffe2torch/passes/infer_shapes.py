@@ -31,5 +31,3 @@ def check_size(layer: Layer, shape: Shape) -> None:
         )
     if prod(shape) > MAX_COUNT:
         raise layer.net_error(f"a blob of shape {tuple(shape)} has more than 2**31 - 1 elements.")
-
-

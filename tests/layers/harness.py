@@ -1,0 +1,141 @@
+"""Run one layer through both lowerings and hold it against an oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+
+from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.graph import Graph
+from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.lower.batch import batch_of
+from caffe2torch.lower.to_onnx import complete, to_onnx
+from caffe2torch.lower.to_torch import to_torch
+from caffe2torch.passes.blob_source import BlobSource
+from caffe2torch.passes.build import build_graph
+from caffe2torch.passes.filter_phase import filter_net
+from caffe2torch.passes.resolve import resolve
+
+ABSOLUTE = 1e-6
+"""Beside the tolerance relative to the peak, as the conformance corpus advises."""
+
+
+def build(
+    layer_text: str,
+    shapes: Sequence[Sequence[int]],
+    tops: int,
+    blobs: Sequence[Any] = (),
+    phase: str = "TEST",
+) -> Graph:
+    """A net of Input layers b0, b1, ... and the layer ``l`` with tops t0, t1, ..."""
+    text = ""
+    for index, shape in enumerate(shapes):
+        dims = " ".join(f"dim: {size}" for size in shape)
+        text += (
+            f'layer {{ name: "i{index}" type: "Input" top: "b{index}" '
+            f"input_param {{ shape {{ {dims} }} }} }}\n"
+        )
+    ends = [f'bottom: "b{i}"' for i in range(len(shapes))] + [f'top: "t{i}"' for i in range(tops)]
+    net = parse_prototxt(text + f'layer {{ name: "l" {layer_text} {" ".join(ends)} }}')
+    for blob in blobs:
+        array = np.asarray(blob, np.float32)
+        written = net.layer[-1].blobs.add()
+        written.shape.dim.extend(array.shape)
+        written.data.extend(array.ravel().tolist())
+    return build_graph(resolve(filter_net(net, phase)), BlobSource(), name="n", phase=phase)
+
+
+def check_layer(
+    layer_text: str,
+    inputs: Sequence[Any],
+    expected: Sequence[Any],
+    blobs: Sequence[Any] = (),
+    phase: str = "TEST",
+    onnx: bool = True,
+    rtol_peak: float = 2e-5,
+    batch_inputs: Sequence[Any] | None = None,
+    batch_expected: Sequence[Any] | None = None,
+) -> None:
+    """Assert that both lowerings give ``expected``, and agree on a larger batch."""
+    arrays = [np.asarray(x, np.float32) for x in inputs]
+    graph = build(layer_text, [x.shape for x in arrays], len(expected), blobs, phase)
+    module = to_torch(graph)
+    session = _session(graph) if onnx else None
+    _check(graph, module, session, arrays, expected, rtol_peak)
+    for value, array in zip((f"t{i}" for i in range(len(expected))), expected, strict=True):
+        declared = graph.shapes[graph.blobs[value]]
+        free = graph.nodes[-1].layer.free_axes
+        for axis, (want, got) in enumerate(zip(declared, np.shape(array), strict=True)):
+            assert want == got or axis in free
+    if batch_inputs is not None:
+        more = [np.asarray(x, np.float32) for x in batch_inputs]
+        _check(graph, module, session, more, batch_expected or (), rtol_peak)
+    elif session is not None and batch_of(graph) is not None:
+        larger = [np.concatenate([x, x[:1]]) for x in arrays]
+        torch_outputs = _run_torch(graph, module, larger)
+        for name, value in _run_onnx(session, larger).items():
+            _close(value, torch_outputs[name], rtol_peak, f"{name} at another batch")
+
+
+def layer_error(
+    layer_text: str,
+    shapes: Sequence[Sequence[int]],
+    blobs: Sequence[Any] = (),
+    tops: int = 1,
+    phase: str = "TEST",
+) -> Caffe2TorchError:
+    """The error that building the net raises."""
+    with pytest.raises(Caffe2TorchError) as caught:
+        build(layer_text, shapes, tops, blobs, phase)
+    return caught.value
+
+
+def _session(graph: Graph) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 3
+    model = complete(to_onnx(graph)).SerializeToString()
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _run_torch(graph: Graph, module: Any, arrays: Sequence[Any]) -> dict[str, Any]:
+    feed = {
+        f"b{i}": torch.from_numpy(np.ascontiguousarray(x).reshape(x.shape))
+        for i, x in enumerate(arrays)
+    }
+    with torch.no_grad():
+        output = module(feed)
+    named = output if isinstance(output, dict) else {graph.outputs[0]: output}
+    return {name: tensor.numpy() for name, tensor in named.items()}
+
+
+def _run_onnx(session: Any, arrays: Sequence[Any]) -> dict[str, Any]:
+    wanted = {i.name for i in session.get_inputs()}
+    feed = {f"b{i}": x for i, x in enumerate(arrays) if f"b{i}" in wanted}
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, feed), strict=True))
+
+
+def _check(
+    graph: Graph, module: Any, session: Any, arrays: Any, expected: Any, rtol_peak: float
+) -> None:
+    runs = {"torch": _run_torch(graph, module, arrays)}
+    if session is not None:
+        runs["onnxruntime"] = _run_onnx(session, arrays)
+    for engine, outputs in runs.items():
+        for index, array in enumerate(expected):
+            _close(outputs[f"t{index}"], np.asarray(array), rtol_peak, f"{engine} t{index}")
+
+
+def _close(value: Any, expected: Any, rtol_peak: float, what: str) -> None:
+    assert value.shape == expected.shape, what
+    finite = np.isfinite(expected)
+    np.testing.assert_array_equal(value[~finite], expected[~finite], what)
+    peak = np.abs(expected[finite]).max(initial=0)
+    worst = np.abs(value[finite] - expected[finite]).max(initial=0)
+    assert worst <= rtol_peak * peak + (ABSOLUTE if rtol_peak else 0), f"{what}: {worst}"
