@@ -26,23 +26,6 @@ NET_TOLERANCE = 1e-4
 """Of the peak, for whole networks."""
 WHOLE = ("net_", "qr_", "ssd_mini")
 
-ONNX_REFUSALS = {
-    "contrastive": "ContrastiveLoss",
-    "contrastive_legacy": "ContrastiveLoss",
-    "hinge_l1": "HingeLoss",
-    "hinge_l2": "HingeLoss",
-    "infogain_axis_ignore": "InfogainLoss",
-    "infogain_matrix_bottom": "InfogainLoss",
-    "infogain_source_file": "InfogainLoss",
-    "multinomial": "MultinomialLogisticLoss",
-    "net_siamese": "ContrastiveLoss",
-    "sce_default": "SigmoidCrossEntropyLoss",
-    "sce_full": "SigmoidCrossEntropyLoss",
-    "sce_ignore_valid": "SigmoidCrossEntropyLoss",
-    "sce_normalize": "SigmoidCrossEntropyLoss",
-}
-"""Cases that end in a training loss, which has no ONNX form; the refusal names the type."""
-
 
 def case_of(name: str) -> dict[str, Any]:
     return json.loads((CASES / name / "case.json").read_text())
@@ -103,10 +86,6 @@ def test_case(folder: Path) -> None:
         if name not in aliased:
             check(blobs[name], expected, tolerance, f"torch {name}")
 
-    if folder.name in ONNX_REFUSALS:
-        with pytest.raises(caffe2torch.UnsupportedLayerError, match=ONNX_REFUSALS[folder.name]):
-            to_onnx(graph)
-        return
     for name, value in run_onnx(graph, inputs).items():
         check(value, outputs[name], tolerance, f"onnx {name}")
 
