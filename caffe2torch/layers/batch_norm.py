@@ -40,7 +40,7 @@ class BatchNorm(Layer):
         scale_factor' = moving_average_fraction * scale_factor + 1
         running' = (moving_average_fraction * scale_factor * running + batch) / scale_factor'
 
-    with the batch's variance corrected by m / (m - 1). They are exported with factor 1.
+    with the batch's variance corrected by m / (m - 1).
 
     A bottom of fewer than two axes is an error, as is a ``param`` with a learning rate.
     """
@@ -89,18 +89,19 @@ class BatchNorm(Layer):
         self, blobs: Sequence[FloatArray], bottoms: Sequence[Shape]
     ) -> Mapping[str, FloatArray]:
         mean, variance, factor = blobs
-        weight = np.float32(0) if factor[0] == 0 else np.float32(1)
-        divisor = factor[0] if factor[0] else np.float32(1)
+        inverse = _inverse(factor)
         return {
-            "running_mean": weight * mean / divisor,
-            "running_var": weight * variance / divisor,
+            "running_mean": mean * inverse,
+            "running_var": variance * inverse,
             "scale_factor": factor,
         }
 
     def export_blobs(
         self, params: Mapping[str, FloatArray], bottoms: Sequence[Shape]
     ) -> Sequence[FloatArray]:
-        return [params["running_mean"], params["running_var"], np.ones(1, np.float32)]
+        factor = params["scale_factor"]
+        statistics = (params["running_mean"], params["running_var"])
+        return [*(_undivided(array, _inverse(factor)) for array in statistics), factor]
 
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
@@ -134,3 +135,20 @@ class BatchNorm(Layer):
             return [normalize_by_batch_onnx(g, inputs[0], self.eps)[0]]
         mean, variance = params["running_mean"], params["running_var"]
         return [normalize_onnx(g, inputs[0], mean, variance, self.eps)]
+
+
+def _inverse(factor: FloatArray) -> FloatArray:
+    """1 / factor in float32, as Caffe computes it; 0 for 0."""
+    return np.divide(1, factor, out=np.zeros_like(factor), where=factor != 0)
+
+
+def _undivided(statistics: FloatArray, inverse: FloatArray) -> FloatArray:
+    """The blob whose product with ``inverse`` is ``statistics``, bit for bit if there is one."""
+    if not inverse[0]:
+        return np.zeros_like(statistics)
+    blob = statistics / inverse
+    above, below = (np.nextafter(blob, np.float32(end)) for end in (np.inf, -np.inf))
+    for other in (above, below):
+        better = (blob * inverse != statistics) & (other * inverse == statistics)
+        blob = np.where(better, other, blob)
+    return blob
