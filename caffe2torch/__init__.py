@@ -12,9 +12,8 @@ from caffe2torch.errors import (
 )
 from caffe2torch.graph import Graph
 from caffe2torch.layers import register_layer
-from caffe2torch.parity.check import check_parity
-
-__version__ = "0.1.0"
+from caffe2torch.parity.check import ParityReport, check_parity
+from caffe2torch.version import __version__
 
 __all__ = [
     "ArtefactError",
@@ -23,9 +22,11 @@ __all__ = [
     "Graph",
     "NetError",
     "ParityError",
+    "ParityReport",
     "ReadError",
     "UnsupportedLayerError",
     "WeightsError",
+    "__version__",
     "check_parity",
     "convert",
     "load",

@@ -14,6 +14,7 @@ import numpy as np
 
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import FloatArray, Graph
+from caffe2torch.version import __version__
 
 FORMAT = "caffe2torch"
 FORMAT_VERSION = 1
@@ -27,8 +28,6 @@ def metadata_of(graph: Graph, architecture: Mapping[str, Any] | None = None) -> 
 
     ``architecture`` names a known model and its variant, where the net is one.
     """
-    from caffe2torch import __version__
-
     output = graph.shapes[graph.blobs[graph.outputs[0]]] if len(graph.outputs) == 1 else ()
     return {
         "format": FORMAT,

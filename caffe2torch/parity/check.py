@@ -21,9 +21,10 @@ RANDOM_BATCHES = 3
 
 @dataclass
 class Comparison:
-    """One engine against the first: differences by blob, in the order of the net."""
+    """One engine against another: differences by blob, in the order of the net."""
 
     engine: str
+    baseline: str
     blobs: list[BlobDifference]
     logits: str
     agreement: Agreement
@@ -47,10 +48,12 @@ class Comparison:
 
 @dataclass
 class ParityReport:
-    """The outcome of a parity check; ``baseline`` is the engine the others stand against."""
+    """The outcome of a parity check.
+
+    Every engine stands against the first, and against the recorded outputs if there are any.
+    """
 
     model: str
-    baseline: str
     images: int
     comparisons: list[Comparison]
     scores: dict[str, Score]
@@ -58,7 +61,7 @@ class ParityReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every engine agrees with the baseline."""
+        """Whether every comparison passed."""
         return all(comparison.passed for comparison in self.comparisons)
 
     def to_dict(self) -> dict[str, Any]:
@@ -67,7 +70,6 @@ class ParityReport:
             "schema_version": 1,
             "model": self.model,
             "passed": self.passed,
-            "baseline": self.baseline,
             "images": self.images,
             "skipped": self.skipped,
             "scores": {name: vars(score) for name, score in self.scores.items()},
@@ -174,6 +176,8 @@ def _start(
 
 
 class _Check:
+    """Feeds the batches to the engines and gathers the differences of every pair."""
+
     def __init__(
         self,
         graph: Graph,
@@ -182,78 +186,91 @@ class _Check:
         skipped: dict[str, str],
         tolerance: float | None,
     ) -> None:
-        from caffe2torch.parity.compare import Agreement, Score
+        from caffe2torch.parity.compare import Score
 
         self.graph, self.model, self.skipped = graph, model, skipped
         self.engines = list(engines)
         self.tolerance = tolerance
         self.logits = logits_of(graph)
         self.images = 0
-        self.differences: dict[str, dict[str, BlobDifference]] = {e.name: {} for e in engines[1:]}
-        self.agreements = {e.name: Agreement() for e in engines[1:]}
-        self.scores = {e.name: Score() for e in engines}
+        names = [engine.name for engine in engines]
+        pairs = [(names[0], name) for name in names[1:]]
+        if names[-1] == "reference":
+            pairs += [("reference", name) for name in names[1:-1]]
+        self.pairs = {pair: _Pair() for pair in pairs}
+        self.scores = {name: Score() for name in names}
 
     def run(self, batches: Iterable[Batch]) -> ParityReport:
         for batch in batches:
             self._add(batch)
         if not self.images:
             raise ParityError("there are no inputs.")
-        comparisons = []
-        for engine in self.engines[1:]:
-            blobs = self.differences[engine.name]
-            if not blobs:
-                self.skipped[engine.name] = "it shows no blob of the net"
-                continue
-            comparisons.append(_comparison(engine.name, self.graph, blobs, self))
+        comparisons = [
+            Comparison(
+                engine,
+                baseline,
+                [pair.blobs[blob] for blob in self.graph.blobs if blob in pair.blobs],
+                self.logits,
+                pair.agreement,
+                self.tolerance,
+            )
+            for (baseline, engine), pair in self.pairs.items()
+            if pair.blobs
+        ]
         if not comparisons:
             raise ParityError(
-                "no two engines could be compared: "
+                "no two engines show the same blob. "
                 + "; ".join(f"{name}: {why}" for name, why in self.skipped.items())
             )
         scores = {name: score for name, score in self.scores.items() if score.images}
-        return ParityReport(
-            self.model, self.engines[0].name, self.images, comparisons, scores, self.skipped
-        )
+        return ParityReport(self.model, self.images, comparisons, scores, self.skipped)
 
     def _add(self, batch: Batch) -> None:
-        from caffe2torch.parity.compare import BlobDifference, common_blobs
-
-        size = max((len(a) for a in batch.inputs.values() if a.ndim), default=1)
-        self.images += size
-        baseline = self.engines[0].run(batch.inputs)
-        self._score(self.engines[0].name, baseline, batch)
-        for engine in list(self.engines[1:]):
+        self.images += max((len(a) for a in batch.inputs.values() if a.ndim), default=1)
+        results = {}
+        for engine in list(self.engines):
             try:
-                blobs = engine.run(batch.inputs)
+                results[engine.name] = engine.run(batch.inputs)
             except ParityError as error:
                 if engine.name != "opencv":
                     raise
                 self.skipped[engine.name] = str(error)
                 self.engines.remove(engine)
-                continue
-            for blob in common_blobs(list(self.graph.blobs), baseline, blobs):
-                if blob not in batch.inputs:
-                    found = self.differences[engine.name].setdefault(blob, BlobDifference(blob))
-                    found.add(baseline[blob], blobs[blob])
-            if self.logits in baseline and self.logits in blobs and baseline[self.logits].ndim > 1:
-                self.agreements[engine.name].add(baseline[self.logits], blobs[self.logits])
-            self._score(engine.name, blobs, batch)
-
-    def _score(self, name: str, blobs: Mapping[str, Any], batch: Batch) -> None:
-        if batch.labels and self.logits in blobs:
-            self.scores[name].add(blobs[self.logits], batch.labels)
+        for (baseline, engine_name), pair in self.pairs.items():
+            if engine_name in results:
+                order = [blob for blob in self.graph.blobs if blob not in batch.inputs]
+                pair.add(order, self.logits, results[baseline], results[engine_name])
+        for name, blobs in results.items():
+            if batch.labels and self.logits in blobs:
+                self.scores[name].add(blobs[self.logits], batch.labels)
 
 
-def _comparison(
-    name: str, graph: Graph, blobs: Mapping[str, BlobDifference], check: _Check
-) -> Comparison:
-    ordered = [blobs[blob] for blob in graph.blobs if blob in blobs]
-    return Comparison(name, ordered, check.logits, check.agreements[name], check.tolerance)
+class _Pair:
+    """What two engines differ by, over all batches."""
+
+    def __init__(self) -> None:
+        from caffe2torch.parity.compare import Agreement
+
+        self.blobs: dict[str, BlobDifference] = {}
+        self.agreement = Agreement()
+
+    def add(
+        self, order: Sequence[str], logits: str, first: Mapping[str, Any], second: Mapping[str, Any]
+    ) -> None:
+        from caffe2torch.parity.compare import BlobDifference, common_blobs
+
+        common = common_blobs(order, first, second)
+        for blob in common:
+            found = self.blobs.setdefault(blob, BlobDifference(blob))
+            found.add(first[blob], second[blob])
+        if logits in common and first[logits].ndim > 1:
+            self.agreement.add(first[logits], second[logits])
 
 
 def _comparison_dict(comparison: Comparison) -> dict[str, Any]:
     return {
         "engine": comparison.engine,
+        "baseline": comparison.baseline,
         "passed": comparison.passed,
         "first_divergence": comparison.first_divergence,
         "logits": comparison.logits,

@@ -36,16 +36,13 @@ class BlobDifference:
                 f"the blob {self.blob!r} has the shape {reference.shape} in one engine and "
                 f"{other.shape} in the other."
             )
-        difference = np.abs(reference.reshape(-1) - other.reshape(-1))
-        agree = (reference == other).reshape(-1) | (
-            np.isnan(reference) & np.isnan(other.reshape(reference.shape))
-        ).reshape(-1)
-        difference = np.where(agree, 0, difference)
-        if difference.size:
-            worst = float(np.max(difference))
-            self.max_abs = float("inf") if np.isnan(worst) else max(self.max_abs, worst)
-            finite = np.abs(reference[np.isfinite(reference)])
-            self.peak = max(self.peak, float(finite.max(initial=0)))
+        first, second = reference.reshape(-1), other.reshape(-1)
+        same = (first == second) | (np.isnan(first) & np.isnan(second))
+        with np.errstate(invalid="ignore"):
+            difference = np.where(same, 0, np.abs(first - second))
+        worst = float(np.max(difference, initial=0))
+        self.max_abs = float("inf") if np.isnan(worst) else max(self.max_abs, worst)
+        self.peak = max(self.peak, float(np.abs(first[np.isfinite(first)]).max(initial=0)))
 
     def exceeds(self, tolerance: float | None) -> bool:
         """Whether the difference is above ``tolerance`` (absolute), or above the default."""

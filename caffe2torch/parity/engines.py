@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from caffe2torch.errors import ParityError, UnsupportedLayerError
+from caffe2torch.artefact import is_artefact
+from caffe2torch.errors import ParityError
 from caffe2torch.graph import Array, FloatArray, Graph
 
 Blobs = dict[str, Array]
+PathLike = str | os.PathLike[str]
 
 
 class Engine(Protocol):
@@ -79,15 +82,24 @@ class OnnxRuntimeEngine:
 
 
 class OpenCVEngine:
-    """OpenCV's own Caffe reader (4.x) on the original files, independent of our reading."""
+    """OpenCV's own Caffe reader (4.x) on the original weights, independent of our reading.
+
+    Without a prototxt OpenCV is given the graph's definition: of a training snapshot it
+    would run the data and loss layers too.
+    """
 
     name = "opencv"
 
-    def __init__(self, graph: Graph, model: str, prototxt: str) -> None:
+    def __init__(self, graph: Graph, model: PathLike | None, prototxt: PathLike | None) -> None:
         import cv2
 
+        if model is None or is_artefact(model):
+            raise ParityError("OpenCV needs a .caffemodel")
+        net = graph.definition.encode() if prototxt is None else Path(prototxt).read_bytes()
         try:
-            self.net = cv2.dnn.readNetFromCaffe(prototxt, model)
+            self.net = cv2.dnn.readNetFromCaffe(
+                np.frombuffer(net, np.uint8), np.fromfile(model, np.uint8)
+            )
         except cv2.error as error:
             raise ParityError(f"OpenCV cannot read the net: {_first_line(error)}") from error
         self.shown = {
@@ -164,17 +176,6 @@ class ReferenceEngine:
         if short is not None:
             raise ParityError(f"the record of {short!r} ends before the inputs do.")
         return blobs
-
-
-def onnx_refusal(graph: Graph) -> str | None:
-    """Why the net has no ONNX form; None if it has one."""
-    from caffe2torch.lower.to_onnx import to_onnx
-
-    try:
-        to_onnx(graph)
-    except UnsupportedLayerError as error:
-        return str(error)
-    return None
 
 
 def _first_line(error: Any) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
-from caffe2torch.graph import Preprocessing, Shape
+from caffe2torch.graph import Preprocessing
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import find_layer
 from caffe2torch.layers._base import Layer, Role
