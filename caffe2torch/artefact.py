@@ -73,7 +73,7 @@ def write_pt(file: BinaryIO, params: Mapping[str, FloatArray], metadata: Mapping
 
     from caffe2torch.lower.to_torch import tensor_of
 
-    state = {key: tensor_of(np.require(array, requirements="CA")) for key, array in params.items()}
+    state = {key: tensor_of(np.require(array, requirements=["C", "A"])) for key, array in params.items()}
     torch.save({"metadata": _dumps(metadata), "state_dict": state}, file)
 
 
@@ -133,7 +133,7 @@ def is_safetensors(path: str | os.PathLike[str]) -> bool:
 def write_array(file: BinaryIO, array: FloatArray) -> None:
     """Write the float32 values of ``array`` in C order, from its own memory if it can be."""
     if array.flags.c_contiguous:
-        file.write(memoryview(array.reshape(-1).view(np.uint8)) if array.size else b"")
+        file.write(array.reshape(-1).view(np.uint8).data if array.size else b"")
         return
     rows = max(1, CHUNK // max(1, array[0].nbytes))
     for start in range(0, array.shape[0], rows):

@@ -6,7 +6,7 @@ import importlib
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ class _Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():
-            warnings.showwarning = _print_warning
+            warnings.showwarning = _print_warning  # type: ignore[assignment]  # same calls
             try:
                 return super().invoke(ctx)
             except Caffe2TorchError as error:
@@ -39,7 +39,7 @@ def _print_warning(message: Warning | str, *_: Any) -> None:
     click.echo(f"Warning: {message}", err=True)
 
 
-class _ShapeOption(click.ParamType):
+class _ShapeOption(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
     name = "BLOB=N,C,H,W"
 
     def convert(
@@ -293,7 +293,7 @@ def _print_report(report: ParityReport) -> None:
     click.echo("parity: PASS" if report.passed else "parity: FAIL")
 
 
-def _print_table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def _print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     for row in [head, *rows]:
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))

@@ -102,6 +102,8 @@ class OpenCVEngine:
             )
         except cv2.error as error:
             raise ParityError(f"OpenCV cannot read the net: {_first_line(error)}") from error
+        # A layer that is fused into another, or writes into a Concat's memory, shows garbage.
+        self.net.enableFusion(False)
         self.shown = {
             node.layer.name: blob
             for blob, value in graph.blobs.items()

@@ -89,7 +89,7 @@ def image_input(
     pixels = np.float32(image[top : top + height, left : left + width].reshape(height, width, -1))
     record = record or Preprocessing(mean=(104.0, 117.0, 123.0) if channels == 3 else ())
     if record.mean:
-        pixels = pixels - np.float32(record.mean)
+        pixels = pixels - np.asarray(record.mean, np.float32)
     return np.ascontiguousarray((pixels * np.float32(record.scale)).transpose(2, 0, 1))
 
 

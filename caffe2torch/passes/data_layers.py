@@ -98,7 +98,7 @@ def _channels_from_weights(
         if blob in step.inputs and found:
             shape = found[0].shape
             if step.proto.HasField("convolution_param") and len(shape) == 4:
-                return shape[1] * step.proto.convolution_param.group
+                return shape[1] * int(step.proto.convolution_param.group)
             if step.proto.HasField("inner_product_param"):
                 return shape[-1] // prod(crop)
     return None

@@ -46,7 +46,8 @@ def _gaussian(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatA
 
 def _positive_unitball(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
     values = rng.random(shape).reshape(shape[0], -1)
-    return (values / values.sum(axis=1, keepdims=True)).astype(np.float32)
+    sums = values.sum(axis=1, keepdims=True)
+    return np.asarray(values / sums, dtype=np.float32)
 
 
 def _xavier(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:

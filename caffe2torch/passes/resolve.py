@@ -180,7 +180,7 @@ class _Connector:
         (self.result.sources if is_source else self.result.steps).append(step)
 
     def _write(self, index: int, proto: Message, position: int, is_source: bool) -> str:
-        top = proto.top[position]
+        top = str(proto.top[position])
         in_place = position < len(proto.bottom) and proto.bottom[position] == top
         if top in self.value and not in_place:
             raise NetError(

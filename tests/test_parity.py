@@ -1,0 +1,93 @@
+"""The parity check: real agreement passes, a planted difference is found and named."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+import caffe2torch
+from caffe2torch.cli import main
+from caffe2torch.parity.compare import BlobDifference
+
+CASES = Path(__file__).parent / "conformance" / "cases"
+NET = CASES / "net_squeezenet_v1_1"
+
+
+def test_three_engines_agree() -> None:
+    report = caffe2torch.check_parity(NET / "net.caffemodel", NET / "net.prototxt")
+    assert report.passed
+    assert {c.engine for c in report.comparisons} >= {"onnxruntime"}
+    assert all(len(c.blobs) > 10 for c in report.comparisons)
+
+
+def test_a_wrong_reference_is_found(tmp_path: Path) -> None:
+    with np.load(NET / "io.npz") as file:
+        arrays = {key: file[key] for key in file.files}
+    inputs = {key[3:]: value for key, value in arrays.items() if key.startswith("in/")}
+    right = {key[4:]: v for key, v in arrays.items() if key.startswith(("out/", "mid/"))}
+    np.savez(
+        tmp_path / "right.npz",
+        **{k.replace("/", "__"): v for k, v in right.items() if "/" not in k},
+    )
+    files = (NET / "net.caffemodel", NET / "net.prototxt")
+    good = caffe2torch.check_parity(*files, inputs=inputs, reference=tmp_path / "right.npz")
+    assert good.passed
+    wrong = {k: v for k, v in right.items() if "/" not in k}
+    wrong["conv1"] = wrong["conv1"] + np.float32(0.1) * np.abs(wrong["conv1"]).max()
+    np.savez(tmp_path / "wrong.npz", **wrong)
+    bad = caffe2torch.check_parity(*files, inputs=inputs, reference=tmp_path / "wrong.npz")
+    assert not bad.passed
+    failed = next(c for c in bad.comparisons if c.engine == "reference")
+    assert failed.first_divergence == "conv1"
+
+
+def test_differences_are_exact_over_batches() -> None:
+    found = BlobDifference("x")
+    found.add(np.float32([[1, -4], [np.inf, 0]]), np.float32([[1.5, -4], [np.inf, 0]]))
+    found.add(np.float32([[[8]], [[0]]]), np.float32([8, 0.25]))
+    assert (found.max_abs, found.peak, found.max_rel) == (0.5, 8.0, 0.0625)
+    found.add(np.float32([1]), np.float32([np.nan]))
+    assert found.max_abs == np.inf
+
+
+def test_exit_codes(tmp_path: Path) -> None:
+    run = CliRunner()
+    arguments = ["parity", str(NET / "net.caffemodel"), "--prototxt", str(NET / "net.prototxt")]
+    result = run.invoke(main, [*arguments, "--random", "1", "--json", str(tmp_path / "r.json")])
+    assert result.exit_code == 0, result.output
+    assert "parity: PASS" in result.output
+    assert json.loads((tmp_path / "r.json").read_text())["passed"] is True
+    result = run.invoke(main, [*arguments, "--random", "1", "--tolerance", "0"])
+    assert result.exit_code == 1, result.output
+    assert "parity: FAIL" in result.output
+    result = run.invoke(main, [*arguments, "--images", str(tmp_path)])
+    assert result.exit_code == 2
+    assert "has no images" in result.output
+
+
+@pytest.mark.parametrize(("version", "top1", "top5"), [("1.0", 138, 181), ("1.1", 141, 179)])
+def test_the_recorded_outputs_of_200_images(version: str, top1: int, top5: int) -> None:
+    folders = [os.environ.get(f"CAFFE2TORCH_TEST_{n}") for n in ("MODELS", "DATA", "REFERENCE")]
+    if not all(folders):
+        pytest.skip("needs genuine weights, images and records: set CAFFE2TORCH_TEST_MODELS, ...")
+    models, data, reference = (Path(str(folder)) for folder in folders)
+    report = caffe2torch.check_parity(
+        models / f"squeezenet_v{version}" / f"squeezenet_v{version}.caffemodel",
+        images=data / "imagenet_sample",
+        reference=reference / "imagenet_sample_pool10.npz",
+        engines=("torch", "onnxruntime"),
+    )
+    assert report.passed
+    for pair in report.comparisons:
+        if "reference" in (pair.engine, pair.baseline):
+            (pool10,) = pair.blobs
+            assert pool10.max_abs <= 1e-3
+            assert pool10.max_rel <= 1e-4
+            assert (pair.agreement.images, pair.agreement.top1) == (200, 200)
+    for score in report.scores.values():
+        assert (score.images, score.top1, score.top5) == (200, top1, top5)
