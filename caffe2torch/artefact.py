@@ -73,7 +73,9 @@ def write_pt(file: BinaryIO, params: Mapping[str, FloatArray], metadata: Mapping
 
     from caffe2torch.lower.to_torch import tensor_of
 
-    state = {key: tensor_of(np.require(array, requirements=["C", "A"])) for key, array in params.items()}
+    state = {
+        key: tensor_of(np.require(array, requirements=["C", "A"])) for key, array in params.items()
+    }
     torch.save({"metadata": _dumps(metadata), "state_dict": state}, file)
 
 

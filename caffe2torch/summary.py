@@ -56,6 +56,8 @@ def support() -> list[dict[str, str]]:
 def _state(cls: type[Layer], methods: tuple[str, ...]) -> str:
     if cls.role is Role.INPUT or cls.role is Role.DATA:
         return "input"
-    if any(getattr(cls, method) is not getattr(Layer, method) for method in methods):
+    if cls.converts and any(
+        getattr(cls, method) is not getattr(Layer, method) for method in methods
+    ):
         return "yes"
     return "no"

@@ -81,6 +81,8 @@ class Layer:
     """Fewest and most bottoms; None is no limit."""
     tops: ClassVar[tuple[int, int | None]] = (1, 1)
     same_bottoms_and_tops: ClassVar[bool] = False
+    converts: ClassVar[bool] = True
+    """False for a layer that is known only to be left out of a net for inference."""
     fixes_batch: ClassVar[bool] = False
     """The ONNX form is made for the declared size of the first axis only."""
     free_axes: ClassVar[frozenset[int]] = frozenset()

@@ -28,6 +28,7 @@ class DetectionEvaluate(Layer):
 
     type = "DetectionEvaluate"
     role = Role.LOSS
+    converts = False
     bottoms = (2, 2)
 
     num_classes: int

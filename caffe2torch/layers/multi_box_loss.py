@@ -25,6 +25,7 @@ class MultiBoxLoss(Layer):
 
     type = "MultiBoxLoss"
     role = Role.LOSS
+    converts = False
     bottoms = (4, 4)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:

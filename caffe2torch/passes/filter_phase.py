@@ -40,13 +40,18 @@ def is_snapshot(net: Message) -> bool:
 
 
 def unfilter_snapshot(net: Message, phase: str) -> Message:
-    """Return a copy of a snapshot's net set to ``phase``: its rules have been applied."""
+    """Return a copy of a snapshot's net set to ``phase``: its rules have been applied.
+
+    A layer whose phase differs from the first layer's had one of its own, and keeps it.
+    """
     copy = type(net)()
     copy.CopyFrom(net)
+    saved = net.layer[0].phase
     for layer in copy.layer:
         del layer.include[:]
         del layer.exclude[:]
-        layer.phase = enum_value("Phase", phase)
+        if layer.phase == saved:
+            layer.phase = enum_value("Phase", phase)
     copy.ClearField("state")
     return copy
 
