@@ -96,17 +96,19 @@ def test_case(folder: Path) -> None:
 def test_refused(folder: Path) -> None:
     case = case_of(folder.name)
     with pytest.raises(caffe2torch.Caffe2TorchError) as caught:
-        graph = read(case)
-        to_torch(graph)
-        with np.load("io.npz") as file:
-            feed = {k[3:]: torch.from_numpy(file[k]) for k in file.files if k.startswith("in/")}
-        to_torch(graph)(feed)
+        build_and_run(case)
     if folder.name != "err_layer_and_layers":
         assert caught.value.layer is not None
 
 
 def test_every_case_is_run() -> None:
     assert len(NAMES) == 367
+
+
+def build_and_run(case: dict[str, Any]) -> None:
+    module = to_torch(read(case))
+    with np.load("io.npz") as file:
+        module({k[3:]: torch.from_numpy(file[k]) for k in file.files if k.startswith("in/")})
 
 
 def run_onnx(graph: caffe2torch.Graph, inputs: dict[str, Any]) -> dict[str, Any]:
