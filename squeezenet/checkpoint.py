@@ -13,6 +13,14 @@ from caffe2torch.io.atomic import atomic_write
 
 FORMAT = "squeezenet checkpoint"
 VERSION = 1
+_DAMAGED = (OSError, RuntimeError, pickle.UnpicklingError, ValueError, LookupError, EOFError)
+"""What torch raises for a ZIP file that it did not write, or that was cut short."""
+
+
+_NOT_ONE = (
+    "{} is not a checkpoint: it is damaged or of another kind; "
+    "'squeezenet train' writes last.pt and best.pt"
+)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -38,24 +46,23 @@ def make_folder(path: Path) -> None:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a file is one that ``save_checkpoint`` wrote, of any version."""
+    if not _is_zip(path):
+        return False
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (OSError, RuntimeError, pickle.UnpicklingError, ValueError, EOFError):
+    except _DAMAGED:
         return False
     return isinstance(state, dict) and state.get("format") == FORMAT
 
 
 def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
     """Read a checkpoint without running any code that a file could carry."""
+    if not _is_zip(path):
+        raise ReadError(_NOT_ONE.format(path))
     try:
         state = torch.load(path, map_location=device, weights_only=True)
-    except OSError as error:
-        raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
-    except (RuntimeError, pickle.UnpicklingError, ValueError, EOFError) as error:
-        raise ReadError(
-            f"{path} is not a checkpoint: it is damaged or of another kind; "
-            "'squeezenet train' writes last.pt and best.pt"
-        ) from error
+    except _DAMAGED as error:
+        raise ReadError(_NOT_ONE.format(path)) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ReadError(
             f"{path} holds no training state: --init-from needs a last.pt or best.pt that "
@@ -66,3 +73,12 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str,
             f"{path} is a checkpoint of version {state['version']}; this one reads {VERSION}"
         )
     return state
+
+
+def _is_zip(path: Path) -> bool:
+    """Whether a file is of torch's container format; its older one is read by nothing here."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) == b"PK\x03\x04"
+    except OSError as error:
+        raise ReadError(f"cannot read {path}: {error.strerror or error}") from error

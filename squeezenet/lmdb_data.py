@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,7 @@ class LmdbSource:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._keys = self._read_keys()
-        self._owner: int | None = None
-        self._transaction: Any = None
+        self._keys = _read_keys(path)
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -43,35 +41,31 @@ class LmdbSource:
             raise ImageError(f"{self.where(index)}: label {datum.label} is negative")
         return _datum_to_bgr(datum, self.where(index)), int(datum.label)
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_transaction": None, "_owner": None}
-
     def _value(self, index: int) -> bytes:
         import lmdb
 
-        if self._owner != os.getpid():
-            # An LMDB environment must not be carried over a fork: each worker opens its own.
-            self._transaction, self._owner = _open(self.path).begin(), os.getpid()
         try:
-            value = self._transaction.get(self._keys[index])
+            with _open(self.path).begin() as transaction:
+                value = transaction.get(self._keys[index])
         except lmdb.Error as error:
             raise ImageError(f"{self.where(index)} cannot be read: {error}") from error
         if value is None:
             raise ImageError(f"{self.where(index)} has gone: the database was changed")
         return bytes(value)
 
-    def _read_keys(self) -> list[bytes]:
-        with _open(self.path) as environment:
-            import lmdb
 
-            try:
-                with environment.begin() as transaction, transaction.cursor() as cursor:
-                    keys = [bytes(key) for key in cursor.iternext(keys=True, values=False)]
-            except lmdb.Error as error:
-                raise ReadError(f"the LMDB {self.path} is damaged: {error}") from error
-        if not keys:
-            raise ReadError(f"the LMDB {self.path} is empty")
-        return keys
+def _read_keys(path: Path) -> list[bytes]:
+    environment = _open(path)
+    import lmdb
+
+    try:
+        with environment.begin() as transaction, transaction.cursor() as cursor:
+            keys = [bytes(key) for key in cursor.iternext(keys=True, values=False)]
+    except lmdb.Error as error:
+        raise ReadError(f"the LMDB {path} is damaged: {error}") from error
+    if not keys:
+        raise ReadError(f"the LMDB {path} is empty")
+    return keys
 
 
 def is_lmdb(path: Path) -> bool:
@@ -79,7 +73,13 @@ def is_lmdb(path: Path) -> bool:
     return (path / "data.mdb").is_file() or (path.is_file() and path.suffix == ".mdb")
 
 
+@cache
 def _open(path: Path) -> Any:
+    """The environment, of which a process may have only one.
+
+    Opened read-only and without locks it is no more than mapped memory, which worker
+    processes may go on using after a fork.
+    """
     try:
         import lmdb
     except ImportError as error:

@@ -18,6 +18,10 @@ def make_loader(
     dataset: ImageDataset, batches: Iterable[list[Draw]], *, workers: int, pin: bool = False
 ) -> DataLoader[Any]:
     """Load the batches that a sampler names, with ``workers`` processes (0: in this one)."""
+    if workers:
+        # Here and not in the workers: a fork has OpenCV's pool without its threads, and to
+        # change their number there waits for them forever.
+        cv2.setNumThreads(1)
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -25,7 +29,6 @@ def make_loader(
         collate_fn=collate,
         pin_memory=pin,
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_single_thread,
         # A generator of its own keeps the loader from drawing on the training's random state.
         generator=torch.Generator(),
     )
@@ -44,7 +47,3 @@ def checked(
                     f"{num_classes} classes: correct the list or set --num-classes"
                 )
         yield batch
-
-
-def _single_thread(worker: int) -> None:
-    cv2.setNumThreads(1)

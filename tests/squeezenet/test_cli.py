@@ -1,0 +1,219 @@
+"""The commands as a user runs them, on small generated data and on the published weights."""
+
+import csv
+import io
+import json
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from squeezenet.checkpoint import save_checkpoint
+from squeezenet.cli import main
+from squeezenet.config import TrainConfig
+from squeezenet.model import SqueezeNet
+
+NAMES = ("ant", "bee", "wasp, long-named insect of the order Hymenoptera", "gnat", "fly", "moth")
+
+
+def run(*words, stdin=None, code=0):
+    result = CliRunner().invoke(main, [str(word) for word in words], input=stdin)
+    assert result.exit_code == code, result.output
+    assert not isinstance(result.exception, Exception) or isinstance(result.exception, SystemExit)
+    return result
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Images, a list of them, and a checkpoint of a net of six classes for 64-pixel crops."""
+    root = tmp_path_factory.mktemp("home")
+    (root / "images").mkdir()
+    rng = np.random.default_rng(3)
+    lines = []
+    for index in range(5):
+        name = f"an image {index}.png"
+        cv2.imwrite(str(root / "images" / name), rng.integers(0, 256, (50, 71, 3), np.uint8))
+        lines.append(f"{name} {index}")
+    (root / "list.txt").write_text("\n".join(lines))
+    (root / "names.txt").write_text("\n".join(NAMES))
+    torch.manual_seed(1)
+    model = SqueezeNet(num_classes=6)
+    torch.nn.init.normal_(model.conv10.weight, std=0.3)
+    state = {
+        "architecture": model.architecture,
+        "class_names": list(NAMES),
+        "preprocessing": {
+            "protocol": "caffe",
+            "resize": 70,
+            "crop": 64,
+            "mean": (104.0, 117.0, 123.0),
+            "scale": 1.0,
+        },
+        "config": TrainConfig().to_plain(),
+        "model": model.state_dict(),
+        "ema": None,
+    }
+    save_checkpoint(root / "model.pt", state)
+    return root
+
+
+def test_eval_reports_everything_as_json(home):
+    words = ["eval", "--data", home / "images", "--val-list", home / "list.txt", "--json"]
+    words += ["--weights", home / "model.pt", "--workers", 0]
+    out = json.loads(run(*words).stdout)
+    assert out["images"] == 5
+    assert out["bad_images"] == 0
+    assert out["top1"] == sum(row["top1"] for row in out["per_class"])
+    assert [row["label_name"] for row in out["per_class"]] == list(NAMES[:5])
+    assert out["top1"] + sum(row["images"] for row in out["confusions"]) == 5
+    other = json.loads(run(*words, "--engine", "onnxruntime").stdout)
+    assert other["loss"] == pytest.approx(out["loss"], rel=1e-5)
+    assert {**other, "loss": 0} == {**out, "loss": 0}
+
+
+def test_infer_text_json_and_csv_agree(home):
+    words = ["infer", "--weights", home / "model.pt", home / "images", "--top-k", 3]
+    answers = json.loads(run(*words, "--json").stdout)
+    assert [Path(a["image"]).name for a in answers] == [f"an image {i}.png" for i in range(5)]
+    for answer in answers:
+        values = [guess["probability"] for guess in answer["guesses"]]
+        assert values == sorted(values, reverse=True)
+        assert len(values) == 3
+        assert all(guess["name"] == NAMES[guess["label"]] for guess in answer["guesses"])
+    rows = list(csv.DictReader(io.StringIO(run(*words, "--csv").stdout)))
+    assert len(rows) == 15
+    for row, guess in zip(rows, (g for a in answers for g in a["guesses"]), strict=True):
+        assert (row["name"], int(row["label"])) == (guess["name"], guess["label"])
+        assert float(row["probability"]) == pytest.approx(guess["probability"], abs=1e-6)
+    text = run(*words).stdout.splitlines()
+    assert text[0] == str(home / "images" / "an image 0.png")
+    assert text[1].split(maxsplit=1)[1] == answers[0]["guesses"][0]["name"]
+
+
+def test_infer_takes_files_globs_and_a_list_on_stdin(home):
+    weights = ["infer", "--json", "--weights", home / "model.pt"]
+    single = home / "images" / "an image 3.png"
+    by_path = json.loads(run(*weights, single).stdout)
+    by_glob = json.loads(run(*weights, home / "images" / "*[3].png").stdout)
+    by_stdin = json.loads(run(*weights, "-", stdin=f"{single}\n\n").stdout)
+    assert by_path == by_glob == by_stdin
+    assert len(by_path) == 1
+
+
+def test_sheet_shows_every_image(home, tmp_path):
+    sheet = tmp_path / "sheet.png"
+    run("infer", "--weights", home / "model.pt", home / "images", "--sheet", sheet)
+    drawn = cv2.imread(str(sheet))
+    assert drawn.shape == (8 + 248, 8 + 5 * 208, 3)
+    for index in range(5):
+        left = 8 + index * 208
+        image = cv2.imread(str(home / "images" / f"an image {index}.png"))[:, 10:60]
+        expected = cv2.resize(image, (200, 200), interpolation=cv2.INTER_AREA)
+        np.testing.assert_array_equal(drawn[8:208, left : left + 200], expected)
+        assert (drawn[208:248, left : left + 200] < 100).any()
+
+
+def test_infer_names_bad_images_and_goes_on(home, tmp_path):
+    bad = tmp_path / "text.png"
+    bad.write_text("no image")
+    good = home / "images" / "an image 0.png"
+    result = run("infer", "--json", "--weights", home / "model.pt", bad, good)
+    assert [a["image"] for a in json.loads(result.stdout)] == [str(good)]
+    assert f"{bad} is not an image that OpenCV can decode" in result.stderr
+    assert "1 of 2 images could not be used" in result.stderr
+    words = ["infer", "--weights", home / "model.pt", bad]
+    assert "no image could be classified" in run(*words, code=2).stderr
+    assert "--on-bad-image skip" in run(*words, "--on-bad-image", "fail", code=2).stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "cause"),
+    [
+        (["eval", "--weights", "absent.pt", "--data", "{home}/images"], "absent.pt"),
+        (["eval", "--weights", "{home}/list.txt", "--data", "{home}/images"], "list.txt"),
+        (["eval", "--weights", "{home}/model.pt", "--data", "{home}/nowhere"], "there is no"),
+        (["infer", "--weights", "{home}/model.pt"], "no image to classify"),
+        (["infer", "--weights", "{home}/model.pt", "{home}/*.xyz"], "matches no file"),
+        (
+            ["infer", "--weights", "{home}/model.pt", "--synset-words", "{home}/list.txt",
+             "{home}/images"],
+            "there are 5 class names, but the net has 6 classes",
+        ),
+        (["export", "--weights", "{home}/model.pt", "{home}/model.tflite"], "suffix '.tflite'"),
+        (["train", "--data", "{home}/nowhere"], "there is no"),
+        (["train", "--data", ".", "--crop", "300"], "--crop 300 is larger than --resize 256"),
+        (["train", "--solver", "{home}/absent.prototxt"], "cannot read the solver"),
+        (["train", "--init-from", "{home}/list.txt"], "is not a checkpoint"),
+        (["train", "--data", "{home}/images", "--train-list", "{home}/names.txt"],
+         "names.txt:1: expected a path"),
+    ],
+)  # fmt: skip
+def test_errors_are_one_line_and_exit_code_2(home, words, cause):
+    result = run(*(word.replace("{home}", str(home)) for word in words), code=2)
+    (line,) = result.stderr.strip().splitlines()
+    assert line.startswith("error: ")
+    assert cause in line
+
+
+def test_bad_options_are_usage_errors(home):
+    for option, value in (
+        ("--lr-mult", "conv10"),
+        ("--lr-mult", "conv10.*=-1"),
+        ("--mean", "1,2"),
+        ("--stepvalue", "a,b"),
+    ):
+        assert option in run("train", option, value, code=2).stderr
+
+
+def test_train_writes_a_model_that_the_other_commands_take(home, tmp_path):
+    out = tmp_path / "run"
+    words = ["train", "--data", home / "images", "--train-list", home / "list.txt"]
+    words += ["--val-list", home / "list.txt", "--out", out, "--max-iter", 2, "--batch-size", 2]
+    words += ["--resize", 70, "--crop", 64, "--workers", 0, "--device", "cpu"]
+    words += ["--lr-mult", "conv10.*=5", "--mean", "100,110,120", "--schedule", "multistep"]
+    result = run(*words, "--stepvalue", "1,2")
+    assert "step 2/2  validation: top-1" in result.stderr
+    resumed = run("train", "--init-from", out / "last.pt", "--max-iter", 3)
+    assert "going on after step 2 of 3" in resumed.stderr
+    words = ["eval", "--weights", out / "best.pt", "--data", home / "images"]
+    text = run(*words, "--val-list", home / "list.txt", "--workers", 0).stdout
+    assert text.startswith("images    5\ntop-1")
+
+
+@pytest.mark.parametrize(
+    ("version", "parameters", "bypass"),
+    [("1.0", "1,248,424", None), ("1.1", "1,235,496", None), ("1.1", "1,235,496", "simple")],
+)
+def test_info_counts_the_published_parameters(version, parameters, bypass):
+    more = ["--bypass", bypass] if bypass else []
+    lines = run("info", "--version", version, *more).stdout.splitlines()
+    total = next(line for line in lines if line.startswith("total"))
+    assert total.split()[1] == parameters
+    assert ("simple bypass" in lines[0]) == bool(bypass)
+
+
+def test_info_describes_a_file(home):
+    assert "6 classes, input 3x64x64" in run("info", "--weights", home / "model.pt").stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
+@pytest.mark.parametrize(("version", "top1", "top5"), [("1.0", 138, 181), ("1.1", 141, 179)])
+def test_published_weights_classify_the_sample_as_caffe_does(version, top1, top5, engine):
+    models = os.environ.get("CAFFE2TORCH_TEST_MODELS")
+    data = os.environ.get("CAFFE2TORCH_TEST_DATA")
+    if models is None or data is None:
+        pytest.skip("CAFFE2TORCH_TEST_MODELS and CAFFE2TORCH_TEST_DATA name no folders")
+    sample = Path(data) / "imagenet_sample"
+    name = f"squeezenet_v{version}"
+    out = run(
+        "eval", "--json", "--engine", engine, "--data", sample / "images",
+        "--val-list", sample / "val_list.txt",
+        "--weights", Path(models) / name / f"{name}.caffemodel",
+    )  # fmt: skip
+    found = json.loads(out.stdout)
+    assert (found["images"], found["top1"], found["top5"]) == (200, top1, top5)

@@ -1,0 +1,93 @@
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+
+from caffe2torch.errors import ReadError
+from caffe2torch.io.schema import message_class
+from squeezenet.data import ImageDataset
+from squeezenet.lmdb_data import LmdbSource, is_lmdb
+from squeezenet.loader import make_loader
+from squeezenet.preprocess import ImageError
+from squeezenet.sampler import EvalSampler
+from squeezenet.transforms import Transform
+
+lmdb = pytest.importorskip("lmdb")
+
+
+def datum(**fields):
+    return message_class("Datum")(**fields).SerializeToString()
+
+
+def pixels(seed=0, channels=3):
+    return np.random.default_rng(seed).integers(0, 256, (channels, 5, 7), np.uint8)
+
+
+def write(path, values):
+    with lmdb.open(str(path), map_size=1 << 24) as environment, environment.begin(write=True) as t:
+        for number, value in enumerate(values):
+            t.put(f"{number:08d}".encode(), value)
+    return path
+
+
+def raw(image, label):
+    channels, height, width = image.shape
+    return datum(channels=channels, height=height, width=width, data=image.tobytes(), label=label)
+
+
+def test_raw_grey_and_encoded_datums_are_read(tmp_path):
+    colour, grey = pixels(1), pixels(2, channels=1)
+    hwc = np.ascontiguousarray(pixels(3).transpose(1, 2, 0))
+    encoded = cv2.imencode(".png", hwc)[1].tobytes()
+    values = [raw(colour, 4), raw(grey, 0), datum(data=encoded, encoded=True, label=9)]
+    path = write(tmp_path / "db", values)
+    source = LmdbSource(path)
+    assert is_lmdb(path)
+    assert len(source) == 3
+    for index, (expected, label) in enumerate(
+        [
+            (colour.transpose(1, 2, 0), 4),
+            (np.repeat(grey.transpose(1, 2, 0), 3, axis=2), 0),
+            (hwc, 9),
+        ]
+    ):
+        got, found = source.read(index)
+        np.testing.assert_array_equal(got, expected)
+        assert found == label
+
+
+@pytest.mark.parametrize(
+    ("value", "cause"),
+    [
+        (datum(channels=3, height=5, width=7, data=b"short"), "holds 5 bytes .* needs 105"),
+        (datum(channels=2, height=5, width=7, data=bytes(70)), "an image has 1 or 3 channels"),
+        (datum(channels=3, data=b"x"), "an image has 1 or 3 channels"),
+        (datum(data=b"no image", encoded=True), "not an image that OpenCV can decode"),
+        (datum(channels=3, height=5, width=7, data=bytes(105), label=-1), "label -1 is negative"),
+        (b"\x22\xff", "is not a Datum"),
+    ],
+)
+def test_a_bad_datum_is_named_by_its_key(tmp_path, value, cause):
+    source = LmdbSource(write(tmp_path / "db", [raw(pixels(), 1), value]))
+    with pytest.raises(ImageError, match=f"key '00000001'.*{cause}"):
+        source.read(1)
+
+
+def test_worker_processes_read_an_open_source(tmp_path):
+    source = LmdbSource(write(tmp_path / "db", [raw(pixels(n), n) for n in range(7)]))
+    source.read(0)
+    dataset = ImageDataset(source, Transform(resize=9, crop=8), seed=None)
+    labels = [b.labels for b in make_loader(dataset, EvalSampler(7, 3), workers=2)]
+    assert [n for part in labels for n in part.tolist()] == list(range(7))
+    assert pickle.loads(pickle.dumps(source)).read(3)[1] == 3
+
+
+def test_empty_and_damaged_databases_are_errors(tmp_path):
+    with pytest.raises(ReadError, match="is empty"):
+        LmdbSource(write(tmp_path / "empty", []))
+    folder = tmp_path / "damaged"
+    folder.mkdir()
+    (folder / "data.mdb").write_bytes(b"x" * 8192)
+    with pytest.raises(ReadError, match="cannot open the LMDB"):
+        LmdbSource(folder)

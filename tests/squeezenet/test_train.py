@@ -1,0 +1,273 @@
+"""Training on tiny images: resuming after kills, several processes, and what is refused."""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from caffe2torch.errors import NetError, ReadError
+from squeezenet.checkpoint import is_checkpoint, load_checkpoint
+from squeezenet.config import TrainConfig
+from squeezenet.loading import load_model
+from squeezenet.train import DivergedError, train
+
+CLASSES = ("blue", "green", "red")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """Three classes of images, each with more of one colour."""
+    root = tmp_path_factory.mktemp("colours")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 7), ("val", 3)):
+        for channel, name in enumerate(CLASSES):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for index in range(count):
+                image = rng.integers(0, 120, (66, 90, 3), np.uint8)
+                image[:, :, channel] += 130
+                cv2.imwrite(str(folder / f"{index}.png"), image)
+    return root
+
+
+def config(data, out, **more):
+    settings = {
+        "data": str(data),
+        "out": str(out),
+        "resize": 70,
+        "crop": 64,
+        "batch_size": 4,
+        "max_iter": 6,
+        "lr": 0.0005,
+        "workers": 0,
+        "threads": 1,
+        "device": "cpu",
+        "log_every": 1,
+        "eval_every": 100,
+    }
+    return TrainConfig(**{**settings, **more})
+
+
+def arguments(settings):
+    """The command line of the settings that differ from the defaults."""
+    words = []
+    for name, value in settings.to_plain().items():
+        if value != getattr(TrainConfig(), name):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    return words
+
+
+def command(*words):
+    return [sys.executable, "-m", "squeezenet", "train", *words]
+
+
+def quiet(message):
+    pass
+
+
+def equal(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(equal(a[key], b[key]) for key in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(equal(x, y) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_bit_for_bit_the_same(data, tmp_path):
+    settings = {
+        "max_iter": 24,
+        "snapshot": 2,
+        "eval_every": 9,
+        "ema": 0.9,
+        "workers": 1,
+        "jitter": 0.2,
+        "iter_size": 2,
+    }
+    whole = config(data, tmp_path / "whole", **settings)
+    train(whole, report=quiet)
+
+    out = tmp_path / "killed"
+    killed = config(data, out, **settings)
+    choose = random.Random(4)
+    kills, seen = 0, 0
+    deadline = time.monotonic() + 300
+    while time.monotonic() < deadline:
+        resume = ["--init-from", str(out / "last.pt")] if (out / "last.pt").exists() else []
+        process = subprocess.Popen(
+            command(*arguments(killed), *resume),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        stop_after = choose.randint(2, 5)
+        lines = 0
+        for line in process.stderr:
+            lines += line.startswith("step ")
+            if lines >= stop_after and kills < 4:
+                time.sleep(choose.random() * 0.1)
+                process.send_signal(signal.SIGKILL)
+                break
+        process.stderr.read()
+        process.stderr.close()
+        if process.wait() == 0:
+            break
+        assert process.returncode == -signal.SIGKILL
+        kills += 1
+        if (out / "last.pt").exists():
+            step = load_checkpoint(out / "last.pt")["step"]
+            assert step >= seen
+            seen = step
+    assert kills == 4
+
+    a, b = (load_checkpoint(tmp_path / name / "last.pt") for name in ("whole", "killed"))
+    assert a["step"] == b["step"] == 24
+    for part in ("model", "ema", "optimiser", "random", "best"):
+        assert equal(a[part], b[part]), part
+    names = {path.name for path in out.iterdir()}
+    assert names == {"last.pt", "best.pt", "log.jsonl"}
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_at_the_same_global_batch(data, tmp_path):
+    # Without dropout, whose masks are each process's own.
+    settings = {"dropout": 0.0, "jitter": 0.2, "iter_size": 2, "batch_size": 6, "clip": 40.0}
+    train(config(data, tmp_path / "one", **settings), report=quiet)
+    two = config(data, tmp_path / "two", **settings)
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            command(*arguments(two)),
+            env={**os.environ, **job, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=200)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+    assert "step" not in errors[1]
+    a, b = (load_checkpoint(tmp_path / name / "last.pt") for name in ("one", "two"))
+    for name, tensor in a["model"].items():
+        # Sums of float32 in another order: a few units in the last place after six steps.
+        torch.testing.assert_close(b["model"][name], tensor, rtol=1e-4, atol=2e-6)
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert logs[0][-1]["val_accuracy"] == logs[1][-1]["val_accuracy"]
+    for one, other in zip(*logs, strict=True):
+        if "loss" in one:
+            assert other["loss"] == pytest.approx(one["loss"], rel=1e-4)
+
+
+def test_fine_tuning_learns_and_its_checkpoint_is_a_model(data, tmp_path):
+    source = config(data, tmp_path / "source", max_iter=1, num_classes=5)
+    train(source, report=quiet)
+    said = []
+    settings = config(
+        data,
+        tmp_path / "out",
+        pretrained=str(tmp_path / "source" / "last.pt"),
+        max_iter=25,
+        solver_type="Adam",
+        lr=0.0003,
+        dropout=0.0,
+        label_smoothing=0.05,
+        freeze=("conv1.*",),
+        lr_mult=(("conv10.*", 5.0),),
+        schedule="poly",
+        warmup=2,
+    )
+    metrics = train(settings, report=said.append)
+    assert "the classifier is new" in said[0]
+    assert metrics.images == 9
+    losses = [
+        json.loads(line)["loss"]
+        for line in (tmp_path / "out" / "log.jsonl").read_text().splitlines()
+        if '"loss"' in line
+    ]
+    assert len(losses) == 25
+    assert np.mean(losses[-4:]) < np.mean(losses[:4])
+    assert is_checkpoint(tmp_path / "out" / "best.pt")
+    loaded = load_model(tmp_path / "out" / "best.pt")
+    assert loaded.class_names == CLASSES
+    assert (loaded.transform.resize, loaded.transform.crop) == (70, 64)
+    before = load_checkpoint(tmp_path / "source" / "last.pt")["model"]
+    after = load_checkpoint(tmp_path / "out" / "last.pt")["model"]
+    assert torch.equal(before["conv1.weight"], after["conv1.weight"])
+    assert not torch.equal(before["fire2.squeeze1x1.weight"], after["fire2.squeeze1x1.weight"])
+
+
+def test_gradient_accumulation_equals_the_larger_batch(data, tmp_path):
+    for name, sizes in (("large", (8, 1)), ("parts", (2, 4))):
+        train(
+            config(
+                data,
+                tmp_path / name,
+                dropout=0.0,
+                batch_size=sizes[0],
+                iter_size=sizes[1],
+                max_iter=3,
+            ),
+            report=quiet,
+        )
+    a, b = (load_checkpoint(tmp_path / name / "last.pt") for name in ("large", "parts"))
+    for name, tensor in a["model"].items():
+        torch.testing.assert_close(b["model"][name], tensor, rtol=1e-4, atol=2e-6)
+
+
+def test_bf16_channels_last_and_tensorboard_run(data, tmp_path):
+    pytest.importorskip("tensorboard")
+    settings = config(
+        data, tmp_path, precision="bf16", channels_last=True, tensorboard=True, max_iter=2
+    )
+    train(settings, report=quiet)
+    assert any(path.name.startswith("events.out") for path in tmp_path.iterdir())
+
+
+def test_skipped_images_are_counted_at_the_end(data, tmp_path):
+    listing = tmp_path / "list.txt"
+    paths = sorted((data / "train").rglob("*.png"))[:6]
+    lines = [f"{path} {index % 3}" for index, path in enumerate(paths)]
+    listing.write_text("\n".join([*lines, "absent one.png 2"]))
+    said = []
+    settings = config(data, tmp_path / "out", train_list=str(listing), max_iter=4)
+    train(settings, report=said.append)
+    assert sum("list.txt:7): cannot read the image" in line for line in said) == 1
+    assert said[-1] == "1 bad images were skipped; each is named above"
+
+
+@pytest.mark.filterwarnings("ignore:overflow:RuntimeWarning")
+def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(data, tmp_path):
+    settings = config(data, tmp_path, lr=1e30, max_iter=5)
+    with pytest.raises(DivergedError, match=r"the loss is nan at step \d.*lower --lr"):
+        train(settings, report=quiet)
+    assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_checkpoint_of_another_net_is_refused(data, tmp_path):
+    train(config(data, tmp_path, max_iter=1), report=quiet)
+    other = config(data, tmp_path / "other", version="1.0")
+    with pytest.raises(NetError, match=r"the checkpoint holds .*'1.1'.* set up for .*'1.0'"):
+        train(other, init_from=tmp_path / "last.pt", report=quiet)
+    (tmp_path / "junk.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:5000])
+    with pytest.raises(ReadError, match="is not a checkpoint"):
+        load_checkpoint(tmp_path / "junk.pt")
