@@ -305,13 +305,13 @@ def infer(
             top_k=top_k, batch_size=batch_size, workers=min(workers, len(paths) // 16),
         )
     )  # fmt: skip
-    form = "json" if as_json else "csv" if as_csv else "text"
-    for line in FORMATS[form](answers):
-        click.echo(line)
     if sheet is not None and answers:
         from squeezenet.sheet import write_sheet
 
         write_sheet(sheet, answers)
+    form = "json" if as_json else "csv" if as_csv else "text"
+    for line in FORMATS[form](answers):
+        click.echo(line)
     if len(bad):
         _report(f"{len(bad)} of {len(paths)} images could not be used")
         if not answers:

@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import json
 import math
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from squeezenet.ema import WeightAverage
 from squeezenet.evaluate import Metrics, evaluate
 from squeezenet.loader import checked, make_loader
 from squeezenet.loading import load_model
+from squeezenet.log import Window, write_scalars
 from squeezenet.model import SqueezeNet
 from squeezenet.optimisers import CaffeOptimiser
 from squeezenet.parameters import freeze, parameter_groups
@@ -160,7 +160,7 @@ class _Run:
             self.forward = torch.compile(self.forward)  # type: ignore[assignment]  # a callable module
         self.model.train()
         batches = self._train_batches()
-        window = _Window()
+        window = Window()
         metrics = None
         with self.progress:
             while self.step < self.max_iter:
@@ -172,7 +172,7 @@ class _Run:
                 self.progress.advance(self.step)
                 if self.step % self.config.log_every == 0 or self.step == self.max_iter:
                     self._log(window)
-                    window = _Window()
+                    window = Window()
                 if self.step % self.eval_every == 0 or self.step == self.max_iter:
                     metrics = self._validate()
                 elif self.config.snapshot and self.step % self.config.snapshot == 0:
@@ -248,7 +248,7 @@ class _Run:
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["lr_mult"]
 
-    def _log(self, window: _Window) -> None:
+    def _log(self, window: Window) -> None:
         loss, images = self.team.sum(window.totals()).tolist()
         loss /= max(images, 1.0)
         if not math.isfinite(loss):
@@ -349,25 +349,6 @@ class _Run:
         self.report(f"going on after step {self.step} of {self.max_iter}")
 
 
-class _Window:
-    """The losses between two lines of the log; read once, so that a GPU need not wait."""
-
-    def __init__(self) -> None:
-        self.start = time.perf_counter()
-        self.losses: list[Tensor] = []
-        self.images = 0
-
-    def add(self, step: tuple[Tensor, int]) -> None:
-        self.losses.append(step[0])
-        self.images += step[1]
-
-    def totals(self) -> Tensor:
-        return torch.tensor([float(torch.stack(self.losses).sum()), float(self.images)])
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self.start
-
-
 def make_transform(config: TrainConfig, protocol: str) -> Transform:
     """The transform of the settings for one of the protocols."""
     return Transform(
@@ -404,20 +385,6 @@ def validate(
 
     batches = checked(loader, dataset, num_classes, bad)
     return evaluate(predict, batches, num_classes, bad=bad, team=team)
-
-
-def write_scalars(folder: Path, values: dict[str, float]) -> None:
-    """Append values to TensorBoard's event files. Needs the extra ``tensorboard``."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise Caffe2TorchError(
-            "--tensorboard needs the package tensorboard: install caffe2torch[tensorboard]"
-        ) from error
-    with SummaryWriter(str(folder)) as writer:
-        for name, value in values.items():
-            if name != "step":
-                writer.add_scalar(name, value, int(values["step"]))
 
 
 def _silent(message: str) -> None:

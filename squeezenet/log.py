@@ -1,0 +1,47 @@
+"""What a training run measures between two lines of its log, and where scalars go."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from caffe2torch.errors import Caffe2TorchError
+
+
+class Window:
+    """The losses between two lines of the log; read once, so that a GPU need not wait."""
+
+    def __init__(self) -> None:
+        self.start = time.perf_counter()
+        self.losses: list[Tensor] = []
+        self.images = 0
+
+    def add(self, step: tuple[Tensor, int]) -> None:
+        """Take in a step's summed loss and its number of images."""
+        self.losses.append(step[0])
+        self.images += step[1]
+
+    def totals(self) -> Tensor:
+        """The summed loss and the number of images, to be summed over processes."""
+        return torch.tensor([float(torch.stack(self.losses).sum()), float(self.images)])
+
+    def seconds(self) -> float:
+        """The time since the window was opened."""
+        return time.perf_counter() - self.start
+
+
+def write_scalars(folder: Path, values: dict[str, float]) -> None:
+    """Append values to TensorBoard's event files. Needs the extra ``tensorboard``."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise Caffe2TorchError(
+            "--tensorboard needs the package tensorboard: install caffe2torch[tensorboard]"
+        ) from error
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in values.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(values["step"]))
