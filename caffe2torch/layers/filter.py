@@ -31,6 +31,7 @@ class Filter(Layer):
     type = "Filter"
     bottoms = (2, None)
     tops = (1, None)
+    free_axes = frozenset({0})
 
     @classmethod
     def from_proto(cls, proto: Message) -> Self:

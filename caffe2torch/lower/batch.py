@@ -11,22 +11,26 @@ from caffe2torch.graph import Graph, Shape
 def batch_of(graph: Graph) -> int | None:
     """The declared batch size if every layer works for any other too, else None.
 
-    The batch is the first axis, of one size, of all inputs. A layer whose shapes or
+    The batch is the first axis, of one size, of all inputs; beside a larger batch an input
+    may have size 1, for all items alike (the priors of an SSD net). A layer whose shapes or
     learned blobs would not fit another batch, or whose lowering fixes it, makes it fixed.
     """
     sizes = {i.shape[0] for i in graph.inputs if i.shape}
+    sizes = sizes - {1} or sizes
     if len(sizes) != 1 or not all(i.shape for i in graph.inputs):
         return None
     if any(node.layer.fixes_batch for node in graph.nodes):
         return None
     batch = sizes.pop()
-    others = [shapes_at(graph, batch + step) for step in (1, 3)]
+    others = [shapes_at(graph, batch, batch + step) for step in (1, 3)]
     return None if any(other is None for other in others) else batch
 
 
-def shapes_at(graph: Graph, batch: int) -> Mapping[str, Shape] | None:
-    """The shapes of all values for another batch size; None where the net does not allow it."""
-    shapes = {i.name: (batch, *i.shape[1:]) for i in graph.inputs}
+def shapes_at(graph: Graph, batch: int, other: int) -> Mapping[str, Shape] | None:
+    """The shapes of all values for ``other`` in place of ``batch``; None if the net has none."""
+    shapes = {
+        i.name: (other, *i.shape[1:]) if i.shape[0] == batch else i.shape for i in graph.inputs
+    }
     try:
         for node in graph.nodes:
             bottoms = [shapes[name] for name in node.inputs]

@@ -125,7 +125,7 @@ class _Builder:
     def finish(self) -> onnx.ModelProto:
         outputs = {blob: self._output_name(blob) for blob in self.graph.outputs}
         batch = batch_of(self.graph)
-        other = shapes_at(self.graph, batch + 1) if batch is not None else None
+        other = shapes_at(self.graph, batch, batch + 1) if batch is not None else None
         shapes = other or self.graph.shapes
         dims = {
             value: _dims(shape, shapes[value], batch) for value, shape in self.graph.shapes.items()
