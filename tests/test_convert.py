@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -166,6 +168,13 @@ for suffix in (".onnx", ".safetensors"):
 assert "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_module_can_be_copied_and_pickled() -> None:
+    module = caffe2torch.load(MODEL, PROTOTXT)
+    expected = module(net_input())
+    for copied in (copy.deepcopy(module), pickle.loads(pickle.dumps(module))):
+        torch.testing.assert_close(copied(net_input()), expected, rtol=0, atol=0)
 
 
 def test_a_module_is_a_real_module() -> None:

@@ -7,6 +7,7 @@ generated code does not.
 
 from __future__ import annotations
 
+import copyreg
 from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
@@ -28,10 +29,27 @@ def pool() -> descriptor_pool.DescriptorPool:
     return private
 
 
-@cache
+@lru_cache(maxsize=1)
+def _classes() -> dict[str, Any]:
+    messages = pool().FindFileByName("caffe.proto").message_types_by_name
+    classes = {name: message_factory.GetMessageClass(m) for name, m in messages.items()}
+    for cls in classes.values():
+        # pickle looks classes up in their module, and these are in none.
+        copyreg.pickle(cls, _reduce)
+    return classes
+
+
+def _reduce(message: Message) -> tuple[Any, tuple[str, bytes]]:
+    return _restore, (message.DESCRIPTOR.name, message.SerializeToString())
+
+
+def _restore(name: str, data: bytes) -> Message:
+    return message_class(name).FromString(data)
+
+
 def message_class(name: str) -> Any:
     """The class of the message ``caffe.<name>``, for example ``NetParameter``."""
-    return message_factory.GetMessageClass(pool().FindMessageTypeByName(f"caffe.{name}"))
+    return _classes()[name]
 
 
 @cache
