@@ -1,0 +1,99 @@
+"""Connections: single assignment, refusals of Caffe's own, labels and aliases."""
+
+from __future__ import annotations
+
+import pytest
+
+from caffe2torch.errors import NetError, UnsupportedLayerError
+from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.passes.filter_phase import filter_net
+from caffe2torch.passes.naming import module_keys
+from caffe2torch.passes.resolve import Resolved, resolve
+
+INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 6 } } }'
+DATA = 'layer { name: "d" type: "Data" top: "x" top: "label" transform_param { crop_size: 7 } }'
+
+
+def net(*layers: str) -> Resolved:
+    return resolve(filter_net(parse_prototxt("\n".join(layers)), "TEST"))
+
+
+def layer(name: str, kind: str, bottoms: str, tops: str, more: str = "") -> str:
+    ends = "".join(f' bottom: "{b}"' for b in bottoms.split())
+    ends += "".join(f' top: "{t}"' for t in tops.split())
+    return f'layer {{ name: "{name}" type: "{kind}"{ends} {more} }}'
+
+
+def test_the_last_writer_keeps_the_name() -> None:
+    found = net(INPUT, layer("a", "TanH", "x", "y"), layer("b", "ReLU", "y", "y"))
+    assert [step.outputs for step in found.steps] == [("y@a",), ("y",)]
+    assert found.steps[1].inputs == ("y@a",)
+    assert found.blobs == {"x": "x", "y": "y"}
+    assert found.outputs == ("y",)
+
+
+def test_an_input_keeps_its_name_when_changed_in_place() -> None:
+    found = net(INPUT, layer("a", "TanH", "x", "x"))
+    assert found.sources[0].outputs == ("x",)
+    assert found.blobs == {"x": "x@a"}
+
+
+def test_outputs_are_in_byte_order_of_their_names() -> None:
+    found = net(INPUT, *(layer(n, "TanH", "x", n) for n in ("b", "Z", "a")))
+    assert found.outputs == ("Z", "a", "b")
+
+
+def test_in_place_beside_another_reader_is_refused_as_caffe_does() -> None:
+    with pytest.raises(NetError, match="in place although another layer reads it"):
+        net(
+            INPUT,
+            layer("a", "TanH", "x", "y"),
+            layer("b", "TanH", "y", "z"),
+            layer("c", "ReLU", "y", "y"),
+        )
+
+
+def test_a_read_of_memory_changed_through_an_alias_is_refused() -> None:
+    reshape = "reshape_param { shape { dim: 0 dim: 2 dim: 3 } }"
+    with pytest.raises(UnsupportedLayerError, match=r"layer 'c'.*'y' in place through an alias"):
+        net(
+            INPUT,
+            layer("a", "TanH", "x", "y"),
+            layer("b", "Reshape", "y", "v", reshape),
+            layer("c", "ReLU", "v", "v"),
+            layer("d", "TanH", "y", "z"),
+        )
+
+
+def test_losses_on_labels_of_a_data_layer_are_dropped() -> None:
+    found = net(
+        DATA,
+        layer("fc", "InnerProduct", "x", "fc", "inner_product_param { num_output: 3 }"),
+        layer("loss", "SoftmaxWithLoss", "fc label", "loss"),
+        layer("acc", "Accuracy", "fc label", "acc"),
+    )
+    assert [step.layer.name for step in found.steps] == ["fc"]
+    assert found.outputs == ("fc",)
+
+
+def test_a_layer_that_needs_labels_is_refused() -> None:
+    with pytest.raises(NetError, match="'label', a label of the training data"):
+        net(DATA, layer("e", "Eltwise", "x label", "y"))
+
+
+def test_unknown_parameters_are_refused_by_name() -> None:
+    with pytest.raises(UnsupportedLayerError, match=r"layer 'r' \(ReLU\).*relu_params"):
+        net(INPUT, layer("r", "ReLU", "x", "y", "relu_params { negative_slope: 1 }"))
+
+
+def test_module_keys_are_unique_and_free() -> None:
+    names = ["fire2/squeeze", "fire2.squeeze", "conv1", "conv1/weight", "train", "a//b"]
+    arrays = [["weight"], [], ["weight", "bias"], [], [], []]
+    assert module_keys(names, arrays) == [
+        "fire2.squeeze",
+        "fire2.squeeze_",
+        "conv1",
+        "conv1.weight_",
+        "train_",
+        "a._.b",
+    ]

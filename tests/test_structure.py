@@ -1,0 +1,58 @@
+"""The direction of imports: graph <- layers <- passes, lower <- parity <- cli."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from torch import nn
+
+from caffe2torch.passes.naming import RESERVED
+
+PACKAGE = Path(__file__).parents[1] / "caffe2torch"
+FILES = sorted(PACKAGE.rglob("*.py"))
+FORBIDDEN = {
+    "io": {"layers", "passes", "lower", "parity", "cli"},
+    "layers": {"passes", "lower", "parity", "cli", "api"},
+    "passes": {"lower", "parity", "cli", "api"},
+    "lower": {"passes", "parity", "cli", "api"},
+    "parity": {"cli"},
+}
+
+
+def imports(path: Path, top_level: bool) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level else ast.walk(tree)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports(path: Path) -> None:
+    folder = path.relative_to(PACKAGE).parts[0]
+    top = imports(path, top_level=True)
+    for name in FORBIDDEN.get(folder, set()):
+        assert not any(m.startswith(f"caffe2torch.{name}") for m in top)
+    heavy = {m.split(".")[0] for m in top} & {"torch", "onnx", "onnxruntime", "cv2"}
+    allowed = {
+        "lower/to_torch.py": {"torch"},
+        "lower/to_onnx.py": {"onnx"},
+        "layers/_module.py": {"torch"},
+    }
+    assert heavy <= allowed.get(path.relative_to(PACKAGE).as_posix(), set())
+    everywhere = {m.split(".")[0] for m in imports(path, top_level=False)}
+    if path.name != "to_onnx.py":
+        assert "onnx" not in everywhere
+    if folder != "parity":
+        assert "onnxruntime" not in everywhere
+
+
+def test_module_attributes_are_reserved() -> None:
+    public = {name for name in dir(nn.Module) if not name.startswith("_")}
+    assert public <= RESERVED | {"T_destination", "call_super_init"}
