@@ -14,6 +14,7 @@ import numpy as np
 
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import FloatArray, Graph
+from caffe2torch.io._fields import BYTES, tag_bytes, varint_bytes
 from caffe2torch.version import __version__
 
 FORMAT = "caffe2torch"
@@ -155,16 +156,7 @@ def _write_initializer(file: BinaryIO, name: str, array: FloatArray) -> None:
 
 def _field(number: int, length: int) -> bytes:
     """The tag and length of a length-delimited protobuf field."""
-    return _varint(number << 3 | 2) + _varint(length)
-
-
-def _varint(value: int) -> bytes:
-    encoded = bytearray()
-    while value >= 0x80:
-        encoded.append(value & 0x7F | 0x80)
-        value >>= 7
-    encoded.append(value)
-    return bytes(encoded)
+    return tag_bytes(number, BYTES) + varint_bytes(length)
 
 
 def _dumps(metadata: Mapping[str, Any]) -> str:

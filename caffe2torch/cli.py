@@ -95,6 +95,14 @@ def _read_options(options: dict[str, Any]) -> dict[str, Any]:
     return options
 
 
+def _weights(model: str, options: dict[str, Any]) -> str | None:
+    """The MODEL argument as weights; a prototxt given in their place is the net alone."""
+    if options["prototxt"] is None and model.endswith(".prototxt"):
+        options["prototxt"] = model
+        return None
+    return model
+
+
 def _import_plugins(names: tuple[str, ...]) -> None:
     sys.path.insert(0, str(Path.cwd()))
     try:
@@ -149,9 +157,7 @@ def convert(model: str, output: str, **options: Any) -> None:
     from caffe2torch import api
 
     options = _read_options(options)
-    weights: str | None = model
-    if options["prototxt"] is None and model.endswith(".prototxt"):
-        weights, options["prototxt"] = None, model
+    weights = _weights(model, options)
     path = api.convert(weights, output, **options)
     click.echo(f"{path}  {path.stat().st_size:,} bytes")
 
@@ -215,9 +221,7 @@ def inspect(model: str, as_json: bool, **options: Any) -> None:
     from caffe2torch.summary import summary
 
     options = _read_options(options)
-    weights: str | None = model
-    if options["prototxt"] is None and model.endswith(".prototxt"):
-        weights, options["prototxt"] = None, model
+    weights = _weights(model, options)
     table = summary(api.read(weights, **options))
     if as_json:
         click.echo(json.dumps(table, indent=1))
