@@ -7,12 +7,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
-from caffe2torch import artefact
+from caffe2torch.artefact.read import is_artefact, read_artefact
+from caffe2torch.artefact.write import check_suffix, write_graph
 from caffe2torch.errors import ArtefactError, NetError
 from caffe2torch.graph import Graph, Preprocessing, Shape
-from caffe2torch.io.atomic import atomic_write
 from caffe2torch.io.caffemodel import Weights, read_caffemodel
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
 from caffe2torch.passes.blob_source import BlobSource
@@ -24,10 +24,23 @@ from caffe2torch.passes.resolve import resolve
 from caffe2torch.passes.upgrade import blob_owner_names, upgrade_net
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from caffe2torch.io.schema import Message
     from caffe2torch.lower.to_torch import CaffeModule
 
 PathLike = str | os.PathLike[str]
+
+
+class ReadOptions(TypedDict, total=False):
+    """The keyword arguments of ``read``, for the functions that pass them on."""
+
+    phase: str
+    level: int
+    stages: Sequence[str]
+    allow_missing: bool
+    strict: bool
+    input_shapes: Mapping[str, Shape] | None
 
 
 class Caffe2TorchWarning(UserWarning):
@@ -64,7 +77,7 @@ def read(
         raise NetError(f"phase {phase!r} is neither 'TEST' nor 'TRAIN'.")
     if model is None and prototxt is None:
         raise NetError("give a model, a prototxt, or both.")
-    if model is not None and artefact.is_artefact(model):
+    if model is not None and is_artefact(model):
         return _read_artefact(model, prototxt)
     weights = None if model is None else read_caffemodel(model)
     source = BlobSource() if weights is None else _blob_source(weights)
@@ -85,42 +98,20 @@ def load(
     model: PathLike | None = None,
     prototxt: PathLike | None = None,
     *,
-    phase: str = "TEST",
-    level: int = 0,
-    stages: Sequence[str] = (),
     device: Any = "cpu",
-    allow_missing: bool = False,
-    strict: bool = False,
-    input_shapes: Mapping[str, Shape] | None = None,
+    **read_options: Unpack[ReadOptions],
 ) -> CaffeModule:
     """Read a net and lower it to a torch module on ``device``; see ``read`` for the rest."""
     from caffe2torch.lower.to_torch import to_torch
 
-    graph = read(
-        model,
-        prototxt,
-        phase=phase,
-        level=level,
-        stages=stages,
-        allow_missing=allow_missing,
-        strict=strict,
-        input_shapes=input_shapes,
-    )
-    module = to_torch(graph)
-    return module.to(device)
+    return to_torch(read(model, prototxt, **read_options)).to(device)
 
 
 def convert(
     model: PathLike | None,
     output: PathLike,
     prototxt: PathLike | None = None,
-    *,
-    phase: str = "TEST",
-    level: int = 0,
-    stages: Sequence[str] = (),
-    allow_missing: bool = False,
-    strict: bool = False,
-    input_shapes: Mapping[str, Shape] | None = None,
+    **read_options: Unpack[ReadOptions],
 ) -> Path:
     """Convert to the kind of file that the suffix of ``output`` names; see ``read``.
 
@@ -131,42 +122,9 @@ def convert(
     Returns:
         The path of the file.
     """
-    path = Path(output)
-    if path.suffix not in artefact.SUFFIXES:
-        raise ArtefactError(
-            f"cannot tell the kind of {str(path)!r} from its suffix {path.suffix!r}; use one of "
-            f"{', '.join(artefact.SUFFIXES)}."
-        )
-    graph = read(
-        model,
-        prototxt,
-        phase=phase,
-        level=level,
-        stages=stages,
-        allow_missing=allow_missing,
-        strict=strict,
-        input_shapes=input_shapes,
-    )
-    write_graph(graph, path)
-    return path
-
-
-def write_graph(graph: Graph, path: PathLike) -> None:
-    """Write ``graph`` as the kind of artefact that the suffix names, atomically."""
-    from squeezenet.recognise import recognise
-
-    spec = recognise(graph)
-    metadata = artefact.metadata_of(graph, spec.architecture if spec else None)
-    params = {(spec.params[k] if spec else k): v for k, v in graph.params.items()}
-    metadata["params"] = {key: spec.params[key] for key in graph.params} if spec else None
-    suffix = Path(path).suffix
-    with atomic_write(path) as file:
-        if suffix == ".onnx":
-            artefact.write_onnx(file, graph, metadata)
-        elif suffix == ".safetensors":
-            artefact.write_safetensors(file, params, metadata)
-        else:
-            artefact.write_pt(file, params, metadata)
+    check_suffix(output)
+    write_graph(read(model, prototxt, **read_options), output)
+    return Path(output)
 
 
 def _net(
@@ -201,7 +159,7 @@ def _recorded_preprocessing(weights: Weights) -> Preprocessing | None:
 def _read_artefact(model: PathLike, prototxt: PathLike | None) -> Graph:
     if prototxt is not None:
         raise ArtefactError(f"{model} describes its own net; leave out the prototxt.")
-    metadata, params = artefact.read_artefact(model)
+    metadata, params = read_artefact(model)
     try:
         name, phase = str(metadata["name"]), str(metadata["phase"])
         definition = str(metadata["definition"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from caffe2torch.api import write_graph
+from caffe2torch.artefact.write import write_graph
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import Graph, Preprocessing
 from caffe2torch.io.prototxt import parse_prototxt

@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock
 
 import caffe2torch
-from caffe2torch.artefact import is_artefact, read_artefact
+from caffe2torch.artefact.read import is_artefact, read_artefact
 from caffe2torch.errors import ArtefactError, WeightsError
 from squeezenet.architecture import find_architecture
 from squeezenet.download import DownloadError, cache_folder, download

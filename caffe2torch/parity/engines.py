@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from caffe2torch.artefact import is_artefact
+from caffe2torch.artefact.read import is_artefact
 from caffe2torch.errors import ParityError
 from caffe2torch.graph import Array, FloatArray, Graph
 

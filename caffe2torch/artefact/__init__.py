@@ -1,0 +1,1 @@
+"""Converted files: one module for each kind that is written, and one that reads them."""

@@ -1,0 +1,22 @@
+"""Arrays to a file without a copy of the net in memory."""
+
+from __future__ import annotations
+
+from typing import BinaryIO
+
+import numpy as np
+
+from caffe2torch.graph import FloatArray
+
+CHUNK = 4 << 20
+"""Bytes copied at a time where an array cannot be written from its own memory."""
+
+
+def write_array(file: BinaryIO, array: FloatArray) -> None:
+    """Write the float32 values of ``array`` in C order, from its own memory if it can be."""
+    if array.flags.c_contiguous:
+        file.write(array.reshape(-1).view(np.uint8).data if array.size else b"")
+        return
+    rows = max(1, CHUNK // max(1, array[0].nbytes))
+    for start in range(0, array.shape[0], rows):
+        file.write(np.ascontiguousarray(array[start : start + rows]).tobytes())

@@ -1,0 +1,42 @@
+"""What an artefact records besides the weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from caffe2torch.graph import Graph
+from caffe2torch.version import __version__
+
+FORMAT = "caffe2torch"
+FORMAT_VERSION = 1
+
+
+def metadata_of(graph: Graph, architecture: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the metadata of ``graph``; plain JSON values only.
+
+    ``architecture`` names a known model and its variant, where the net is one.
+    """
+    output = graph.shapes[graph.blobs[graph.outputs[0]]] if len(graph.outputs) == 1 else ()
+    return {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "caffe2torch_version": __version__,
+        "source_sha256": graph.source_sha256,
+        "name": graph.name,
+        "phase": graph.phase,
+        "inputs": {i.name: list(i.shape) for i in graph.inputs},
+        "outputs": list(graph.outputs),
+        "blobs": list(graph.blobs),
+        "num_classes": output[1] if len(output) > 1 else None,
+        "preprocessing": asdict(graph.preprocessing) if graph.preprocessing else None,
+        "architecture": dict(architecture) if architecture else None,
+        "definition": graph.definition,
+    }
+
+
+def dumps(metadata: Mapping[str, Any]) -> str:
+    """The metadata as text; the same text for the same values."""
+    return json.dumps(metadata, sort_keys=True)

@@ -1,0 +1,105 @@
+"""Read an artefact back: .pt and .safetensors."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from caffe2torch.artefact.metadata import FORMAT, FORMAT_VERSION
+from caffe2torch.errors import ArtefactError
+from caffe2torch.graph import FloatArray
+
+
+def read_artefact(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, FloatArray]]:
+    """Return metadata and arrays of a ``.pt`` or ``.safetensors`` artefact.
+
+    Raises ArtefactError if it is not one, or one of a later format version.
+    """
+    reader = _read_safetensors if is_safetensors(path) else _read_pt
+    text, params = reader(Path(path))
+    try:
+        metadata = json.loads(text)
+    except (TypeError, ValueError) as error:
+        raise _not_ours(Path(path), "its metadata is not JSON") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
+        raise _not_ours(Path(path), "it does not say that it is one")
+    version = metadata.get("format_version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ArtefactError(
+            f"{path} has format version {version}; this caffe2torch reads up to "
+            f"{FORMAT_VERSION}. Update caffe2torch."
+        )
+    for key, array in params.items():
+        if array.dtype != np.float32:
+            raise _not_ours(Path(path), f"the array {key!r} is {array.dtype}, not float32")
+    return metadata, params
+
+
+def is_artefact(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` looks like a .pt or .safetensors file, by its content."""
+    return is_safetensors(path) or _starts_with(path, b"PK\x03\x04")
+
+
+def is_safetensors(path: str | os.PathLike[str]) -> bool:
+    """Whether the file begins with a safetensors header."""
+    try:
+        size = os.path.getsize(path)
+        with open(path, "rb") as file:
+            head = file.read(9)
+    except OSError:
+        return False
+    return len(head) == 9 and head[8:] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8
+
+
+def _starts_with(path: str | os.PathLike[str], magic: bytes) -> bool:
+    try:
+        with open(path, "rb") as file:
+            return file.read(len(magic)) == magic
+    except OSError:
+        return False
+
+
+def _read_safetensors(path: Path) -> tuple[Any, dict[str, FloatArray]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(FORMAT)
+            return text, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        raise _not_ours(path, str(error)) from error
+
+
+def _read_pt(path: Path) -> tuple[Any, dict[str, FloatArray]]:
+    import pickle
+
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        state = content["state_dict"]
+        return content["metadata"], {key: tensor.numpy() for key, tensor in state.items()}
+    except (
+        pickle.UnpicklingError,
+        RuntimeError,
+        OSError,
+        EOFError,
+        KeyError,
+        TypeError,
+        ValueError,
+        AttributeError,
+    ) as error:
+        cause = str(error).split("\n", maxsplit=1)[0]
+        raise _not_ours(path, cause) from error
+
+
+def _not_ours(path: Path, cause: str) -> ArtefactError:
+    return ArtefactError(
+        f"{path} is not a file that caffe2torch wrote ({cause}). Give a .caffemodel, or a .pt or "
+        ".safetensors made by `caffe2torch convert`."
+    )

@@ -1,0 +1,1 @@
+"""The commands, one file each: options, a call of the Python API, printing."""

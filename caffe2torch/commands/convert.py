@@ -1,0 +1,27 @@
+"""caffe2torch convert."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from caffe2torch.commands._options import net_options, read_options, weights_of
+
+
+@click.command()
+@click.argument("model", type=click.Path())
+@click.argument("output", type=click.Path())
+@net_options
+def convert(model: str, output: str, **options: Any) -> None:
+    """Convert MODEL to OUTPUT: .pt, .safetensors or .onnx, as its suffix says.
+
+    MODEL is a .caffemodel (binary or HDF5), one of our artefacts, or a .prototxt for a net
+    without learned weights.
+    """
+    from caffe2torch import api
+
+    options = read_options(options)
+    weights = weights_of(model, options)
+    path = api.convert(weights, output, **options)
+    click.echo(f"{path}  {path.stat().st_size:,} bytes")

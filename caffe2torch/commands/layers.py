@@ -1,0 +1,28 @@
+"""caffe2torch layers."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+from caffe2torch.commands._options import import_plugins
+from caffe2torch.commands._output import print_table
+
+
+@click.command()
+@click.option("--plugin", "plugins", multiple=True, metavar="MODULE")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def layers(plugins: tuple[str, ...], as_json: bool) -> None:
+    """List the supported layer types, for torch and for ONNX."""
+    from caffe2torch.summary import support
+
+    import_plugins(plugins)
+    rows = support()
+    if as_json:
+        click.echo(json.dumps(rows, indent=1))
+        return
+    print_table(
+        ("layer type", "torch", "onnx", "what it is"),
+        [(r["type"], r["torch"], r["onnx"], r["summary"]) for r in rows],
+    )
