@@ -14,6 +14,7 @@ from caffe2torch.artefact.write import check_suffix, write_graph
 from caffe2torch.errors import ArtefactError, NetError
 from caffe2torch.graph import Graph, Preprocessing, Shape
 from caffe2torch.io.caffemodel import Weights, read_caffemodel
+from caffe2torch.io.kinds import Source
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
 from caffe2torch.passes.blob_source import BlobSource
 from caffe2torch.passes.build import build_graph, restore_graph
@@ -48,8 +49,8 @@ class Caffe2TorchWarning(UserWarning):
 
 
 def read(
-    model: PathLike | None = None,
-    prototxt: PathLike | None = None,
+    model: Source | None = None,
+    prototxt: Source | None = None,
     *,
     phase: str = "TEST",
     level: int = 0,
@@ -62,8 +63,9 @@ def read(
 
     Args:
         model: a ``.caffemodel`` (binary or HDF5), or an artefact of ``convert``. Without a
-            prototxt it describes its own net.
-        prototxt: the net, of any generation; weights are matched by layer name.
+            prototxt it describes its own net. Bytes are the content of a caffemodel.
+        prototxt: the net, of any generation, as a path or as bytes; weights are matched by
+            layer name.
         phase: ``TEST`` or ``TRAIN``; with ``level`` and ``stages`` the state that decides
             which layers are in the net.
         allow_missing: let a layer without weights keep its filler's values.
@@ -77,7 +79,7 @@ def read(
         raise NetError(f"phase {phase!r} is neither 'TEST' nor 'TRAIN'.")
     if model is None and prototxt is None:
         raise NetError("give a model, a prototxt, or both.")
-    if model is not None and is_artefact(model):
+    if model is not None and not isinstance(model, bytes) and is_artefact(model):
         return _read_artefact(model, prototxt)
     weights = None if model is None else read_caffemodel(model)
     source = BlobSource() if weights is None else _blob_source(weights)
@@ -129,7 +131,7 @@ def convert(
 
 def _net(
     weights: Weights | None,
-    prototxt: PathLike | None,
+    prototxt: Source | None,
     phase: str,
     level: int,
     stages: Sequence[str],
@@ -148,7 +150,7 @@ def _net(
 def _blob_source(weights: Weights) -> BlobSource:
     names = blob_owner_names(weights.net)
     entries = tuple(zip(names, weights.blobs, strict=True))
-    return BlobSource(os.fspath(weights.path), entries, given=True)
+    return BlobSource(weights.path, entries, given=True)
 
 
 def _recorded_preprocessing(weights: Weights) -> Preprocessing | None:
@@ -156,7 +158,7 @@ def _recorded_preprocessing(weights: Weights) -> Preprocessing | None:
     return preprocessing_of(upgrade_net(weights.net).layer)
 
 
-def _read_artefact(model: PathLike, prototxt: PathLike | None) -> Graph:
+def _read_artefact(model: PathLike, prototxt: Source | None) -> Graph:
     if prototxt is not None:
         raise ArtefactError(f"{model} describes its own net; leave out the prototxt.")
     metadata, params = read_artefact(model)

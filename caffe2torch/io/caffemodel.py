@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import mmap
-import os
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from caffe2torch.io._fields import Fields
+from caffe2torch.io._fields import Buffer, Fields
 from caffe2torch.io.blob import Blob, read_blob
 from caffe2torch.io.hdf5 import read_hdf5
-from caffe2torch.io.kinds import HDF5_SIGNATURE, open_file
+from caffe2torch.io.kinds import HDF5_SIGNATURE, Source, name_of, open_file
 from caffe2torch.io.schema import Message
 from caffe2torch.io.wire import walk
 
@@ -28,7 +26,7 @@ class Weights:
     net: Message
     blobs: list[list[Blob]]
     path: str
-    _bytes: mmap.mmap = field(repr=False)
+    _bytes: Buffer = field(repr=False)
 
     @cached_property
     def sha256(self) -> str:
@@ -36,12 +34,12 @@ class Weights:
         return hashlib.sha256(self._bytes).hexdigest()
 
 
-def read_caffemodel(path: str | os.PathLike[str]) -> Weights:
+def read_caffemodel(path: Source) -> Weights:
     """Read the weights in ``path``, whichever of Caffe's two formats it has."""
     data = open_file(path)
-    source = os.fspath(path)
+    source = name_of(path)
     is_hdf5 = data[: len(HDF5_SIGNATURE)] == HDF5_SIGNATURE
-    net, blobs = read_hdf5(source, len(data)) if is_hdf5 else walk(data, source)
+    net, blobs = read_hdf5(source, data) if is_hdf5 else walk(data, source)
     return Weights(net, blobs, source, data)
 
 

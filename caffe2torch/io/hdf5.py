@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import mmap
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from caffe2torch.errors import ReadError
+from caffe2torch.io._fields import Buffer
 from caffe2torch.io.blob import Blob
 from caffe2torch.io.schema import Message, message_class
 
@@ -23,8 +26,8 @@ _MAX_RATIO = 64  # Of an array's size to the file's: what compression can accoun
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeError)
 
 
-def read_hdf5(path: str, size: int) -> tuple[Message, list[list[Blob]]]:
-    """The net, of names alone, and each layer's arrays of the file of ``size`` bytes."""
+def read_hdf5(path: str, data: Buffer) -> tuple[Message, list[list[Blob]]]:
+    """The net, of names alone, and each layer's arrays of the file ``path`` with ``data``."""
     try:
         import h5py
     except ImportError:
@@ -32,8 +35,8 @@ def read_hdf5(path: str, size: int) -> tuple[Message, list[list[Blob]]]:
             f'{path}: is an HDF5 file, which needs h5py: pip install "caffe2torch[hdf5]"'
         ) from None
     try:
-        with h5py.File(path, "r") as file:
-            return _Snapshot(path, size, h5py).read(file)
+        with h5py.File(path if isinstance(data, mmap.mmap) else io.BytesIO(data), "r") as file:
+            return _Snapshot(path, len(data), h5py).read(file)
     except _DAMAGE as error:
         raise ReadError(
             f"{path}: the HDF5 file is truncated or corrupt ({error}); copy it again"

@@ -8,6 +8,9 @@ import stat
 
 from caffe2torch.errors import ReadError
 
+Source = str | os.PathLike[str] | bytes
+"""A file by its path, or the content of one."""
+
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _SIGNATURES = (
@@ -23,8 +26,20 @@ _SIGNATURES = (
 _HEAD = 4096
 
 
-def open_file(path: str | os.PathLike[str]) -> mmap.mmap:
-    """Map a whole file, read-only. The map outlives the file's name and its descriptor."""
+def name_of(source: Source) -> str:
+    """What to call ``source`` in messages."""
+    return "the buffer" if isinstance(source, bytes) else os.fspath(source)
+
+
+def open_file(path: Source) -> mmap.mmap | bytes:
+    """Map a whole file, read-only. The map outlives the file's name and its descriptor.
+
+    The content of a file is given back as it is.
+    """
+    if isinstance(path, bytes):
+        if not path:
+            raise ReadError("the buffer is empty; give the content of a file")
+        return path
     try:
         status = os.stat(path)  # Before it is opened, where a pipe would wait for a writer.
         if stat.S_ISDIR(status.st_mode):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import MutableSequence
 
@@ -10,7 +9,7 @@ from google.protobuf import text_format
 
 from caffe2torch.errors import ReadError
 from caffe2torch.io._scan import NOTES_FIELD, Path, Text, scan
-from caffe2torch.io.kinds import open_file, other_kind
+from caffe2torch.io.kinds import Source, name_of, open_file, other_kind
 from caffe2torch.io.schema import Message, message_class
 
 _PLAIN = (
@@ -36,26 +35,27 @@ _PLAIN = (
 _MAX_CAUSE = 300
 
 
-def read_prototxt(path: str | os.PathLike[str]) -> Message:
-    """Read the NetParameter in a prototxt file.
+def read_prototxt(path: Source) -> Message:
+    """Read the NetParameter in a prototxt file, or in the content of one.
 
     What the schema does not know is noted in ``unknown_field`` of the layer it stands in,
     or of the net.
     """
     data = bytes(open_file(path))
+    source = name_of(path)
     kind = other_kind(data)
     if kind is not None:
-        raise ReadError(f"{path}: is {kind}, not a prototxt")
+        raise ReadError(f"{source}: is {kind}, not a prototxt")
     if b"\0" in data:
         raise ReadError(
-            f"{path}: is a binary file, not a prototxt; is it the caffemodel with the weights?"
+            f"{source}: is a binary file, not a prototxt; is it the caffemodel with the weights?"
         )
     # Comments may be in any encoding; the scan finds what is not UTF-8 elsewhere.
     text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
-    net = parse_prototxt(text, str(path))
+    net = parse_prototxt(text, source)
     if not (net.layer or net.layers or net.input):
         raise ReadError(
-            f"{path}: describes no layers; give the prototxt of a net "
+            f"{source}: describes no layers; give the prototxt of a net "
             "(a solver.prototxt names its net in the field 'net' or 'train_net')"
         )
     return net
