@@ -1,34 +1,296 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there.
+
+``atomic_write`` is for one file, ``atomic_group`` for files that belong together. Both write
+under temporary names in the folder of the destination, make the content last (fsync), rename,
+and make the names last. Links are followed, and a file keeps its permissions and, where the
+system lets it, its owner; a new one gets those of the umask. Files of killed writers are
+removed by the next writer in the folder; see ``caffe2torch.io._temporary``.
+"""
 
 from __future__ import annotations
 
+import errno
+import filecmp
+import io
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import BinaryIO
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import BinaryIO, cast
 from uuid import uuid4
 
 from caffe2torch.errors import ArtefactError
+from caffe2torch.io._temporary import (
+    OLD,
+    OLD_MAIN,
+    TemporaryFile,
+    clean_folder,
+    folder_lock,
+    sync_folder,
+    temporary_name,
+)
+
+_REMEDIES = {
+    errno.ENOSPC: "free some space there, or choose another folder",
+    errno.EDQUOT: "free some of your quota, or choose another folder",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f), or choose a file system "
+    "that holds larger files",
+    errno.EACCES: "choose a file and a folder that you may write",
+    errno.EROFS: "choose a folder that can be written",
+}
+_STREAM_FOLDERS = ("/dev", "/dev/fd", "/proc/self/fd")
 
 
 @contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of ``path`` once the block ends without an error.
 
-    Until then, and after an error, ``path`` is what it was before. Raises ArtefactError where
-    the file system refuses.
+    Until then, and after an error, an interrupt or a kill, ``path`` is what it was before. A
+    device or pipe is written directly. Raises ArtefactError where the file system refuses.
     """
-    final = os.path.realpath(path)
-    # In the same folder: a rename is atomic only within a file system.
-    part = f"{final}.{uuid4().hex[:8]}.part"
+    with atomic_group() as group:
+        yield group.open(path)
+
+
+@contextmanager
+def atomic_group() -> Iterator[AtomicGroup]:
+    """Write files of one folder that belong together; they appear when the block ends.
+
+    Open the parts first and last the main file, the one that refers to them or that readers
+    open::
+
+        with atomic_group() as group:
+            data = group.open("net.onnx.data")
+            main = group.open("net.onnx")
+
+    After an error all files are what they were before. The names change one at a time, the
+    main file's last, and a kill between two of them (well under a millisecond) leaves:
+
+    * where no part replaces a file of other content (new destinations, or parts named by
+      their content): the old main file, or none, with all that it refers to. Nobody notices.
+    * where a part replaces one of other content: no main file, so that readers fail instead
+      of mixing old and new. The old files are moved aside first, and the next writer in the
+      folder puts all of them back.
+
+    Raises ArtefactError where the file system refuses, and for files of several folders.
+    """
+    group = AtomicGroup()
     try:
-        with open(part, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, final)
-    except OSError as error:
-        raise ArtefactError(f"{os.fspath(path)}: cannot be written: {error.strerror}") from error
+        try:
+            yield group
+        except Exception as error:
+            group._explain(error)
+            raise
+        group._publish()
     finally:
-        if os.path.exists(part):
-            os.unlink(part)
+        group._discard()
+
+
+class AtomicGroup:
+    """The files of ``atomic_group``."""
+
+    def __init__(self) -> None:
+        self._id = uuid4().hex[:8]
+        self._files: list[_Stream | _File] = []
+
+    def open(self, path: str | os.PathLike[str]) -> BinaryIO:
+        """A file to be written, which becomes ``path`` when the group's block ends."""
+        path = os.fspath(path)
+        try:
+            file = _Stream(path) if _is_stream(path) else _File(path, self._id)
+        except OSError as error:
+            raise _refusal(path, error) from error
+        self._files.append(file)
+        if len({file.folder for file in self._files}) > 1:
+            raise ArtefactError(
+                f"{path}: cannot be written together with {self._files[0].path}: they, or what "
+                "they link to, lie in different folders; choose one folder for both"
+            )
+        return file.stream
+
+    def _explain(self, error: Exception) -> None:
+        """Raise what the user has to know instead of an error of the block, if it is ours."""
+        for file in self._files:
+            if file.fault:
+                raise _refusal(file.path, file.fault) from error
+        if isinstance(error, OSError):
+            path = self._files[-1].path if self._files else "the output"
+            raise _refusal(path, error) from error
+
+    def _publish(self) -> None:
+        for file in self._files:
+            try:
+                file.complete()
+            except OSError as error:
+                raise _refusal(file.path, error) from error
+        files = [file for file in self._files if isinstance(file, _File)]
+        if not files:
+            return
+        try:
+            if len(files) == 1:
+                files[0].publish()
+            else:
+                with folder_lock(files[0].folder):
+                    _publish_together(files)
+        except OSError as error:
+            raise _refusal(files[-1].path, error) from error
+        sync_folder(files[-1].folder)
+
+    def _discard(self) -> None:
+        for file in self._files:
+            file.discard()
+
+
+class _Stream:
+    """A device or a pipe: it has no old content to keep."""
+
+    folder = ""
+    fault: OSError | None = None
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.stream: BinaryIO = open(path, "wb")  # noqa: SIM115  # closed by discard
+
+    def complete(self) -> None:
+        self.stream.flush()
+
+    def discard(self) -> None:
+        with suppress(OSError):
+            self.stream.close()
+
+
+class _File:
+    """A file under its temporary name, until ``publish``."""
+
+    def __init__(self, path: str, group: str) -> None:
+        self.path = path
+        self.final = os.path.realpath(path)
+        self.folder = os.path.dirname(self.final)
+        self.group = group
+        self.published = False
+        self._aside: str | None = None
+        before = _status(self.final)
+        clean_folder(self.folder)
+        self._part = temporary_name(self.final, group)
+        self._raw = TemporaryFile(self._part, 0o666 if before is None else before.st_mode & 0o777)
+        self.stream = cast(BinaryIO, io.BufferedWriter(self._raw))
+        if before is not None:
+            self._keep(before)
+
+    @property
+    def fault(self) -> OSError | None:
+        """The first error of a write, whatever became of it."""
+        return self._raw.fault
+
+    @property
+    def exists(self) -> bool:
+        """Whether a file has the final name."""
+        return os.path.lexists(self.final)
+
+    @property
+    def is_unchanged(self) -> bool:
+        """Whether the final name already has this content."""
+        return os.path.isfile(self.final) and filecmp.cmp(self._part, self.final, shallow=False)
+
+    def complete(self) -> None:
+        """Bring the content to the disk."""
+        self.stream.flush()
+        if self.fault:
+            raise self.fault
+        os.fsync(self._raw.fileno())
+
+    def move_aside(self, kind: str) -> None:
+        """Take the old file from its name, to be put back by ``restore`` or ``clean_folder``."""
+        aside = temporary_name(self.final, self.group, kind)
+        os.replace(self.final, aside)
+        self._aside = aside
+
+    def publish(self) -> None:
+        """Give the file its final name, in place of the old one."""
+        if sys.platform == "win32":
+            self.stream.close()
+        # Elsewhere it stays open and locked until it has its name.
+        os.replace(self._part, self.final)
+        self.published = True
+
+    def restore(self) -> None:
+        """Undo ``publish`` and ``move_aside``."""
+        if self._aside:
+            os.replace(self._aside, self.final)
+            self._aside = None
+        elif self.published:
+            os.unlink(self.final)
+
+    def drop_aside(self) -> None:
+        """Remove the old file for good."""
+        if self._aside:
+            os.unlink(self._aside)
+
+    def discard(self) -> None:
+        """Close the file, and remove what has not been published."""
+        with suppress(OSError):
+            self.stream.close()
+        if not self.published:
+            with suppress(OSError):
+                os.unlink(self._part)
+
+    def _keep(self, before: os.stat_result) -> None:
+        if sys.platform != "win32":
+            now = os.fstat(self._raw.fileno())
+            if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
+                with suppress(OSError):
+                    os.fchown(self._raw.fileno(), before.st_uid, before.st_gid)
+        os.chmod(self._part, before.st_mode & 0o777)
+
+
+def _publish_together(files: Sequence[_File]) -> None:
+    main = files[-1]
+    parts = [file for file in files[:-1] if not file.is_unchanged]
+    replaced = [file for file in parts if file.exists]
+    try:
+        if replaced and main.exists:
+            main.move_aside(OLD_MAIN)
+        for file in replaced:
+            file.move_aside(OLD)
+        for file in [*parts, main]:
+            file.publish()
+    except BaseException:
+        if not main.published:
+            for file in [*parts, main]:
+                file.restore()
+        raise
+    for file in files:
+        file.drop_aside()
+
+
+def _status(final: str) -> os.stat_result | None:
+    """What is there to be replaced, if anything; OSError if it must not be."""
+    try:
+        before = os.stat(final)
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(before.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), final)
+    if not os.access(final, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), final)
+    return before
+
+
+def _is_stream(path: str) -> bool:
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    if os.path.dirname(os.path.abspath(path)) in _STREAM_FOLDERS:
+        return not stat.S_ISDIR(mode)
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def _refusal(path: str, error: OSError) -> ArtefactError:
+    cause = error.strerror or str(error)
+    kept = "; the file that was there is unchanged" if os.path.isfile(path) else ""
+    remedy = _REMEDIES.get(error.errno or 0)
+    return ArtefactError(
+        f"{path}: cannot be written: {cause}{kept}{f'; {remedy}' if remedy else ''}"
+    )
