@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from caffe2torch.graph import Shape
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import OnnxBuilder
@@ -78,13 +80,18 @@ class Convolution(ConvolutionBase):
         self, window: Window, g: OnnxBuilder, inputs: Sequence[str], sizes: Sequence[int]
     ) -> str:
         ends = [p + e for p, e in zip(window.pad, window.excess(sizes), strict=True)]
+        pads = [*window.pad, *ends]
+        if set(window.kernel) == {1} and any(pads):
+            # OpenCV 5.0 reads memory outside the input of a 1x1 Conv with pads.
+            amounts = g.const([0, 0, *window.pad, 0, 0, *ends], dtype=np.int64)
+            inputs, pads = [g.op("Pad", inputs[0], amounts), *inputs[1:]], [0] * len(pads)
         return str(
             g.op(
                 "Conv",
                 *inputs,
                 kernel_shape=list(window.kernel),
                 strides=list(window.stride),
-                pads=[*window.pad, *ends],
+                pads=pads,
                 dilations=list(window.dilation),
                 group=self.group,
             )
