@@ -89,5 +89,5 @@ def test_empty_and_damaged_databases_are_errors(tmp_path):
     folder = tmp_path / "damaged"
     folder.mkdir()
     (folder / "data.mdb").write_bytes(b"x" * 8192)
-    with pytest.raises(ReadError, match="cannot open the LMDB"):
+    with pytest.raises(ReadError, match="cannot read the LMDB"):
         LmdbSource(folder)
