@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from caffe2torch.artefact.read import is_artefact, read_artefact
 from caffe2torch.artefact.write import check_suffix, write_graph
-from caffe2torch.errors import ArtefactError, NetError
+from caffe2torch.errors import ArtefactError, NetError, ReadError
 from caffe2torch.graph import Graph, Preprocessing, Shape
 from caffe2torch.io.caffemodel import Weights, read_caffemodel
+from caffe2torch.io.deep_compression import fits, is_deep_compression, read_deep_compression
 from caffe2torch.io.kinds import Source
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
 from caffe2torch.passes.blob_source import BlobSource
 from caffe2torch.passes.build import build_graph, restore_graph
+from caffe2torch.passes.convolutions import convolutions
 from caffe2torch.passes.data_layers import inputs_for_data_layers, preprocessing_of
 from caffe2torch.passes.filter_phase import filter_net, is_snapshot, unfilter_snapshot
 from caffe2torch.passes.remove_splits import remove_splits
@@ -63,7 +65,9 @@ def read(
 
     Args:
         model: a ``.caffemodel`` (binary or HDF5), or an artefact of ``convert``. Without a
-            prototxt it describes its own net. Bytes are the content of a caffemodel.
+            prototxt it describes its own net. Bytes are the content of a caffemodel. A
+            ``.net`` is a Deep Compression file; without a prototxt its net is the ``.prototxt``
+            of the same name beside it, else the published SqueezeNet v1.0 or v1.1 that fits.
         prototxt: the net, of any generation, as a path or as bytes; weights are matched by
             layer name.
         phase: ``TEST`` or ``TRAIN``; with ``level`` and ``stages`` the state that decides
@@ -81,10 +85,18 @@ def read(
         raise NetError("give a model, a prototxt, or both.")
     if model is not None and not isinstance(model, bytes) and is_artefact(model):
         return _read_artefact(model, prototxt)
-    weights = None if model is None else read_caffemodel(model)
+    if is_deep_compression(model):
+        compressed: PathLike | None = model
+        prototxt = prototxt or _net_of_compressed(model)
+    else:
+        compressed = None
+    weights = None if model is None or compressed else read_caffemodel(model)
     source = BlobSource() if weights is None else _blob_source(weights)
     name, net = _net(weights, prototxt, phase, level, stages)
     resolved = inputs_for_data_layers(resolve(net), source, input_shapes or {})
+    if compressed is not None:
+        weights = read_deep_compression(compressed, convolutions(resolved))
+        source = _blob_source(weights)
     graph = build_graph(
         resolved, source, name=name, phase=phase, allow_missing=allow_missing, strict=strict
     )
@@ -145,6 +157,23 @@ def _net(
     if is_snapshot(net):
         return net.name, remove_splits(unfilter_snapshot(net, phase))
     return net.name, remove_splits(filter_net(net, phase, level, stages))
+
+
+def _net_of_compressed(model: PathLike) -> Source:
+    """The prototxt beside a Deep Compression file, else that of the SqueezeNet it fits."""
+    from squeezenet.deploy import published_prototxts
+
+    beside = Path(model).with_suffix(".prototxt")
+    if beside.is_file():
+        return beside
+    for text in published_prototxts():
+        net = resolve(filter_net(parse_prototxt(text), "TEST"))
+        if fits(model, convolutions(net)):
+            return text.encode()
+    raise ReadError(
+        f"{os.fspath(model)}: does not say which net it holds, and it is neither SqueezeNet v1.0 "
+        f"nor v1.1 with 1000 classes. Give its prototxt (--prototxt), or put it there as {beside}."
+    )
 
 
 def _blob_source(weights: Weights) -> BlobSource:

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from squeezenet.architecture import EXPANSION, FIRST_FIRE, bypass_kind, find_architecture
+from squeezenet.architecture import (
+    ARCHITECTURES,
+    EXPANSION,
+    FIRST_FIRE,
+    bypass_kind,
+    find_architecture,
+)
 
 
 def deploy_prototxt(
@@ -17,6 +23,11 @@ def deploy_prototxt(
     """
     header = f'name: "SqueezeNet v{version}"\n'
     return header + "".join(_layers(version, bypass, num_classes, size, softmax))
+
+
+def published_prototxts() -> list[str]:
+    """The nets of the published weights: every version, without bypass, for 1000 classes."""
+    return [deploy_prototxt(version, None, 1000) for version in ARCHITECTURES]
 
 
 def _layers(
