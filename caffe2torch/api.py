@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from caffe2torch.artefact.metadata import preprocessing_from
 from caffe2torch.artefact.read import is_artefact, read_artefact
 from caffe2torch.artefact.write import check_suffix, write_graph
 from caffe2torch.errors import ArtefactError, NetError, ReadError
@@ -113,32 +114,73 @@ def load(
     prototxt: PathLike | None = None,
     *,
     device: Any = "cpu",
+    input: str | None = None,
+    mean: Sequence[float] | None = None,
+    scale: float | None = None,
     **read_options: Unpack[ReadOptions],
 ) -> CaffeModule:
-    """Read a net and lower it to a torch module on ``device``; see ``read`` for the rest."""
+    """Read a net and lower it to a torch module on ``device``.
+
+    ``input``, ``mean`` and ``scale`` are as for ``convert``, the rest as for ``read``.
+    """
     from caffe2torch.lower.to_torch import to_torch
 
-    return to_torch(read(model, prototxt, **read_options)).to(device)
+    graph = read(model, prototxt, **read_options)
+    return to_torch(_with_input(graph, input, mean, scale)).to(device)
 
 
 def convert(
     model: PathLike | None,
     output: PathLike,
     prototxt: PathLike | None = None,
+    *,
+    input: str | None = None,
+    mean: Sequence[float] | None = None,
+    scale: float | None = None,
     **read_options: Unpack[ReadOptions],
 ) -> Path:
-    """Convert to the kind of file that the suffix of ``output`` names; see ``read``.
+    """Convert to the kind of file that the suffix of ``output`` names.
 
     ``.pt`` and ``.safetensors`` are artefacts for ``load`` (and ``squeezenet.load_pretrained``
     where the net is a SqueezeNet); ``.onnx`` is an ONNX model. The file is written whole or
     not at all, and the same input gives the same bytes.
 
+    Args:
+        model: with ``prototxt`` and ``read_options`` as for ``read``.
+        output: the file to write.
+        prototxt: see ``model``.
+        input: ``rgb01`` (RGB in [0, 1]) or ``imagenet`` (that, normalised as torchvision
+            does): the net's own preprocessing is folded into its first convolution. None
+            leaves the net's input as it is. A SqueezeNet that does not say otherwise is
+            taken to subtract the published mean.
+        mean: what the net subtracts from a pixel, one number or one a channel in the order
+            of its input (Caffe: BGR), if the file does not say it. It is recorded.
+        scale: the factor after the mean, likewise.
+
     Returns:
         The path of the file.
     """
     check_suffix(output)
-    write_graph(read(model, prototxt, **read_options), output)
+    graph = _with_input(read(model, prototxt, **read_options), input, mean, scale)
+    write_graph(graph, output)
     return Path(output)
+
+
+def _with_input(
+    graph: Graph, input: str | None, mean: Sequence[float] | None, scale: float | None
+) -> Graph:
+    """The preprocessing that the caller knows recorded, then folded if ``input`` is given."""
+    from caffe2torch.rewrites.fold_input import fold_input, set_preprocessing
+
+    graph = set_preprocessing(graph, mean, scale)
+    if input is None:
+        return graph
+    if graph.preprocessing is None:
+        from squeezenet.preprocess import MEAN
+        from squeezenet.recognise import recognise
+
+        graph = set_preprocessing(graph, MEAN) if recognise(graph) else graph
+    return fold_input(graph, input)
 
 
 def _net(
@@ -196,10 +238,7 @@ def _read_artefact(model: PathLike, prototxt: Source | None) -> Graph:
         definition = str(metadata["definition"])
         renamed = metadata.get("params") or {key: key for key in params}
         own = {key: params[stored] for key, stored in renamed.items()}
-        record = metadata["preprocessing"]
-        preprocessing = (
-            Preprocessing(**{**record, "mean": tuple(record["mean"])}) if record else None
-        )
+        preprocessing = preprocessing_from(metadata["preprocessing"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(f"{model}: its metadata is incomplete ({error}).") from error
     resolved = resolve(parse_prototxt(definition, f"the definition in {model}"))

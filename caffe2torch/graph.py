@@ -42,11 +42,11 @@ class Node:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How the net's training data layer made its input from an image.
+    """How the net's input is made from an image of 8-bit pixels: (pixel - mean) * scale / std.
 
-    ``mean`` is per channel in the order of the input blob (Caffe: BGR) and is subtracted
-    before ``scale`` multiplies. ``mean_file`` names a mean image that the net was trained
-    with and that is not part of the model file.
+    ``mean`` and ``std`` are one number or one a channel, in the order of the input blob
+    (Caffe: BGR); empty, they are 0 and 1. Caffe's data layers have no ``std``. ``mean_file``
+    names a mean image that the net was trained with and that is not part of the model file.
     """
 
     crop_size: int | None = None
@@ -55,6 +55,7 @@ class Preprocessing:
     scale: float = 1.0
     mirror: bool = False
     channel_order: str = "BGR"
+    std: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,15 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from caffe2torch.artefact.metadata import FORMAT
 from caffe2torch.errors import ReadError
 from squeezenet.data import BadImages, ImageDataset
 from squeezenet.distributed import Team, choose_device
 from squeezenet.evaluate import Metrics, Predict, evaluate
 from squeezenet.loader import checked, make_loader
-from squeezenet.loading import load_model
+from squeezenet.loading import load_model, transform_of
 from squeezenet.sampler import EvalSampler
 from squeezenet.sources import open_split
 from squeezenet.transforms import Transform
+from squeezenet.weights import preprocessing_of
 
 
 @dataclass(frozen=True)
@@ -41,8 +44,9 @@ def open_engine(weights: Path, name: str, device: str, protocol: str | None) -> 
     if weights.suffix == ".onnx":
         if name != "onnxruntime":
             raise ReadError(f"{weights} is an ONNX file: use --engine onnxruntime")
-        predict, classes = _onnxruntime(_read(weights), weights)
-        engine = Engine(predict, Transform(), classes)
+        data = _read(weights)
+        predict, classes = _onnxruntime(data, weights)
+        engine = Engine(predict, _recorded_transform(data, weights), classes)
     else:
         loaded = load_model(weights)
         classes = loaded.model.num_classes
@@ -99,6 +103,19 @@ def _onnxruntime(data: bytes, source: Path) -> tuple[Predict, int]:
         return torch.from_numpy(session.run(None, {name: images.numpy()})[0]).flatten(1)
 
     return predict, classes
+
+
+def _recorded_transform(data: bytes, source: Path) -> Transform:
+    """What makes the input of a valid ONNX file; without our metadata, of the published nets."""
+    import onnx
+
+    properties = onnx.load_from_string(data).metadata_props
+    text = next((entry.value for entry in properties if entry.key == FORMAT), None)
+    try:
+        record = json.loads(text)["preprocessing"] if text else None
+        return transform_of(preprocessing_of(source, record))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ReadError(f"{source}: its metadata is incomplete ({error})") from error
 
 
 def _logits_model(data: bytes, source: Path) -> tuple[bytes, int]:

@@ -31,6 +31,12 @@ def export(model: SqueezeNet, transform: Transform, path: Path) -> list[Path]:
             f"{path}: there is no format of the suffix {path.suffix!r}; "
             f"choose {', '.join(SUFFIXES)}"
         )
+    if path.suffix == ".caffemodel" and (transform.channel_order != "BGR" or transform.std):
+        raise ArtefactError(
+            f"{path}: a .caffemodel does not say how its input is made, and whoever reads one "
+            f"feeds blue first; these weights take {transform.channel_order}, normalised. "
+            "Export weights that were converted without --input."
+        )
     graph = replace(graph_of(model, transform.crop), preprocessing=_preprocessing(transform))
     if path.suffix == ".caffemodel":
         prototxt = path.with_suffix(".prototxt")
@@ -67,4 +73,10 @@ def onnx_bytes(model: SqueezeNet, size: int) -> bytes:
 def _preprocessing(transform: Transform) -> Preprocessing | None:
     if not isinstance(transform.mean, tuple):
         return None
-    return Preprocessing(crop_size=transform.crop, mean=transform.mean, scale=transform.scale)
+    return Preprocessing(
+        crop_size=transform.crop,
+        mean=transform.mean,
+        scale=transform.scale,
+        channel_order=transform.channel_order,
+        std=transform.std,
+    )

@@ -12,6 +12,7 @@ from caffe2torch.errors import WeightsError
 from caffe2torch.io.mean import read_mean
 from squeezenet.checkpoint import is_checkpoint, load_checkpoint
 from squeezenet.model import SqueezeNet
+from squeezenet.preprocess import Preprocessing
 from squeezenet.transforms import Transform
 from squeezenet.weights import load_weights
 
@@ -50,13 +51,21 @@ def load_model(
     return Loaded(model.eval(), loaded.transform, loaded.class_names)
 
 
+def transform_of(preprocessing: Preprocessing) -> Transform:
+    """The transform that makes, in test, the input that ``preprocessing`` describes."""
+    return Transform(
+        resize=preprocessing.resize,
+        crop=preprocessing.crop_size,
+        mean=preprocessing.mean,
+        scale=preprocessing.scale,
+        channel_order=preprocessing.channel_order,
+        std=preprocessing.std,
+    )
+
+
 def _from_weights(path: Path) -> Loaded:
     model = load_weights(path)
-    made = model.preprocessing
-    return Loaded(
-        model,
-        Transform(resize=made.resize, crop=made.crop_size, mean=made.mean, scale=made.scale),
-    )
+    return Loaded(model, transform_of(model.preprocessing))
 
 
 def _from_checkpoint(state: dict[str, Any]) -> Loaded:

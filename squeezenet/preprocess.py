@@ -28,7 +28,8 @@ class Preprocessing:
 
     The whole image is resized to ``resize`` x ``resize`` with OpenCV's bicubic
     interpolation, the middle ``crop_size`` x ``crop_size`` is cut out, and ``mean`` (one
-    number a channel, in ``channel_order``) is subtracted before ``scale`` multiplies.
+    number a channel, in ``channel_order``) is subtracted before ``scale`` multiplies and
+    ``std`` (one number a channel, where it is not 1) divides.
     """
 
     resize: int = RESIZE
@@ -37,6 +38,7 @@ class Preprocessing:
     mean: tuple[float, ...] = MEAN
     scale: float = 1.0
     channel_order: str = "BGR"
+    std: tuple[float, ...] = ()
 
 
 PREPROCESSING = Preprocessing()
@@ -102,11 +104,15 @@ def resize(
 def to_input(
     bgr: npt.NDArray[np.uint8], preprocessing: Preprocessing = PREPROCESSING
 ) -> npt.NDArray[np.float32]:
-    """The middle of a resized image, mean subtracted, channels first."""
+    """The middle of a resized image in the net's order of colours, channels first."""
     size = preprocessing.crop_size
     top, left = ((side - size) // 2 for side in bgr.shape[:2])
     crop = bgr[top : top + size, left : left + size].astype(np.float32)
+    if preprocessing.channel_order == "RGB":
+        crop = crop[:, :, ::-1]
     centred = (crop - np.array(preprocessing.mean, np.float32)) * np.float32(preprocessing.scale)
+    if preprocessing.std:
+        centred = centred / np.array(preprocessing.std, np.float32)
     return np.ascontiguousarray(centred.transpose(2, 0, 1))
 
 

@@ -22,7 +22,7 @@ LUMA = np.array([0.114, 0.587, 0.299], np.float32)
 
 @dataclass(frozen=True)
 class Transform:
-    """How an image becomes a float32 array (3, crop, crop), blue first.
+    """How an image becomes a float32 array (3, crop, crop).
 
     ``protocol`` names the crop that training takes:
 
@@ -34,9 +34,9 @@ class Transform:
     In test (no random numbers) the crop is the middle one, and the third protocol is the
     second. All resizing is bicubic. Then, in training alone: rotation by up to ``rotation``
     degrees either way, the mirror image in half of the cases, and brightness, contrast and
-    saturation scaled by a factor within 1 +- ``jitter``. Last, ``mean`` is subtracted (one
-    number a channel, or a mean image of which the place of the crop counts), and ``scale``
-    multiplies.
+    saturation scaled by a factor within 1 +- ``jitter``. Last, the colours are put into
+    ``channel_order``, ``mean`` is subtracted (one number a channel in that order, or a mean
+    image of which the place of the crop counts), ``scale`` multiplies, and ``std`` divides.
     """
 
     protocol: str = "caffe"
@@ -48,6 +48,8 @@ class Transform:
     rotation: float = 0.0
     jitter: float = 0.0
     area: tuple[float, float] = (0.08, 1.0)
+    channel_order: str = "BGR"
+    std: tuple[float, ...] = ()
 
     def __call__(self, bgr: Pixels, rng: Random | None) -> npt.NDArray[np.float32]:
         """The net's input: random if ``rng`` is given, as in test if not."""
@@ -109,9 +111,13 @@ class Transform:
     def _normalise(
         self, image: npt.NDArray[np.float32], mean: npt.NDArray[np.float32]
     ) -> npt.NDArray[np.float32]:
+        if self.channel_order == "RGB":
+            image = image[:, :, ::-1]
         centred = image - mean
         if self.scale != 1.0:
             centred *= np.float32(self.scale)
+        if self.std:
+            centred /= np.array(self.std, np.float32)
         return np.ascontiguousarray(centred.transpose(2, 0, 1))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-from caffe2torch.graph import Graph
+from caffe2torch.graph import Graph, Preprocessing
 from caffe2torch.version import __version__
 
 FORMAT = "caffe2torch"
@@ -35,6 +35,14 @@ def metadata_of(graph: Graph, architecture: Mapping[str, Any] | None = None) -> 
         "architecture": dict(architecture) if architecture else None,
         "definition": graph.definition,
     }
+
+
+def preprocessing_from(record: Mapping[str, Any] | None) -> Preprocessing | None:
+    """The inverse of what ``metadata_of`` records. Raises TypeError or KeyError for less."""
+    if not record:
+        return None
+    lists = {name: tuple(record.get(name, ())) for name in ("mean", "std")}
+    return Preprocessing(**{**record, **lists})
 
 
 def dumps(metadata: Mapping[str, Any]) -> str:

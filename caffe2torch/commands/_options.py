@@ -30,6 +30,39 @@ class _ShapeType(click.ParamType):  # type: ignore[type-arg]  # generic since cl
         return blob, shape
 
 
+class _NumbersType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
+    name = "B,G,R"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, ...]:
+        try:
+            return tuple(float(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not one number, nor one a channel: {self.name}", param, ctx)
+
+
+def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options that say what input the result takes, and what the net's own one is."""
+    for option in reversed(
+        (
+            click.option(
+                "--input",
+                type=click.Choice(["rgb01", "imagenet"]),
+                help="Make the result take RGB in [0, 1], or that normalised as torchvision does.",
+            ),
+            click.option(
+                "--mean",
+                type=_NumbersType(),
+                help="The mean that the net's own input subtracts, if its file does not say.",
+            ),
+            click.option("--scale", type=float, help="The factor after the mean, likewise."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
 def net_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say which net to read, the same for every command."""
     for option in reversed(

@@ -6,13 +6,19 @@ from typing import Any
 
 import click
 
-from caffe2torch.commands._options import net_options, read_options, weights_of
+from caffe2torch.commands._options import (
+    input_options,
+    net_options,
+    read_options,
+    weights_of,
+)
 
 
 @click.command()
 @click.argument("model", type=click.Path())
 @click.argument("output", type=click.Path())
 @net_options
+@input_options
 def convert(model: str, output: str, **options: Any) -> None:
     """Convert MODEL to OUTPUT: .pt, .safetensors or .onnx, as its suffix says.
 

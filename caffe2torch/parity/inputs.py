@@ -15,6 +15,8 @@ from caffe2torch.graph import FloatArray, Graph, Preprocessing
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp", ".JPEG", ".JPG", ".PNG"}
 RESIZE_MARGIN = 256 / 227
 """Caffe's ImageNet tools resize to 256 and crop 227 from the centre; others in proportion."""
+SPREAD = 50.0
+"""Standard deviation of the random pixels, about that of photographs."""
 SEED = 0
 BATCH = 20
 
@@ -31,16 +33,18 @@ class Batch:
 def random_batches(graph: Graph, count: int) -> Iterator[Batch]:
     """``count`` batches of seeded random inputs in the declared shapes.
 
-    Inputs of an image net (3 channels) span what a mean-subtracted image does, others a
-    unit normal.
+    Inputs of an image net (3 channels) span what its images do after the mean is
+    subtracted, others a unit normal.
     """
     rng = np.random.default_rng(SEED)
+    record = graph.preprocessing or Preprocessing()
+    spread = SPREAD * abs(record.scale) / min(record.std, default=1.0)
     for _ in range(count):
         yield Batch(
             {
                 i.name: (
                     rng.standard_normal(i.shape)
-                    * (50 if len(i.shape) == 4 and i.shape[1] == 3 else 1)
+                    * (spread if len(i.shape) == 4 and i.shape[1] == 3 else 1)
                 ).astype(np.float32)
                 for i in graph.inputs
             }
@@ -71,7 +75,7 @@ def image_batches(graph: Graph, folder: str | os.PathLike[str]) -> Iterator[Batc
 def image_input(
     path: str | os.PathLike[str], shape: Sequence[int], record: Preprocessing | None
 ) -> FloatArray:
-    """One image as (C, H, W) input: resize, centre crop, minus mean, times scale.
+    """One image as (C, H, W) input: resize, centre crop, order of colours, mean, scale, std.
 
     Without a record the ImageNet mean of Caffe's models (104, 117, 123) is used for three
     channels.
@@ -88,9 +92,14 @@ def image_input(
     top, left = (size[1] - height) // 2, (size[0] - width) // 2
     pixels = np.float32(image[top : top + height, left : left + width].reshape(height, width, -1))
     record = record or Preprocessing(mean=(104.0, 117.0, 123.0) if channels == 3 else ())
+    if record.channel_order == "RGB":
+        pixels = pixels[:, :, ::-1]
     if record.mean:
         pixels = pixels - np.asarray(record.mean, np.float32)
-    return np.ascontiguousarray((pixels * np.float32(record.scale)).transpose(2, 0, 1))
+    pixels = pixels * np.float32(record.scale)
+    if record.std:
+        pixels = pixels / np.asarray(record.std, np.float32)
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
 def _listed(folder: Path) -> list[tuple[Path, int | None]]:
