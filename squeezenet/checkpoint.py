@@ -26,12 +26,9 @@ _NOT_ONE = (
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write a checkpoint whole or not at all.
 
-    Killed at any moment, the old checkpoint or the new one is there; what a killed process
-    left half written is removed.
+    Killed at any moment, the old checkpoint or the new one is there.
     """
     make_folder(path.parent)
-    for stale in path.parent.glob(f"{path.name}.*.part"):
-        stale.unlink(missing_ok=True)
     with atomic_write(path) as file:
         torch.save({"format": FORMAT, "version": VERSION, **state}, file)
 

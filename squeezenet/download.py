@@ -1,13 +1,19 @@
-"""Fetch published weights: one attempt, checked against the manifest before anyone sees them."""
+"""Published weights: fetched once, checked against the manifest before anyone sees them."""
 
 from __future__ import annotations
 
 import http.client
 import os
 import urllib.request
+import warnings
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
 
 from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.io.atomic import atomic_write
 from squeezenet.manifest import Manifest
 
 URL_BASE_VARIABLE = "CAFFE2TORCH_SQUEEZENET_URL_BASE"
@@ -28,6 +34,57 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
         return Path(chosen).expanduser()
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "caffe2torch"
+
+
+def fetch(manifest: Manifest, folder: Path) -> Path:
+    """The published file in the cache ``folder``, fetched if it is not there or is damaged.
+
+    Its checksums are verified at each call (20 ms). Of several processes that find none, one
+    downloads and the others wait for it; a process that was killed keeps nobody waiting, and
+    its download is begun anew. A file in the cache is enough: the folder need not be writable.
+
+    Raises:
+        DownloadError: the file is not in the cache and cannot be fetched, or the folder
+            cannot be used.
+    """
+    path = folder / manifest.file
+    if _fault(manifest, path) is None:
+        return path
+    with _lock(folder, manifest):
+        # Another process may have filled the cache while this one waited.
+        fault = _fault(manifest, path)
+        if fault:
+            if path.exists():
+                warnings.warn(f"{path} is fetched anew: {fault}", stacklevel=3)
+            data = download(manifest)
+            with atomic_write(path) as file:
+                file.write(data)
+    return path
+
+
+def _fault(manifest: Manifest, path: Path) -> str | None:
+    """Why there is no whole published file at ``path``; None if there is."""
+    try:
+        return manifest.find_fault(path.read_bytes())
+    except FileNotFoundError:
+        return "there is none"
+    except OSError as error:
+        raise _unusable(path.parent, error) from error
+
+
+def _lock(folder: Path, manifest: Manifest) -> AbstractContextManager[Any]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / f".{manifest.file}.lock").acquire()
+    except (OSError, NotImplementedError) as error:
+        raise _unusable(folder, error) from error
+
+
+def _unusable(folder: Path, error: Exception) -> DownloadError:
+    return DownloadError(
+        f"cannot use the cache folder {folder}: {error}. Give one that is writable: "
+        "cache_dir=..., or the environment variable CAFFE2TORCH_CACHE."
+    )
 
 
 def download(manifest: Manifest, url_base: str | None = None) -> bytes:

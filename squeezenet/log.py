@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import os
 import time
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.errors import ArtefactError, Caffe2TorchError
+
+LONGEST_LINE = 1 << 16
+"""Bytes from the end of a log in which its last line begins."""
 
 
 class Window:
@@ -31,6 +36,36 @@ class Window:
     def seconds(self) -> float:
         """The time since the window was opened."""
         return time.perf_counter() - self.start
+
+
+def append_line(path: Path, values: dict[str, float]) -> None:
+    """Append values to a file of JSON lines; a last line that was cut short is removed first.
+
+    Only a kill or a full disk in the midst of a line leaves such a one.
+    """
+    line = json.dumps(values).encode() + b"\n"
+    try:
+        with path.open("a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = max(0, size - LONGEST_LINE)
+            file.seek(start)
+            tail = file.read()
+            cut = tail.rfind(b"\n") + 1
+            if _is_json(tail[cut:]):
+                file.write(b"\n")
+            else:
+                file.truncate(start + cut)
+            file.write(line)
+    except OSError as error:
+        raise ArtefactError(f"cannot append to {path}: {error.strerror or error}") from error
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def write_scalars(folder: Path, values: dict[str, float]) -> None:

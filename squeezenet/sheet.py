@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ArtefactError
+from caffe2torch.io.atomic import atomic_write
 from squeezenet.infer import Answer
 from squeezenet.preprocess import read_bgr
 
@@ -36,13 +37,12 @@ def write_sheet(path: Path, answers: Sequence[Answer]) -> None:
         done, data = cv2.imencode(path.suffix or ".png", sheet)
         if not done:
             raise ArtefactError(f"cannot encode {path}: give the sheet the suffix .png or .jpg")
-        path.write_bytes(data.tobytes())
     except cv2.error as error:
         raise ArtefactError(
             f"{path} has a suffix that no image format has: give the sheet .png or .jpg"
         ) from error
-    except OSError as error:
-        raise ArtefactError(f"cannot write {path}: {error.strerror or error}") from error
+    with atomic_write(path) as file:
+        file.write(data.tobytes())
 
 
 def _thumbnail(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caffe2torch.errors import Caffe2TorchError, NetError, WeightsError
+from caffe2torch.errors import Caffe2TorchError, NetError
 from caffe2torch.io.mean import read_mean
 from squeezenet.checkpoint import load_checkpoint, make_folder, save_checkpoint
 from squeezenet.config import TrainConfig
@@ -24,7 +23,7 @@ from squeezenet.ema import WeightAverage
 from squeezenet.evaluate import Metrics, evaluate
 from squeezenet.loader import checked, make_loader
 from squeezenet.loading import load_model
-from squeezenet.log import Window, write_scalars
+from squeezenet.log import Window, append_line, write_scalars
 from squeezenet.model import SqueezeNet
 from squeezenet.optimisers import CaffeOptimiser
 from squeezenet.parameters import freeze, parameter_groups
@@ -137,18 +136,12 @@ class _Run:
                 num_classes=self.num_classes,
                 dropout=config.dropout,
             )
-        loaded = load_model(
+        model = load_model(
             Path(config.pretrained),
             version=config.version,
             bypass=config.bypass,
             dropout=config.dropout,
-        )
-        model, made = loaded.model, loaded.transform
-        if made.channel_order != "BGR" or made.std:
-            raise WeightsError(
-                f"{config.pretrained} takes {made.channel_order} images, normalised; training "
-                "feeds blue first. Start from weights that were converted without --input."
-            )
+        ).model
         if model.num_classes != self.num_classes:
             self.report(
                 f"the classifier is new: {config.pretrained} has {model.num_classes} classes, "
@@ -290,15 +283,16 @@ class _Run:
         better = (score[0], -score[1]) > (self.best[0], -self.best[1])
         if better:
             self.best = score
-        self._save("last.pt", *(["best.pt"] if better else []))
+        # A run killed between the two goes on from the old last.pt and writes both again; in
+        # the other order it would hold its best score for saved.
+        self._save(*(["best.pt"] if better else []), "last.pt")
         return metrics
 
     def _record(self, values: dict[str, float]) -> None:
         if not self.team.leads:
             return
         make_folder(self.out)
-        with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(values) + "\n")
+        append_line(self.out / "log.jsonl", values)
         if self.config.tensorboard:
             write_scalars(self.out, values)
 

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 
 import caffe2torch
 from caffe2torch.artefact.read import is_artefact, read_artefact
 from caffe2torch.errors import ArtefactError, WeightsError
 from squeezenet.architecture import find_architecture
-from squeezenet.download import DownloadError, cache_folder, download
-from squeezenet.manifest import Manifest, read_manifest
+from squeezenet.download import cache_folder, fetch
+from squeezenet.manifest import read_manifest
 from squeezenet.model import SqueezeNet
 from squeezenet.preprocess import PREPROCESSING, Preprocessing
 from squeezenet.recognise import recognise
@@ -42,7 +39,7 @@ def load_pretrained(
         version: "1.0" or "1.1"; a file must hold that version.
         weights: a .caffemodel, or what ``caffe2torch convert`` made of one (.pt or
             .safetensors); the file decides the bypass. None: the published weights, fetched
-            at first use, checked, converted, and kept in the cache.
+            at first use, kept in the cache, and checked at each use.
         device: where the model is put.
         num_classes: other than the weights have (1000 if published): conv10 is replaced by
             a freshly filled one for so many classes. None keeps the weights' own.
@@ -54,7 +51,7 @@ def load_pretrained(
     """
     find_architecture(version)
     if weights is None:
-        model = _published(version, cache_folder(cache_dir))
+        model = _from_caffemodel(fetch(read_manifest(version), cache_folder(cache_dir)))
     else:
         model = load_weights(weights)
         if model.version != version:
@@ -110,7 +107,7 @@ def _build(
             architecture["version"],
             bypass=architecture["bypass"],
             num_classes=architecture["num_classes"],
-            preprocessing=preprocessing_of(path, record),
+            preprocessing=_preprocessing(path, record) if record else PREPROCESSING,
         )
         model.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError) as error:
@@ -121,13 +118,8 @@ def _build(
     return model.eval()
 
 
-def preprocessing_of(path: Path, record: Mapping[str, Any] | None) -> Preprocessing:
-    """How the input of the net in ``path`` is made, of which a file's ``record`` says a part.
-
-    The rest, or all without a record, is as for the published weights.
-    """
-    if record is None:
-        return PREPROCESSING
+def _preprocessing(path: Path, record: Mapping[str, Any]) -> Preprocessing:
+    """What the training net's data layer did, as far as it differs from the published one."""
     mean = tuple(record["mean"]) or (0.0,)
     if record["mean_file"]:
         warnings.warn(
@@ -142,48 +134,4 @@ def preprocessing_of(path: Path, record: Mapping[str, Any] | None) -> Preprocess
         mean=mean * 3 if len(mean) == 1 else mean,
         scale=record["scale"],
         channel_order=record["channel_order"],
-        std=tuple(record.get("std", ())),
     )
-
-
-def _published(version: str, folder: Path) -> SqueezeNet:
-    path = folder / f"squeezenet_v{version}.safetensors"
-    model = _from_cache(path)
-    if model is not None:
-        return model
-    with _lock(folder, version):
-        # Another process may have filled the cache while this one waited.
-        model = _from_cache(path)
-        if model is None:
-            _fetch(read_manifest(version), path)
-            model = _from_artefact(path)
-        return model
-
-
-def _lock(folder: Path, version: str) -> AbstractContextManager[Any]:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileLock(folder / f".squeezenet_v{version}.lock").acquire()
-    except OSError as error:
-        raise DownloadError(
-            f"cannot use the cache folder {folder}: {error}. Give one that is writable: "
-            "cache_dir=..., or the environment variable CAFFE2TORCH_CACHE."
-        ) from error
-
-
-def _from_cache(path: Path) -> SqueezeNet | None:
-    """The cached model; None if there is none, or none that this version can read."""
-    if not path.exists():
-        return None
-    try:
-        return _from_artefact(path)
-    except ArtefactError:
-        return None
-
-
-def _fetch(manifest: Manifest, path: Path) -> None:
-    data = download(manifest)
-    with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / manifest.file
-        source.write_bytes(data)
-        caffe2torch.convert(source, path)

@@ -14,7 +14,7 @@ import numpy as np
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import Graph, Node, Shape
 from caffe2torch.io._fields import BYTES, tag_bytes, varint_bytes
-from caffe2torch.io.atomic import atomic_write
+from caffe2torch.io.atomic import atomic_group
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import Message, message_class
 
@@ -54,21 +54,22 @@ def write_caffemodel(
 
     The caffemodel has the layers of ``graph.definition`` with float32 blobs in Caffe's
     shapes; a shared blob stands in every layer that uses it, as in Caffe's own files. Arrays
-    are streamed one at a time. Raises ArtefactError for a net that such a file cannot hold:
-    2 GiB or more, or two layers of one name with weights.
+    are streamed one at a time. The two files appear together (``atomic_group``) and have to
+    lie in one folder. Raises ArtefactError for a net that such a file cannot hold: 2 GiB or
+    more, or two layers of one name with weights.
     """
     net = parse_prototxt(graph.definition, "the definition of the net")
     entries = _entries(net, graph)
     head = message_class("NetParameter")(name=net.name).SerializeToString()
     _check_names(entries, path_model)
     _check_size(len(head) + sum(entry.size for entry in entries), path_model)
-    with atomic_write(path_model) as file:
+    with atomic_group() as group:
+        if path_prototxt is not None:
+            group.open(path_prototxt).write(graph.definition.encode())
+        file = group.open(path_model)
         file.write(head)
         for entry in entries:
             _write_entry(file, entry, graph)
-    if path_prototxt is not None:
-        with atomic_write(path_prototxt) as file:
-            file.write(graph.definition.encode())
 
 
 def _entries(net: Message, graph: Graph) -> list[_Entry]:

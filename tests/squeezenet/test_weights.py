@@ -204,7 +204,7 @@ def test_download_once(
     server.content = content
     assert_state(load_pretrained("1.1", cache_dir=cache), state)
     assert server.requests == ["/mirror/squeezenet_v1.1.caffemodel"]
-    assert stored(cache) == ["squeezenet_v1.1.safetensors"]
+    assert stored(cache) == ["squeezenet_v1.1.caffemodel"]
     model = load_pretrained("1.1", cache_dir=cache)
     assert_state(model, state)
     assert not model.training
@@ -226,7 +226,9 @@ def test_downloads_at_the_same_time(
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("damage", ["cut", "bit", "empty"])
 def test_damaged_cache_is_fetched_anew(
+    damage: str,
     server: Server,
     published: Manifest,
     content: bytes,
@@ -235,12 +237,29 @@ def test_damaged_cache_is_fetched_anew(
 ) -> None:
     server.content = content
     load_pretrained("1.1", cache_dir=cache)
-    file = cache / "squeezenet_v1.1.safetensors"
-    whole = file.read_bytes()
-    file.write_bytes(whole[: len(whole) // 2])
-    assert_state(load_pretrained("1.1", cache_dir=cache), state)
-    assert file.read_bytes() == whole
+    file = cache / "squeezenet_v1.1.caffemodel"
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    file.write_bytes({"cut": content[:middle], "bit": flipped, "empty": b""}[damage])
+    with pytest.warns(UserWarning, match=r"squeezenet_v1\.1\.caffemodel is fetched anew: it"):
+        assert_state(load_pretrained("1.1", cache_dir=cache), state)
+    assert file.read_bytes() == content
     assert len(server.requests) == 2
+
+
+def test_full_cache_needs_no_lock_and_no_server(
+    published: Manifest, content: bytes, cache: Path, state: dict[str, torch.Tensor]
+) -> None:
+    cache.mkdir(parents=True)
+    (cache / "squeezenet_v1.1.caffemodel").write_bytes(content)
+    assert_state(load_pretrained("1.1", cache_dir=cache), state)
+    assert [path.name for path in cache.iterdir()] == ["squeezenet_v1.1.caffemodel"]
+
+
+def test_cached_file_that_cannot_be_read(published: Manifest, cache: Path) -> None:
+    (cache / "squeezenet_v1.1.caffemodel").mkdir(parents=True)
+    with pytest.raises(DownloadError, match=r"cannot use the cache folder .*Is a directory"):
+        load_pretrained("1.1", cache_dir=cache)
 
 
 BY_HAND = (
