@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caffe2torch.errors import Caffe2TorchError, NetError
+from caffe2torch.errors import Caffe2TorchError, NetError, WeightsError
 from caffe2torch.io.mean import read_mean
 from squeezenet.checkpoint import load_checkpoint, make_folder, save_checkpoint
 from squeezenet.config import TrainConfig
@@ -136,12 +136,18 @@ class _Run:
                 num_classes=self.num_classes,
                 dropout=config.dropout,
             )
-        model = load_model(
+        loaded = load_model(
             Path(config.pretrained),
             version=config.version,
             bypass=config.bypass,
             dropout=config.dropout,
-        ).model
+        )
+        model, made = loaded.model, loaded.transform
+        if made.channel_order != "BGR" or made.std:
+            raise WeightsError(
+                f"{config.pretrained} takes {made.channel_order} images, normalised; training "
+                "feeds blue first. Start from weights that were converted without --input."
+            )
         if model.num_classes != self.num_classes:
             self.report(
                 f"the classifier is new: {config.pretrained} has {model.num_classes} classes, "

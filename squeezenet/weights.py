@@ -107,7 +107,7 @@ def _build(
             architecture["version"],
             bypass=architecture["bypass"],
             num_classes=architecture["num_classes"],
-            preprocessing=_preprocessing(path, record) if record else PREPROCESSING,
+            preprocessing=preprocessing_of(path, record),
         )
         model.load_state_dict(state)
     except (KeyError, TypeError, RuntimeError) as error:
@@ -118,8 +118,13 @@ def _build(
     return model.eval()
 
 
-def _preprocessing(path: Path, record: Mapping[str, Any]) -> Preprocessing:
-    """What the training net's data layer did, as far as it differs from the published one."""
+def preprocessing_of(path: Path, record: Mapping[str, Any] | None) -> Preprocessing:
+    """How the input of the net in ``path`` is made, of which a file's ``record`` says a part.
+
+    The rest, or all without a record, is as for the published weights.
+    """
+    if record is None:
+        return PREPROCESSING
     mean = tuple(record["mean"]) or (0.0,)
     if record["mean_file"]:
         warnings.warn(
@@ -134,4 +139,5 @@ def _preprocessing(path: Path, record: Mapping[str, Any]) -> Preprocessing:
         mean=mean * 3 if len(mean) == 1 else mean,
         scale=record["scale"],
         channel_order=record["channel_order"],
+        std=tuple(record.get("std", ())),
     )
