@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.errors import NO_MEMORY, Caffe2TorchError, one_line
 
 COMMANDS = ("convert", "parity", "inspect", "layers")
 
@@ -32,12 +32,15 @@ class _Group(click.Group):
             try:
                 return super().invoke(ctx)
             except Caffe2TorchError as error:
-                click.echo(f"Error: {error}", err=True)
+                click.echo(f"Error: {one_line(str(error))}", err=True)
                 ctx.exit(error.exit_code)
+            except MemoryError:
+                click.echo(f"Error: {NO_MEMORY}", err=True)
+                ctx.exit(Caffe2TorchError.exit_code)
 
 
 def _print_warning(message: Warning | str, *_: Any) -> None:
-    click.echo(f"Warning: {message}", err=True)
+    click.echo(f"Warning: {one_line(str(message))}", err=True)
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

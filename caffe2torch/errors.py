@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+MAX_LINE = 2000
+"""Characters of an error that are shown."""
+NO_MEMORY = (
+    "there is not enough memory for what the net asks for; check the sizes in its prototxt, "
+    "or use a machine with more"
+)
+
 
 class Caffe2TorchError(Exception):
     """Base of every error that bad input or an unsupported net can cause.
@@ -31,6 +38,23 @@ def _where(layer: str | None, type: str | None, field: str | None) -> str:
     kind = f" ({type})" if type else ""
     parameter = f", {field}" if field else ""
     return f"layer {layer!r}{kind}{parameter}: "
+
+
+def one_line(text: str) -> str:
+    """``text`` for a terminal: names out of a file can hold line ends, escapes and more.
+
+    White space becomes a blank, what cannot be printed its escape, and what no one would
+    read to the end is cut.
+    """
+    text = " ".join(text.split())
+    if len(text) > MAX_LINE:
+        text = f"{text[:MAX_LINE]}... ({len(text) - MAX_LINE} characters more)"
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """``text`` with the escapes of what a terminal would act on, or could not show."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 class ReadError(Caffe2TorchError):

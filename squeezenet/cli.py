@@ -13,7 +13,13 @@ from typing import Any
 
 import click
 
-from caffe2torch.errors import ArtefactError, Caffe2TorchError, NetError
+from caffe2torch.errors import (
+    NO_MEMORY,
+    ArtefactError,
+    Caffe2TorchError,
+    NetError,
+    one_line,
+)
 
 PATH = click.Path(path_type=Path)
 
@@ -25,9 +31,11 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except Caffe2TorchError as error:
-            cause = " ".join(str(error).split())
-            click.echo(f"error: {cause}", err=True)
+            click.echo(f"error: {one_line(str(error))}", err=True)
             ctx.exit(error.exit_code)
+        except MemoryError:
+            click.echo(f"error: {NO_MEMORY}", err=True)
+            ctx.exit(Caffe2TorchError.exit_code)
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

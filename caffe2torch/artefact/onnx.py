@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from caffe2torch.artefact.arrays import write_array
+from caffe2torch.io.arrays import write_array
 from caffe2torch.artefact.metadata import FORMAT, dumps
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io._fields import BYTES, tag_bytes, varint_bytes

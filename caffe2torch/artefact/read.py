@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from caffe2torch.artefact.metadata import FORMAT, FORMAT_VERSION
-from caffe2torch.errors import ArtefactError
+from caffe2torch.errors import ArtefactError, ReadError
 from caffe2torch.graph import FloatArray
 
 
@@ -24,7 +24,7 @@ def read_artefact(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
     text, params = reader(Path(path))
     try:
         metadata = json.loads(text)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise _not_ours(Path(path), "its metadata is not JSON") from error
     if not isinstance(metadata, dict) or metadata.get("format") != FORMAT:
         raise _not_ours(Path(path), "it does not say that it is one")
@@ -35,7 +35,7 @@ def read_artefact(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
             f"{FORMAT_VERSION}. Update caffe2torch."
         )
     for key, array in params.items():
-        if array.dtype != np.float32:
+        if not isinstance(key, str) or array.dtype != np.float32:
             raise _not_ours(Path(path), f"the array {key!r} is {array.dtype}, not float32")
     return metadata, params
 
@@ -65,37 +65,28 @@ def _starts_with(path: str | os.PathLike[str], magic: bytes) -> bool:
 
 
 def _read_safetensors(path: Path) -> tuple[Any, dict[str, FloatArray]]:
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
 
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(FORMAT)
             return text, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
+    except Exception as error:  # The kinds differ by version: SafetensorError, or any other.
         raise _not_ours(path, str(error)) from error
 
 
 def _read_pt(path: Path) -> tuple[Any, dict[str, FloatArray]]:
-    import pickle
-
-    import torch
+    from caffe2torch.artefact.torch_file import load_torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-        state = content["state_dict"]
-        return content["metadata"], {key: tensor.numpy() for key, tensor in state.items()}
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        OSError,
-        EOFError,
-        KeyError,
-        TypeError,
-        ValueError,
-        AttributeError,
-    ) as error:
-        cause = str(error).split("\n", maxsplit=1)[0]
-        raise _not_ours(path, cause) from error
+        content = load_torch(path)
+    except ReadError as error:
+        raise _not_ours(path, error.reason.removeprefix(f"{path}: ")) from None
+    try:
+        state = content["state_dict"].items()
+        return content["metadata"], {key: tensor.numpy() for key, tensor in state}
+    except (KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
+        raise _not_ours(path, f"it holds something else: {error}") from error
 
 
 def _not_ours(path: Path, cause: str) -> ArtefactError:

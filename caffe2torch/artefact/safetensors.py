@@ -7,7 +7,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from caffe2torch.artefact.arrays import write_array
+from caffe2torch.io.arrays import write_array
 from caffe2torch.artefact.metadata import FORMAT, dumps
 from caffe2torch.graph import FloatArray
 

@@ -46,7 +46,7 @@ def _as_array(blob: Blob) -> NDArray[np.generic]:
 def _read_npy(path: str | os.PathLike[str]) -> NDArray[np.generic]:
     try:
         mean: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError, SyntaxError, OverflowError) as error:
+    except Exception as error:  # numpy evaluates the header's text as a literal of Python.
         raise ReadError(f"{path}: the .npy file is truncated or corrupt ({error})") from None
     if mean.dtype.kind not in "fiu":
         raise ReadError(f"{path}: the array holds {mean.dtype}, not numbers")

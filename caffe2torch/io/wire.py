@@ -241,20 +241,20 @@ class _Walk:
         return net
 
 
-def _check_text(net: Message, source: str) -> None:
+def _check_text(message: Message, source: str, layer: str = "") -> None:
     """Protobuf hands out bytes for a string that is not UTF-8, which no later code expects."""
-    for layer in net.layer or net.layers:
-        texts = [layer.name, *layer.bottom, *layer.top]
-        if net.layer:
-            texts += [layer.type, *(spec.name for spec in layer.param)]
-        else:
-            texts += [layer.layer.name, layer.layer.type, *layer.param]
-        for text in texts:
-            if isinstance(text, bytes):
-                raise ReadError(
-                    f"{source}: {text!r} in layer {layer.name!r} is not UTF-8 text; "
-                    "the file is corrupt"
-                )
+    for known, value in message.ListFields():
+        if known.message_type is not None:
+            for inner in value if hasattr(value, "add") else (value,):
+                name = getattr(inner, "name", "") or layer
+                _check_text(inner, source, name if isinstance(name, str) else layer)
+        elif known.type == known.TYPE_STRING:
+            for text in value if hasattr(value, "append") else (value,):
+                if isinstance(text, bytes):
+                    raise ReadError(
+                        f"{source}: {text!r} in layer {layer!r} is not UTF-8 text; "
+                        "the file is corrupt"
+                    )
 
 
 def _message(number: int, body: bytes) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._onnx import check_constant
 
 LOWEST = float(np.finfo(np.float32).min)
 FLOAT, INT64, BOOL = 1, 7, 9
@@ -79,6 +80,7 @@ def _keep_first(
 ) -> tuple[str, str]:
     """Keep a box for each falling threshold; the mask, and the scores left to choose from."""
     lowest = g.const(LOWEST)
+    check_constant(count)
     index = g.const(np.arange(count)[None], np.int64)
     candidates = g.op("Greater", scores, lowest)
     worst, kept = "", ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._onnx import check_constant
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,7 @@ def normalize_onnx(
 ) -> str:
     """``normalize`` in ONNX."""
     channels = g.shape(x)[1]
+    check_constant(channels)
     weight = weight or g.const(np.ones(channels))
     bias = bias or g.const(np.zeros(channels))
     return str(g.op("BatchNormalization", x, weight, bias, mean, variance, epsilon=eps))

@@ -6,10 +6,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from caffe2torch.errors import UnsupportedLayerError
 from caffe2torch.layers._base import OnnxBuilder
 
 FLOAT, INT64 = 1, 7
 """Values of onnx.TensorProto.DataType."""
+
+
+MAX_CONSTANT = 1 << 23
+"""Values of a constant: one for each pixel of an 8 megapixel map, far more than nets have."""
+
+
+def check_constant(count: int) -> None:
+    """Raise UnsupportedLayerError if a constant of ``count`` values is too large to make.
+
+    A net's text can ask for any size in a few bytes. Call it before the values are made;
+    the builder adds the layer's name to the error.
+    """
+    if count > MAX_CONSTANT:
+        raise UnsupportedLayerError(
+            f"its ONNX form needs a constant of {count} values, more than {MAX_CONSTANT}. "
+            "Give the net smaller inputs, or convert it to torch."
+        )
 
 
 def to_float(g: OnnxBuilder, value: str) -> str:

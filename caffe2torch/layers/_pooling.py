@@ -11,6 +11,7 @@ import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._onnx import check_constant
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -180,6 +181,8 @@ def _average(g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int]) -
 
 def _correction(window: PoolWindow, sizes: Sequence[int]) -> FloatArray:
     """Pixels that ``_average`` divides by over those that Caffe divides by."""
+    outputs = window.output_sizes(sizes)
+    check_constant(max(math.prod(outputs), *outputs))
     if window.has_empty(sizes):
         counted = np.array(math.prod(window.kernel))
     else:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from torch import Tensor
     from typing_extensions import Self
 
+MOST_STEPS = 2000
+"""Of a net in ONNX, which takes some twenty nodes a step."""
+
 
 @dataclass(frozen=True)
 class Recurrent(Layer):
@@ -133,6 +136,11 @@ class Recurrent(Layer):
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         steps, streams = g.shape(inputs[1])
+        if steps > MOST_STEPS:
+            raise self.unsupported(
+                f"{steps} time steps are too many to write out one by one in ONNX (at most "
+                f"{MOST_STEPS}). Give the input a smaller shape, or convert to torch."
+            )
         x, cont, *rest = inputs
         static = ""
         if self.static_input:

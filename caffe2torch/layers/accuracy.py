@@ -14,7 +14,7 @@ from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import Layer, OnnxBuilder, Role, canonical_axis
 from caffe2torch.layers._loss import pick, pick_onnx
-from caffe2torch.layers._onnx import to_float
+from caffe2torch.layers._onnx import check_constant, to_float
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -102,6 +102,7 @@ class Accuracy(Layer):
         accuracy = _ratio(g, hits, counted, one, None)
         if self.num_tops == 1:
             return [accuracy]
+        check_constant(shape[axis])
         classes = np.arange(shape[axis]).reshape([-1] + [1] * (len(shape) - 1 - axis))
         of_class = to_float(g, g.op("Equal", picked.labels, g.const(classes, np.int64)))
         others = g.const([a for a in range(len(shape)) if a != axis], np.int64)

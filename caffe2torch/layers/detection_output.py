@@ -275,7 +275,7 @@ class DetectionOutput(Layer):
 
 
 def _num_priors(shape: Sequence[int]) -> int:
-    return (*shape, 1, 1)[2] // 4
+    return (*shape, 1, 1, 1)[2] // 4
 
 
 def _keep_best(kept: Tensor, scores: Tensor, count: int) -> Tensor:

@@ -14,7 +14,7 @@ from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import OnnxBuilder
 from caffe2torch.layers._loss import Loss, leading_count
-from caffe2torch.layers._onnx import to_int
+from caffe2torch.layers._onnx import check_constant, to_int
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,6 +58,7 @@ class HingeLoss(Loss):
         shape = g.shape(inputs[0])
         if math.prod(g.shape(inputs[1])) != shape[0]:
             raise self.unsupported("ONNX needs exactly one label for each item")
+        check_constant(math.prod(shape[1:]))
         scores = g.op("Flatten", inputs[0], axis=1)
         labels = to_int(g, g.op("Reshape", inputs[1], g.const([-1, 1], np.int64)))
         is_label = g.op("Equal", labels, g.const(range(math.prod(shape[1:])), np.int64))

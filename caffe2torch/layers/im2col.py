@@ -13,6 +13,7 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
+from caffe2torch.layers._onnx import check_constant
 from caffe2torch.layers._spatial import (
     Window,
     im2col,
@@ -85,6 +86,7 @@ class Im2col(Layer):
 def _picking_convolution(g: OnnxBuilder, x: str, window: Window, sizes: Sequence[int]) -> str:
     """A convolution with one kernel for each pixel of the window: 1 there, 0 elsewhere."""
     count = math.prod(window.kernel)
+    check_constant(count * count)
     kernels = np.eye(count, dtype=np.float32).reshape(count, 1, *window.kernel)
     ends = [p + e for p, e in zip(window.pad, window.excess(sizes), strict=True)]
     return str(

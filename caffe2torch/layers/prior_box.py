@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite, prod, sqrt
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +13,7 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+from caffe2torch.layers._onnx import check_constant
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -107,6 +108,7 @@ class PriorBox(Layer):
     ) -> Sequence[str]:
         shapes = [g.shape(inputs[0]), g.shape(inputs[-1])]
         height, width = _plane(shapes[0])
+        check_constant(prod(self.infer_shapes(shapes)[0]))
         extents = np.array(self.boxes)
         ys, xs = self._edges(
             shapes,
@@ -144,6 +146,9 @@ def _plane(shape: Sequence[int]) -> tuple[int, int]:
 def _boxes(proto: Message) -> list[Box]:
     """The height and width of a cell's boxes."""
     p = proto.prior_box_param
+    for field in ("min_size", "max_size", "aspect_ratio"):
+        if not all(map(isfinite, getattr(p, field))):
+            raise net_error(proto, "a size must be a finite number", f"prior_box_param.{field}")
     sizes, largest = [int(size) for size in p.min_size], [int(size) for size in p.max_size]
     if not sizes:
         raise net_error(proto, "no min_size is given", "prior_box_param.min_size")

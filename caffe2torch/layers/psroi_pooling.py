@@ -13,7 +13,7 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
-from caffe2torch.layers._onnx import to_float, to_int
+from caffe2torch.layers._onnx import check_constant, to_float, to_int
 from caffe2torch.layers._regions import check_regions, round_half_away, split_regions
 
 if TYPE_CHECKING:
@@ -160,6 +160,7 @@ class PSROIPooling(Layer):
         image = g.op("Where", g.op("Less", image, zero), invalid, image)
         image = g.op("Reshape", image, g.const([-1, 1, 1, 1], np.int64))
         shape = (self.output_dim, self.group_size, self.group_size)
+        check_constant(prod(shape))
         channels = np.arange(prod(shape))
         first = g.op("Mul", image, g.const(len(channels), np.int64))
         return str(g.op("Add", first, g.const(channels.reshape(shape), np.int64)))

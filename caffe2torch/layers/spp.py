@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -49,8 +49,8 @@ class SPP(Layer):
             raise unsupported(proto, "STOCHASTIC draws at random in the TRAIN phase", "pool")
         return cls(name=proto.name, pyramid_height=param.pyramid_height, method=method)
 
-    def _windows(self, sizes: Sequence[int]) -> list[PoolWindow]:
-        return [_level(2**level, sizes) for level in range(self.pyramid_height)]
+    def _windows(self, sizes: Sequence[int]) -> Iterator[PoolWindow]:
+        return (_level(2**level, sizes) for level in range(self.pyramid_height))
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         (shape,) = bottoms

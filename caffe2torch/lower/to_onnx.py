@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from caffe2torch.errors import ArtefactError
+from caffe2torch.errors import ArtefactError, UnsupportedLayerError
 from caffe2torch.graph import Array, FloatArray, Graph, Shape
 from caffe2torch.lower.batch import batch_of, shapes_at
 
@@ -113,7 +113,10 @@ class _Builder:
     ) -> None:
         self.layer = layer.name
         first = len(self.nodes)
-        results = layer.to_onnx(self, inputs, params)
+        try:
+            results = layer.to_onnx(self, inputs, params)
+        except UnsupportedLayerError as error:
+            raise error if error.layer is not None else layer.unsupported(error.reason) from None
         made = {name for node in self.nodes[first:] for name in node.output}
         for result, output in zip(results, outputs, strict=True):
             if result in made:

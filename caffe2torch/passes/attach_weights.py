@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from caffe2torch.passes.fillers import DETERMINISTIC, fill
 
 SEED = 0
 """Of the random fillers that stand in for missing weights: the same file, the same net."""
+
+MAX_FILLED = 1 << 29
+"""Values made up in place of missing weights: 2 GiB, the most that a caffemodel can hold."""
 
 Slot = tuple[int, int]
 """A learned blob's place: index of its layer in the net, index of the blob in the layer."""
@@ -155,6 +159,7 @@ def _fill_missing(
     allow_missing: bool,
 ) -> list[str]:
     """Fill what has no values yet, where that is allowed."""
+    _check_missing_size(layers, values)
     rng = np.random.default_rng(SEED)
     missing: dict[int, list[BlobSpec]] = {}
     for index, learned in enumerate(layers):
@@ -172,6 +177,21 @@ def _fill_missing(
         f"{', '.join(s.name for s in specs)} keep the values of the filler"
         for i, specs in missing.items()
     ]
+
+
+def _check_missing_size(layers: Sequence[LearnedLayer], values: Mapping[Slot, FloatArray]) -> None:
+    total = 0
+    for learned in layers:
+        for owner, spec in zip(learned.owners, learned.specs, strict=True):
+            total += 0 if owner in values else prod(spec.shape)
+            if total > MAX_FILLED:
+                raise WeightsError(
+                    f"{spec.name} {spec.shape} has no weights, and together with those before it "
+                    f"the net wants more than {MAX_FILLED} values that no file gives. Give the "
+                    "weights, or correct the sizes in the prototxt.",
+                    layer=learned.proto.name,
+                    type=learned.proto.type,
+                )
 
 
 def _filled(learned: LearnedLayer, spec: BlobSpec, rng: np.random.Generator) -> FloatArray:

@@ -18,18 +18,23 @@ def fill(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
     """Values of ``filler`` (a FillerParameter) in ``shape``.
 
     Random fillers draw from ``rng``: the distribution is Caffe's, the numbers are not.
-    Raises UnsupportedLayerError for an unknown filler type.
+    Raises UnsupportedLayerError for an unknown filler type, or parameters that make none.
     """
     make = _FILLERS.get(filler.type)
     if make is None:
         raise UnsupportedLayerError(
             f"unknown filler type {filler.type!r}; known are {', '.join(sorted(_FILLERS))}."
         )
-    return np.asarray(make(filler, shape, rng), dtype=np.float32).reshape(shape)
+    try:
+        return np.asarray(make(filler, shape, rng), dtype=np.float32).reshape(shape)
+    except (ArithmeticError, ValueError) as error:
+        raise UnsupportedLayerError(
+            f"the {filler.type} filler cannot fill {shape} with its parameters ({error})."
+        ) from None
 
 
 def _constant(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
-    return np.full(shape, filler.value, dtype=np.float32)
+    return np.broadcast_to(np.float32(filler.value), shape)  # One value in memory.
 
 
 def _uniform(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
@@ -68,7 +73,7 @@ def _bilinear(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatA
     factor = math.ceil(size / 2.0)
     centre = (2 * factor - 1 - factor % 2) / (2.0 * factor)
     ramp = 1 - np.abs(np.arange(size) / factor - centre)
-    return np.broadcast_to(np.outer(ramp, ramp), shape).astype(np.float32)
+    return np.broadcast_to(np.outer(ramp, ramp).astype(np.float32), shape)
 
 
 def _fan(filler: Message, shape: Shape) -> float:

@@ -8,15 +8,19 @@ import numpy as np
 
 from caffe2torch.graph import FloatArray
 
-CHUNK = 4 << 20
+CHUNK = 1 << 18
 """Bytes copied at a time where an array cannot be written from its own memory."""
 
 
 def write_array(file: BinaryIO, array: FloatArray) -> None:
     """Write the float32 values of ``array`` in C order, from its own memory if it can be."""
-    if array.flags.c_contiguous:
+    if array.flags.c_contiguous and array.dtype == "<f4":
         file.write(array.reshape(-1).view(np.uint8).data if array.size else b"")
         return
-    rows = max(1, CHUNK // max(1, array[0].nbytes))
-    for start in range(0, array.shape[0], rows):
-        file.write(np.ascontiguousarray(array[start : start + rows]).tobytes())
+    if array.ndim > 1 and array[0].nbytes > CHUNK:
+        for row in array:
+            write_array(file, row)
+        return
+    rows = max(1, CHUNK // max(1, array[:1].nbytes))
+    for start in range(0, len(array), rows):
+        file.write(np.ascontiguousarray(array[start : start + rows], "<f4").tobytes())
