@@ -45,7 +45,10 @@ def test_imports(path: Path) -> None:
         "lower/to_onnx.py": {"onnx"},
         "layers/_module.py": {"torch"},
     }
-    assert heavy <= allowed.get(path.relative_to(PACKAGE).as_posix(), set())
+    place = path.relative_to(PACKAGE)
+    # The code in _runtime is imported where torch is needed, or copied as text.
+    of_folder = {"torch"} if place.parent.as_posix() == "layers/_runtime" else set()
+    assert heavy <= allowed.get(place.as_posix(), of_folder)
     everywhere = {m.split(".")[0] for m in imports(path, top_level=False)}
     if path.name != "to_onnx.py":
         assert "onnx" not in everywhere

@@ -10,7 +10,7 @@ from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import Graph
 from caffe2torch.io.atomic import atomic_write
 
-SUFFIXES = (".pt", ".safetensors", ".onnx")
+SUFFIXES = (".pt", ".safetensors", ".onnx", ".py")
 
 
 def check_suffix(path: str | os.PathLike[str]) -> None:
@@ -28,6 +28,10 @@ def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
     from squeezenet.recognise import recognise
 
     check_suffix(path)
+    if Path(path).suffix == ".py":
+        from caffe2torch.artefact.source import write_source
+
+        return write_source(path, graph)
     spec = recognise(graph)
     metadata = metadata_of(graph, spec.architecture if spec else None)
     params = {(spec.params[k] if spec else k): v for k, v in graph.params.items()}

@@ -20,7 +20,9 @@ from caffe2torch.commands._options import (
 @net_options
 @input_options
 def convert(model: str, output: str, **options: Any) -> None:
-    """Convert MODEL to OUTPUT: .pt, .safetensors or .onnx, as its suffix says.
+    """Convert MODEL to OUTPUT: .pt, .safetensors, .onnx or .py, as its suffix says.
+
+    A .py is PyTorch source that runs without caffe2torch; its weights are written beside it.
 
     MODEL is a .caffemodel (binary or HDF5), one of our artefacts, or a .prototxt for a net
     without learned weights.

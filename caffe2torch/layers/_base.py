@@ -1,13 +1,14 @@
-"""What every layer type has: its parameters, shape rule, learned blobs and two lowerings."""
+"""What every layer type has: parameters, shape rule, learned blobs and three lowerings."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.graph import Array, FloatArray, Shape
@@ -46,6 +47,17 @@ class BlobSpec:
     other_shapes: tuple[Shape, ...] = ()
 
 
+class Affine(NamedTuple):
+    """y = scale[c] * x + shift[c] for the channels c."""
+
+    scale: npt.NDArray[np.float64]
+    shift: npt.NDArray[np.float64]
+
+    def then(self, other: Affine) -> Affine:
+        """Both in one, this first."""
+        return Affine(other.scale * self.scale, other.scale * self.shift + other.shift)
+
+
 class OnnxBuilder(Protocol):
     """What a layer sees of the ONNX model under construction (opset 17)."""
 
@@ -67,12 +79,30 @@ class OnnxBuilder(Protocol):
         """The values of a learned array, for a lowering that stores it in another form."""
 
 
+class SourceBuilder(Protocol):
+    """What a layer sees of the Python source under construction."""
+
+    def module(self, constructor: str) -> str:
+        """Have ``__init__`` make the layer's module, whose state_dict has the layer's arrays.
+
+        ``constructor`` is an expression such as ``call("nn.Linear", 2, 3)``. Returns what
+        ``forward`` calls the module by (``self.fc6``).
+        """
+
+    def arrays(self) -> Mapping[str, str]:
+        """The layer's arrays by name, as expressions, in a module that only holds them."""
+
+    def use(self, name: str) -> str:
+        """Have the file define ``name`` of ``layers/_runtime`` and return it."""
+
+
 @dataclass(frozen=True)
 class Layer:
     """Base of all layer types: a frozen dataclass of the resolved parameters.
 
     A subclass sets ``type`` to Caffe's name, adds its fields, and implements
-    ``from_proto``, ``infer_shapes``, ``forward`` (or ``to_torch``) and ``to_onnx``.
+    ``from_proto``, ``infer_shapes``, ``forward`` (or ``to_torch``), ``to_onnx`` and
+    ``to_source``.
     """
 
     type: ClassVar[str]
@@ -147,6 +177,21 @@ class Layer:
     ) -> Sequence[str]:
         """Append the layer's ONNX nodes and return the names of the tops' values."""
         raise self.unsupported("it has no ONNX form")
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        """The layer as Python: one expression, or a list of one for each top.
+
+        A single expression of a layer with several tops is a tuple of them. ``inputs`` are
+        expressions, ``bottoms`` their declared shapes, whose first size may differ at run
+        time. ``torch``, ``nn``, ``F`` and ``math`` are imported where they occur.
+        """
+        raise self.unsupported("it has no source form; convert to .pt instead")
+
+    def affine(self, params: Mapping[str, FloatArray], channels: int) -> Affine | None:
+        """What the layer does to each channel (axis 1) in phase TEST, if that is affine."""
+        return None
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         """Multiply-add operations of one forward pass; 0 for layers without a product."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe2torch.graph import Shape
+from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class Broadcast(Layer):
                 "num_axes",
             )
         return bottoms[0][start : start + num_axes]
+
+    def is_by_channel(self, params: Mapping[str, FloatArray], name: str, channels: int) -> bool:
+        """Whether the layer's own array ``name`` has one value for each channel (axis 1)."""
+        return self.learned and self.axis == 1 and params[name].shape == (channels,)
 
     def align(self, operand: Tensor, x: Tensor) -> Tensor:
         """``operand`` with axes of size 1 appended, so that it broadcasts over ``x``."""

@@ -6,11 +6,19 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, canonical_axis, net_error
+from caffe2torch.layers._base import (
+    BlobSpec,
+    Layer,
+    OnnxBuilder,
+    SourceBuilder,
+    canonical_axis,
+    net_error,
+)
+from caffe2torch.layers._python import call, per_axis
 from caffe2torch.layers._spatial import (
     Window,
     require_positive,
@@ -21,6 +29,16 @@ from caffe2torch.layers._spatial import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from typing_extensions import Self
+
+DEFAULTS = {
+    "kernel_size": None,
+    "stride": 1,
+    "padding": 0,
+    "dilation": 1,
+    "groups": 1,
+    "bias": True,
+}
+"""Of torch's modules."""
 
 POINT = Window(kernel=(1,), stride=(1,), pad=(0,), dilation=(1,))
 """The window of a layer without spatial axes, which is computed on one axis of size 1."""
@@ -38,6 +56,8 @@ class ConvolutionBase(Layer):
     bottoms: ClassVar[tuple[int, int | None]] = (1, None)
     tops: ClassVar[tuple[int, int | None]] = (1, None)
     same_bottoms_and_tops: ClassVar[bool] = True
+    torch_family: ClassVar[str]
+    """The class in torch.nn without its number of axes."""
 
     num_output: int
     bias_term: bool
@@ -81,6 +101,10 @@ class ConvolutionBase(Layer):
     @abstractmethod
     def _output_sizes(self, window: Window, sizes: Sequence[int]) -> Shape:
         """Spatial sizes of the top."""
+
+    def _excess(self, window: Window, sizes: Sequence[int]) -> Shape:
+        """How far the last window reaches beyond the padded bottom."""
+        return (0,) * len(sizes)
 
     @abstractmethod
     def _compute(self, window: Window, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -152,6 +176,30 @@ class ConvolutionBase(Layer):
         else:
             y = self._compute(POINT, x.unsqueeze(-1), weight.unsqueeze(-1), bias).squeeze(-1)
         return y.reshape(*batch, *y.shape[1:])
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        if not self.is_plain(bottoms[:1]):
+            raise self.unsupported(
+                "on these axes it has no source form; convert to .pt instead", "axis"
+            )
+        _, window = self.resolved(bottoms[0])
+        excess = self._excess(window, bottoms[0][2:])
+        arguments: dict[str, Any] = {}
+        for name, value in self.module_arguments(bottoms).items():
+            arguments[name] = per_axis(value) if isinstance(value, tuple) else value
+        channels = arguments.pop("in_channels"), arguments.pop("out_channels")
+        given = {name: value for name, value in arguments.items() if value != DEFAULTS[name]}
+        kernel = given.pop("kernel_size")
+        class_ = f"nn.{self.torch_family}{len(window.kernel)}d"
+        module = s.module(call(class_, *channels, kernel, **given))
+        if any(excess):
+            fit = s.use("pad_to_fit")
+            described = window.extent, window.stride, window.pad
+            inputs = [call(fit, x, *described) for x in inputs]
+        results = [f"{module}({x})" for x in inputs]
+        return results[0] if len(results) == 1 else results
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

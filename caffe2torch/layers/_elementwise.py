@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -22,6 +23,8 @@ class SameOperator(Layer):
     torch_module: ClassVar[str]
     """The class in torch.nn."""
     onnx_operator: ClassVar[str]
+    torch_function: ClassVar[str]
+    """The function in torch, for source."""
 
     def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
         from torch import nn
@@ -33,6 +36,11 @@ class SameOperator(Layer):
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         return [g.op(self.onnx_operator, inputs[0])]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return call(self.torch_function, inputs[0])
 
 
 def log_of_base(proto: Message, param: str) -> float:

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
 from caffe2torch.layers._in_place import refuse_in_place
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,3 +39,8 @@ class AbsVal(Layer):
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         return [g.op("Abs", inputs[0])]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return call("torch.abs", inputs[0])

@@ -12,8 +12,9 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis, net_error
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis, net_error
 from caffe2torch.layers._onnx import to_float
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,26 +70,9 @@ class ArgMax(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor:
-        import torch
+        from caffe2torch.layers._runtime.arg_max import arg_max
 
-        x = inputs[0]
-        if self.axis is not None:
-            values, indices = self._largest(x, self.axis)
-            return values if self.out_max_val else indices
-        values, indices = self._largest(x.reshape(len(x), -1), 1)
-        rows = [indices, values] if self.out_max_val else [indices]
-        y = torch.stack(rows, 1)
-        return y.reshape(y.shape + (1,) * (x.ndim - 3))
-
-    def _largest(self, x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-        """Values and indices; searched from the end, so that the first of equals is the last."""
-        backwards = x.flip(axis)
-        if self.top_k == 1:
-            values, places = backwards.max(axis, keepdim=True)
-        else:
-            values, places = backwards.sort(stable=True, dim=axis, descending=True)
-            values, places = (t.narrow(axis, 0, self.top_k) for t in (values, places))
-        return values, (x.shape[axis] - 1 - places).to(x.dtype)
+        return arg_max(inputs[0], self.axis, self.top_k, self.out_max_val)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -103,8 +87,16 @@ class ArgMax(Layer):
         extra = range(3, len(g.shape(x)))
         return [g.op("Unsqueeze", y, g.const(list(extra), np.int64)) if extra else y]
 
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        options: dict[str, int] = {} if self.axis is None else {"dim": self.axis}
+        options |= {"top_k": self.top_k} if self.top_k != 1 else {}
+        options |= {"out_max_val": True} if self.out_max_val else {}
+        return call(s.use("arg_max"), inputs[0], **options)
+
     def _largest_onnx(self, g: OnnxBuilder, x: str, axis: int) -> tuple[str, str]:
-        """``_largest`` in ONNX, whose TopK puts the lower index of equals first."""
+        """``largest`` in ONNX, whose TopK puts the lower index of equals first."""
         start, end, step = (g.const([i], np.int64) for i in (-1, np.iinfo(np.int64).min, -1))
         backwards = g.op("Slice", x, start, end, g.const([axis], np.int64), step)
         k = g.const([self.top_k], np.int64)

@@ -11,7 +11,8 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
+from caffe2torch.layers._python import trailing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,3 +54,9 @@ class Axpy(Layer):
             target = [0, 0] + [1] * (len(g.shape(x)) - 2)
             a = g.op("Reshape", a, g.const(target, np.int64))
         return [g.op("Add", g.op("Mul", a, x), z)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        a, x, z = inputs
+        return f"{trailing(a, len(bottoms[1]) - len(bottoms[0]))} * {x} + {z}"

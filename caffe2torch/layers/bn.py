@@ -12,6 +12,7 @@ from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_name, enum_value
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import (
+    Affine,
     BlobSpec,
     Layer,
     OnnxBuilder,
@@ -20,8 +21,8 @@ from caffe2torch.layers._base import (
     unsupported,
 )
 from caffe2torch.layers._normalization import (
+    affine_of_normalize,
     normalize,
-    normalize_by_batch,
     normalize_by_batch_onnx,
     normalize_onnx,
 )
@@ -118,6 +119,8 @@ class BN(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor | Sequence[Tensor]:
+        from caffe2torch.layers._runtime.batch_norm import normalize_by_batch
+
         (x,) = inputs
         weight, bias = params["weight"], params["bias"]
         if self.has_running_stats:
@@ -129,6 +132,8 @@ class BN(Layer):
         return [_affine(y, weight, bias), mean, variance][: self.num_tops]
 
     def _running_forward(self, x: Tensor, params: Mapping[str, Tensor], training: bool) -> Tensor:
+        from caffe2torch.layers._runtime.batch_norm import normalize_by_batch
+
         weight, bias = params["weight"], params["bias"]
         running = params["running_mean"], params["running_var"]
         by_batch = training if self.by_batch is None else self.by_batch
@@ -139,6 +144,15 @@ class BN(Layer):
             for old, batch in zip(running, statistics, strict=True):
                 old.lerp_(batch.detach().flatten(), 1 - self.momentum)
         return _affine(y, weight, bias)
+
+    def affine(self, params: Mapping[str, FloatArray], channels: int) -> Affine | None:
+        if self.by_batch or self.num_tops > 1:
+            return None
+        own = Affine(params["weight"].astype(np.float64), params["bias"].astype(np.float64))
+        if not self.has_running_stats:
+            return own
+        mean, variance = params["running_mean"], params["running_var"]
+        return affine_of_normalize(mean, variance, self.eps).then(own)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

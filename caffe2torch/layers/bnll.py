@@ -16,3 +16,4 @@ class BNLL(SameOperator):
     type = "BNLL"
     torch_module = "Softplus"
     onnx_operator = "Softplus"
+    torch_function = "F.softplus"

@@ -10,7 +10,8 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._axis import axis_or_legacy_dim
-from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,3 +68,10 @@ class Concat(Layer):
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         return [g.op("Concat", *inputs, axis=self.axis)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        if len(inputs) == 1:
+            return inputs[0]
+        return call("torch.cat", f"({', '.join(inputs)})", dim=self.axis)

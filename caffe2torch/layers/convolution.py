@@ -37,6 +37,7 @@ class Convolution(ConvolutionBase):
     """
 
     type = "Convolution"
+    torch_family = "Conv"
 
     def _weight_channels(self, channels: int) -> tuple[int, int]:
         return self.num_output, channels // self.group
@@ -44,11 +45,14 @@ class Convolution(ConvolutionBase):
     def _output_sizes(self, window: Window, sizes: Sequence[int]) -> Shape:
         return window.output_sizes(sizes)
 
+    def _excess(self, window: Window, sizes: Sequence[int]) -> Shape:
+        return window.excess(sizes)
+
     def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
         _, window = self.resolved(bottoms[0])
         if not self.is_plain(bottoms) or any(window.excess(bottoms[0][2:])):
             return super().to_torch(bottoms)
-        return torch_module("Conv", len(window.kernel))(**self.module_arguments(bottoms))
+        return torch_module(self.torch_family, len(window.kernel))(**self.module_arguments(bottoms))
 
     def _compute(self, window: Window, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         from torch.nn import functional

@@ -11,7 +11,8 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,12 +67,11 @@ class Crop(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor | Sequence[Tensor]:
+        from caffe2torch.layers._runtime.crop import crop
+
         x, reference = inputs
         self.infer_shapes([tuple(x.shape), tuple(reference.shape)])
-        axis, offsets = self._resolved(x.dim())
-        for dim, offset in enumerate(offsets, axis):
-            x = x.narrow(dim, offset, reference.shape[dim])
-        return x
+        return crop(x, reference, *self._resolved(x.dim()))
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -87,3 +87,9 @@ class Crop(Layer):
         else:
             ends = g.op("Add", starts, g.op("Shape", reference, end=num_axes))
         return [g.op("Slice", x, starts, ends, axes)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        axis, offsets = self._resolved(len(bottoms[0]))
+        return call(s.use("crop"), *inputs, axis, offsets)

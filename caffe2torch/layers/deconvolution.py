@@ -29,6 +29,7 @@ class Deconvolution(ConvolutionBase):
     """
 
     type = "Deconvolution"
+    torch_family = "ConvTranspose"
 
     def _weight_channels(self, channels: int) -> tuple[int, int]:
         return channels, self.num_output // self.group
@@ -43,7 +44,7 @@ class Deconvolution(ConvolutionBase):
         if not self.is_plain(bottoms):
             return super().to_torch(bottoms)
         num_axes = len(bottoms[0]) - 2
-        return torch_module("ConvTranspose", num_axes)(**self.module_arguments(bottoms))
+        return torch_module(self.torch_family, num_axes)(**self.module_arguments(bottoms))
 
     def _compute(self, window: Window, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         from torch.nn import functional as f

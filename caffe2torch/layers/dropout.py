@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,3 +54,8 @@ class Dropout(Layer):
                 "phase",
             )
         return [g.op("Identity", inputs[0])]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return f"{s.module(call('nn.Dropout', self.dropout_ratio))}({inputs[0]})"

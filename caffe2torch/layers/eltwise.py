@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
+from caffe2torch.layers._python import call, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -68,16 +69,14 @@ class Eltwise(Layer):
     ) -> Tensor:
         import torch
 
+        from caffe2torch.layers._runtime.elementwise import eltwise_max
+
         if self.operation == "PROD":
             return reduce(torch.mul, inputs)
         if self.operation == "SUM":
             terms = [x if c == 1 else x * c for x, c in zip(inputs, self.coeff, strict=True)]
             return reduce(torch.add, terms)
-        first, second, *others = inputs
-        largest = torch.where(first > second, first, second)
-        for x in others:
-            largest = torch.where(x > largest, x, largest)
-        return largest
+        return eltwise_max(*inputs)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -90,3 +89,13 @@ class Eltwise(Layer):
         ]
         op_type = {"PROD": "Mul", "SUM": "Add"}[self.operation]
         return [reduce(lambda a, b: g.op(op_type, a, b), terms)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        if self.operation == "PROD":
+            return " * ".join(inputs)
+        if self.operation == "SUM":
+            terms = (scaled(x, c, 0) for x, c in zip(inputs, self.coeff, strict=True))
+            return " + ".join(terms)
+        return call(s.use("eltwise_max"), *inputs)

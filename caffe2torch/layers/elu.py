@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import nn
@@ -38,3 +39,8 @@ class ELU(Layer):
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         return [g.op("Elu", inputs[0], alpha=self.alpha)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return call("F.elu", inputs[0], *[self.alpha] * (self.alpha != 1))

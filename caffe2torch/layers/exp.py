@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
 from caffe2torch.layers._elementwise import log_of_base, scale_shift, scale_shift_onnx
+from caffe2torch.layers._python import call, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,3 +52,8 @@ class Exp(Layer):
     ) -> Sequence[str]:
         y = g.op("Exp", scale_shift_onnx(g, inputs[0], self.inner, 0))
         return [scale_shift_onnx(g, y, self.outer, 0)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return scaled(call("torch.exp", scaled(inputs[0], self.inner, 0)), self.outer, 0)

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis
 from caffe2torch.layers._in_place import refuse_in_place
 from caffe2torch.layers._onnx import reshape_axes
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,3 +70,12 @@ class Flatten(Layer):
         start, stop = self._range(len(g.shape(inputs[0])))
         head = [0] * start + [1 if start == stop else -1]
         return [reshape_axes(g, inputs[0], head, stop)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        start, stop = self._range(len(bottoms[0]))
+        if start == stop:
+            return call("torch.unsqueeze", inputs[0], start)
+        end = [stop - 1] * (stop != len(bottoms[0]))
+        return call("torch.flatten", inputs[0], start, *end)

@@ -12,7 +12,15 @@ import numpy as np
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, canonical_axis, net_error
+from caffe2torch.layers._base import (
+    BlobSpec,
+    Layer,
+    OnnxBuilder,
+    SourceBuilder,
+    canonical_axis,
+    net_error,
+)
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -111,6 +119,14 @@ class InnerProduct(Layer):
             return [g.op("Gemm", x, params["weight"], params.get("bias", ""), transB=1)]
         y = g.op("MatMul", x, g.op("Transpose", params["weight"], perm=[1, 0]))
         return [g.op("Add", y, params["bias"]) if self.bias_term else y]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        axis, options = self._axis(len(bottoms[0])), {} if self.bias_term else {"bias": False}
+        size = prod(bottoms[0][axis:])
+        x = inputs[0] if axis == len(bottoms[0]) - 1 else call("torch.flatten", inputs[0], axis)
+        return f"{s.module(call('nn.Linear', size, self.num_output, **options))}({x})"
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return prod(bottoms[0]) * self.num_output

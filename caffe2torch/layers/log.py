@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
 from caffe2torch.layers._elementwise import log_of_base, scale_shift, scale_shift_onnx
+from caffe2torch.layers._python import call, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,3 +51,8 @@ class Log(Layer):
     ) -> Sequence[str]:
         y = g.op("Log", scale_shift_onnx(g, inputs[0], self.scale, self.shift))
         return [scale_shift_onnx(g, y, self.outer, 0)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return scaled(call("torch.log", scaled(inputs[0], self.scale, self.shift)), self.outer, 0)

@@ -11,7 +11,8 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
+from caffe2torch.layers._python import call
 from caffe2torch.layers._spatial import require_axes
 
 if TYPE_CHECKING:
@@ -63,13 +64,9 @@ class LRN(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor | Sequence[Tensor]:
-        from torch.nn import functional
+        from caffe2torch.layers._runtime.elementwise import lrn_within_channel
 
-        (x,) = inputs
-        # Wider than torch lets a pooling window be padded, so x is padded first.
-        squares = functional.pad(x * x, [self.local_size // 2] * 4)
-        mean = functional.avg_pool2d(squares, self.local_size, 1)
-        return x * (1 + self.alpha * mean) ** -self.beta
+        return lrn_within_channel(inputs[0], self.local_size, self.alpha, self.beta)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -86,3 +83,13 @@ class LRN(Layer):
         mean = g.op("AveragePool", squares, kernel_shape=kernel, strides=[1, 1])
         scale = g.op("Add", g.op("Mul", mean, g.const(self.alpha)), g.const(1.0))
         return [g.op("Mul", x, g.op("Pow", scale, g.const(-self.beta)))]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        if self.within_channel:
+            return call(
+                s.use("lrn_within_channel"), inputs[0], self.local_size, self.alpha, self.beta
+            )
+        options = {"alpha": self.alpha, "beta": self.beta, "k": self.k}
+        return call("F.local_response_norm", inputs[0], self.local_size, **options)

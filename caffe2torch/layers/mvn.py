@@ -11,7 +11,8 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,12 +54,9 @@ class MVN(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor:
-        (x,) = inputs
-        x = x.reshape(x.shape + (1,) * (4 - x.ndim))
-        x = x - x.mean(self._axes, keepdim=True)
-        if not self.normalize_variance:
-            return x
-        return x / (x.square().mean(self._axes, keepdim=True).sqrt() + self.eps)
+        from caffe2torch.layers._runtime.elementwise import mvn
+
+        return mvn(inputs[0], self._axes, self.eps if self.normalize_variance else None)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -72,6 +70,13 @@ class MVN(Layer):
             return [x]
         variance = g.op("ReduceMean", g.op("Mul", x, x), axes=self._axes)
         return [g.op("Div", x, g.op("Add", g.op("Sqrt", variance), g.const(self.eps)))]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return call(
+            s.use("mvn"), inputs[0], self._axes, self.eps if self.normalize_variance else None
+        )
 
     @property
     def _axes(self) -> list[int]:

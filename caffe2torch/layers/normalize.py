@@ -11,7 +11,8 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, constant_filler
+from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, SourceBuilder, constant_filler
+from caffe2torch.layers._python import call, trailing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,11 +60,13 @@ class Normalize(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor:
+        from caffe2torch.layers._runtime.elementwise import l2_normalize
+
         (x,) = inputs
         scale = params["weight"]
         if not self.channel_shared:
             scale = scale.reshape(-1, *[1] * (x.ndim - 2))
-        return scale * (x / (x.square().sum(self._axes(x.ndim), keepdim=True) + self.eps).sqrt())
+        return l2_normalize(x, scale, self._axes(x.ndim), self.eps)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -76,6 +79,15 @@ class Normalize(Layer):
         total = g.op("ReduceSumSquare", x, axes=self._axes(num_axes))
         norm = g.op("Sqrt", g.op("Add", total, g.const(self.eps)))
         return [g.op("Mul", g.op("Div", x, norm), scale)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        axes = self._axes(len(bottoms[0]))
+        weight = s.arrays()["weight"]
+        if not self.channel_shared:
+            weight = trailing(weight, len(bottoms[0]) - 2)
+        return call(s.use("l2_normalize"), inputs[0], weight, axes, self.eps)
 
     def _axes(self, num_axes: int) -> list[int]:
         return list(range(1, num_axes)) if self.across_spatial else [1]

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -67,3 +68,8 @@ class Permute(Layer):
     ) -> Sequence[str]:
         order = self.complete_order(len(g.shape(inputs[0])))
         return [g.op("Transpose", inputs[0], perm=order)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return call(f"{inputs[0]}.permute", *self.complete_order(len(bottoms[0])))

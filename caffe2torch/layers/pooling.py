@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name, enum_value
 from caffe2torch.layers import _pooling as pooling
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error, unsupported
 from caffe2torch.layers._pooling import PoolWindow
+from caffe2torch.layers._python import call, per_axis
 from caffe2torch.layers._spatial import require_axes, require_positive
 
 if TYPE_CHECKING:
@@ -109,6 +110,26 @@ class Pooling(Layer):
         if self.method == "MAX":
             return [pooling.max_pool_onnx(g, x, window, sizes)]
         return [pooling.average_pool_onnx(g, x, window, sizes)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        (x,), w = inputs, self.window
+        name = {"MAX": "max", "AVE": "avg"}.get(self.method, "")
+        if name and self.num_tops == 1 and w is None:
+            return call(f"F.adaptive_{name}_pool2d", x, 1)
+        if name and self.num_tops == 1 and w is not None and w.is_native():
+            options: dict[str, Any] = {"stride": per_axis(w.stride)}
+            options |= {"padding": per_axis(w.pad)} if any(w.pad) else {}
+            options |= {"ceil_mode": True} if w.ceil else {}
+            return call(f"F.{name}_pool2d", x, per_axis(w.kernel), **options)
+        window: list[Any] = [f"{x}.shape[2:]", (1, 1)]
+        if w is not None:
+            window = [w.kernel, w.stride, *([w.pad] if any(w.pad) or not w.ceil else [])]
+            window += [False] * (not w.ceil)
+        function = {"MAX": "max_pool", "AVE": "average_pool"}.get(self.method, "stochastic_pool")
+        pooled = call(s.use(function), x, *window)
+        return f"{pooled}[0]" if self.method == "MAX" and self.num_tops == 1 else pooled
 
 
 def _window(proto: Message, param: Message) -> PoolWindow | None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._base import Affine, Layer, OnnxBuilder, SourceBuilder
 from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
+from caffe2torch.layers._python import call, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,6 +54,11 @@ class Power(Layer):
         y = scale_shift(inputs[0], self.scale, self.shift)
         return y if self.power == 1 else y.pow(self.power)
 
+    def affine(self, params: Mapping[str, FloatArray], channels: int) -> Affine | None:
+        if self.power != 1 or self.constant is not None:
+            return None
+        return Affine(np.full(channels, self.scale), np.full(channels, self.shift))
+
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
@@ -61,6 +68,14 @@ class Power(Layer):
         if self.power != 1:
             y = g.op("Pow", y, g.const(self.power))
         return [g.op("Identity", y) if y == inputs[0] else y]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        if self.constant is not None:
+            return call("torch.full_like", inputs[0], self.constant)
+        y = scaled(inputs[0], self.scale, self.shift)
+        return y if self.power == 1 else call("torch.pow", y, self.power)
 
 
 def _power(base: float, exponent: float) -> float:

@@ -11,7 +11,8 @@ import numpy as np
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, constant_filler
+from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, SourceBuilder, constant_filler
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import nn
@@ -66,3 +67,9 @@ class PReLU(Layer):
         if spatial and not self.channel_shared:
             slope = g.op("Reshape", slope, g.const([-1] + [1] * spatial, np.int64))
         return [g.op("PRelu", inputs[0], slope)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        channels = [] if self.channel_shared else [bottoms[0][1]]
+        return f"{s.module(call('nn.PReLU', *channels))}({inputs[0]})"

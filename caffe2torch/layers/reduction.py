@@ -11,8 +11,9 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis
 from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
+from caffe2torch.layers._python import call, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,3 +70,12 @@ class Reduction(Layer):
             op_type = {"ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
             y = g.op(op_type[self.operation], inputs[0], axes=axes, keepdims=0)
         return [scale_shift_onnx(g, y, self.coeff, 0)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        x = call("torch.flatten", inputs[0], self._axis(len(bottoms[0])))
+        if self.operation in ("ASUM", "SUMSQ"):
+            x = call("torch.abs" if self.operation == "ASUM" else "torch.square", x)
+        reduced = call("torch.mean" if self.operation == "MEAN" else "torch.sum", x, dim=-1)
+        return scaled(reduced, self.coeff, 0)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import nn
@@ -43,3 +44,10 @@ class ReLU(Layer):
         if self.negative_slope:
             return [g.op("LeakyRelu", inputs[0], alpha=self.negative_slope)]
         return [g.op("Relu", inputs[0])]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        if self.negative_slope:
+            return call("F.leaky_relu", inputs[0], self.negative_slope)
+        return call("F.relu", inputs[0])

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -53,3 +54,10 @@ class ReLU6(Layer):
             return [g.op("Clip", x, g.const(0.0), g.const(6.0))]
         x = g.op("LeakyRelu", x, alpha=self.negative_slope)
         return [g.op("Min", x, g.const(6.0))]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        if self.negative_slope:
+            return call("torch.clamp", call("F.leaky_relu", inputs[0], self.negative_slope), max=6)
+        return call("F.relu6", inputs[0])

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
 from caffe2torch.layers._in_place import refuse_in_place
 from caffe2torch.layers._onnx import reshape_axes
+from caffe2torch.layers._python import literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,3 +112,17 @@ class Reshape(Layer):
     ) -> Sequence[str]:
         start, stop = self._range(len(g.shape(inputs[0])))
         return [reshape_axes(g, inputs[0], [0] * start + list(self.shape), stop)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        start, stop = self._range(len(bottoms[0]))
+        target = [*[0] * start, *self.shape, *[0] * (len(bottoms[0]) - stop)]
+        behind = len(target) - len(bottoms[0])
+        sizes = [
+            f"{inputs[0]}.shape[{axis if axis < start + len(self.shape) else axis - behind}]"
+            if size == 0
+            else literal(size)
+            for axis, size in enumerate(target)
+        ]
+        return f"{inputs[0]}.reshape({', '.join(sizes) or '()'})"

@@ -6,11 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from caffe2torch.graph import Shape
+import numpy as np
+
+from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import BlobSpec, OnnxBuilder, constant_filler
+from caffe2torch.layers._base import Affine, BlobSpec, OnnxBuilder, SourceBuilder, constant_filler
 from caffe2torch.layers._broadcast import Broadcast
+from caffe2torch.layers._python import call, trailing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,6 +62,12 @@ class Scale(Broadcast):
         y = x * self.align(params["weight"] if self.learned else inputs[1], x)
         return y + self.align(params["bias"], x) if self.bias_term else y
 
+    def affine(self, params: Mapping[str, FloatArray], channels: int) -> Affine | None:
+        if not self.is_by_channel(params, "weight", channels):
+            return None
+        shift = params["bias"] if self.bias_term else np.zeros(channels)
+        return Affine(params["weight"].astype(np.float64), shift.astype(np.float64))
+
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
@@ -69,3 +78,14 @@ class Scale(Broadcast):
         if self.bias_term:
             y = g.op("Add", y, self.align_onnx(g, params["bias"], shape, x))
         return [y]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        x, shape = inputs[0], self.operand_shape(bottoms)
+        start = [self._start(bottoms[0])] * (self._start(bottoms[0]) != 1)
+        if self.learned:
+            options = {"bias": True} if self.bias_term else {}
+            return f"{s.module(call(s.use('Scale'), shape, *start, **options))}({x})"
+        y = f"{x} * {trailing(inputs[1], self._trailing(bottoms[0], shape))}"
+        return f"{s.module(call(s.use('Bias'), shape, *start))}({y})" if self.bias_term else y

@@ -11,7 +11,8 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,10 +51,9 @@ class ShuffleChannel(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor | Sequence[Tensor]:
-        (x,) = inputs
-        n, channels, *rest = x.shape
-        grouped = x.reshape(n, self.group, channels // self.group, *rest)
-        return grouped.transpose(1, 2).reshape(x.shape)
+        from caffe2torch.layers._runtime.elementwise import shuffle_channels
+
+        return shuffle_channels(inputs[0], self.group)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -65,3 +65,8 @@ class ShuffleChannel(Layer):
         y = g.op("Reshape", x, g.const(grouped, np.int64))
         y = g.op("Transpose", y, perm=order)
         return [g.op("Reshape", y, g.const([-1, channels, *rest], np.int64))]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return call(s.use("shuffle_channels"), inputs[0], self.group)

@@ -16,3 +16,4 @@ class Sigmoid(SameOperator):
     type = "Sigmoid"
     torch_module = "Sigmoid"
     onnx_operator = "Sigmoid"
+    torch_function = "torch.sigmoid"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,4 +34,9 @@ class Silence(Layer):
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
+        return ()
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
         return ()

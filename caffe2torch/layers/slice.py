@@ -13,7 +13,8 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._axis import axis_or_legacy_dim
-from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis, net_error
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis, net_error
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -104,3 +105,12 @@ class Slice(Layer):
         axis = g.const([self.axis], np.int64)
         bounds = [g.const([point], np.int64) for point in (0, *self.slice_point, END)]
         return [g.op("Slice", inputs[0], start, end, axis) for start, end in pairwise(bounds)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        if self.num_tops == 1:
+            return inputs[0]
+        if not self.slice_point:
+            return call("torch.chunk", inputs[0], self.num_tops, dim=self.axis)
+        return call("torch.tensor_split", inputs[0], self.slice_point, dim=self.axis)

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import nn
@@ -45,3 +46,8 @@ class Softmax(Layer):
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         return [g.op("Softmax", inputs[0], axis=self.axis)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return call("F.softmax", inputs[0], dim=self.axis)

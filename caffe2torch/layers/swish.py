@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
 from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
+from caffe2torch.layers._python import call, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,3 +41,8 @@ class Swish(Layer):
     ) -> Sequence[str]:
         gate = g.op("Sigmoid", scale_shift_onnx(g, inputs[0], self.beta, 0))
         return [g.op("Mul", inputs[0], gate)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return f"{inputs[0]} * {call('torch.sigmoid', scaled(inputs[0], self.beta, 0))}"

@@ -16,3 +16,4 @@ class TanH(SameOperator):
     type = "TanH"
     torch_module = "Tanh"
     onnx_operator = "Tanh"
+    torch_function = "torch.tanh"

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
 from caffe2torch.layers._onnx import to_float
+from caffe2torch.layers._python import literal
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,3 +40,8 @@ class Threshold(Layer):
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         return [to_float(g, g.op("Greater", inputs[0], g.const(self.threshold)))]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return f"({inputs[0]} > {literal(self.threshold)}).to({inputs[0]}.dtype)"

@@ -11,7 +11,8 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis, net_error
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis, net_error
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,3 +57,8 @@ class Tile(Layer):
     ) -> Sequence[str]:
         repeats = self._repeats(len(g.shape(inputs[0])))
         return [g.op("Tile", inputs[0], g.const(repeats, np.int64))]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return call(f"{inputs[0]}.repeat", *self._repeats(len(bottoms[0])))

@@ -1,0 +1,43 @@
+"""Functions of elements and channels."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def eltwise_max(first: Tensor, second: Tensor, *others: Tensor) -> Tensor:
+    """The largest of each element; the gradient of equal ones goes to one alone."""
+    largest = torch.where(first > second, first, second)
+    for x in others:
+        largest = torch.where(x > largest, x, largest)
+    return largest
+
+
+def shuffle_channels(x: Tensor, groups: int) -> Tensor:
+    """Channel j of each of the ``groups`` in turn."""
+    n, channels, *rest = x.shape
+    grouped = x.reshape(n, groups, channels // groups, *rest)
+    return grouped.transpose(1, 2).reshape(x.shape)
+
+
+def lrn_within_channel(x: Tensor, size: int, alpha: float, beta: float) -> Tensor:
+    """Response normalisation over a ``size`` x ``size`` window, zeros outside."""
+    # Wider than torch lets a pooling window be padded, so x is padded first.
+    squares = F.pad(x * x, [size // 2] * 4)
+    return x * (1 + alpha * F.avg_pool2d(squares, size, 1)) ** -beta
+
+
+def l2_normalize(x: Tensor, scale: Tensor, dims: list[int], eps: float) -> Tensor:
+    """``x`` over its L2 norm along ``dims``, times ``scale``."""
+    return scale * (x / (x.square().sum(dims, keepdim=True) + eps).sqrt())
+
+
+def mvn(x: Tensor, dims: list[int], eps: float | None) -> Tensor:
+    """``x`` as (N, C, H, W) less its mean; over its deviation if ``eps`` is given."""
+    x = x.reshape(x.shape + (1,) * (4 - x.ndim))
+    x = x - x.mean(dims, keepdim=True)
+    if eps is None:
+        return x
+    return x / (x.square().mean(dims, keepdim=True).sqrt() + eps)

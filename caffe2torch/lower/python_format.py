@@ -1,0 +1,112 @@
+"""Long lines of Python wrapped as ruff and black wrap them."""
+
+from __future__ import annotations
+
+import ast
+
+WIDTH = 88
+"""The line length of both tools' defaults."""
+STEP = 4
+
+
+def wrap(statement: str, indent: int) -> str:
+    """One assignment, return or expression ``statement`` as indented lines without a newline.
+
+    Calls, tuples, lists and dicts are split at their outermost brackets first.
+    """
+    text = " " * indent + statement
+    if len(text) <= WIDTH:
+        return text
+    node = ast.parse(statement).body[0]
+    value = getattr(node, "value", None)
+    if not isinstance(value, ast.expr):
+        return text
+    head = " " * indent + statement[: value.col_offset]
+    if _brackets(value):
+        return head + _split(statement, value, indent)
+    if isinstance(value, ast.BinOp):
+        inner = " " * (indent + STEP)
+        terms = _terms(statement, value)
+        whole = inner + statement[value.col_offset :]
+        lines = [whole] if len(whole) <= WIDTH else [inner + term for term in terms]
+        return "\n".join([f"{head}(", *lines, " " * indent + ")"])
+    return text
+
+
+def wrap_parameters(head: str, parameters: list[str], tail: str, indent: int) -> str:
+    """``def name(`` + parameters + ``) -> Type:`` as indented lines."""
+    text = " " * indent + head + ", ".join(parameters) + tail
+    if len(text) <= WIDTH or not parameters:
+        return text
+    inner = " " * (indent + STEP)
+    joined = inner + ", ".join(parameters)
+    lines = [joined] if len(joined) <= WIDTH else [f"{inner}{p}," for p in parameters]
+    return "\n".join([" " * indent + head, *lines, " " * indent + tail])
+
+
+def _brackets(node: ast.expr) -> bool:
+    if isinstance(node, ast.Call):
+        return bool(node.args or node.keywords)
+    if isinstance(node, ast.Dict):
+        return bool(node.keys)
+    return isinstance(node, ast.Tuple | ast.List) and bool(node.elts)
+
+
+def _split(source: str, node: ast.expr, indent: int) -> str:
+    """``node`` with what is in its brackets on lines of its own."""
+    items: list[tuple[str, ast.expr]]
+    if isinstance(node, ast.Call):
+        opening = _segment(source, node.func) + "("
+        items = [("", argument) for argument in node.args]
+        items += [(f"{keyword.arg}=", keyword.value) for keyword in node.keywords]
+    elif isinstance(node, ast.Dict):
+        opening = "{"
+        items = [
+            (f"{_segment(source, key)}: ", value)
+            for key, value in zip(node.keys, node.values, strict=True)
+            if key is not None
+        ]
+    else:
+        assert isinstance(node, ast.Tuple | ast.List)
+        opening = source[node.col_offset]
+        items = [("", item) for item in node.elts]
+    closing = {"(": ")", "[": "]", "{": "}"}[opening[-1]]
+    inner = " " * (indent + STEP)
+    joined = inner + ", ".join(prefix + _segment(source, item) for prefix, item in items)
+    if isinstance(node, ast.Call) and len(joined) <= WIDTH:
+        lines = [joined]
+    else:
+        lines = [
+            inner + prefix + _fit(source, item, prefix, indent + STEP) for prefix, item in items
+        ]
+        lines = [f"{line}," for line in lines]
+    return "\n".join([opening, *lines, " " * indent + closing])
+
+
+def _fit(source: str, node: ast.expr, prefix: str, indent: int) -> str:
+    flat = _segment(source, node)
+    fits = indent + len(prefix) + len(flat) + 1 <= WIDTH
+    return flat if fits or not _brackets(node) else _split(source, node, indent)
+
+
+def _terms(source: str, node: ast.BinOp) -> list[str]:
+    """The operands of a chain of one precedence, each after the first with its operator."""
+    if isinstance(node.left, ast.BinOp) and _precedence(node.left.op) == _precedence(node.op):
+        first = _terms(source, node.left)
+    else:
+        first = [_segment(source, node.left)]
+    operator = source[_end(node.left) : node.right.col_offset].strip()
+    return [*first, f"{operator} {_segment(source, node.right)}"]
+
+
+def _precedence(operator: ast.operator) -> int:
+    return 1 if isinstance(operator, ast.Add | ast.Sub) else 2
+
+
+def _segment(source: str, node: ast.expr) -> str:
+    return source[node.col_offset : _end(node)]
+
+
+def _end(node: ast.expr) -> int:
+    assert node.end_col_offset is not None
+    return node.end_col_offset

@@ -1,0 +1,200 @@
+"""The ``forward`` of an emitted class: a statement for each layer, variables named by blobs."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Collection, Mapping, Sequence
+from math import inf
+
+from caffe2torch.graph import Graph, Node
+from caffe2torch.layers._python import call, literal
+from caffe2torch.lower.python_format import WIDTH
+from caffe2torch.lower.python_names import variable
+from caffe2torch.lower.source_modules import SourceModules
+
+PENDING = "Ω"
+"""Stands for an operand of which it is open whether it gets a statement of its own.
+
+No other text of the file has a letter beyond ASCII.
+"""
+INDENT = 8
+
+
+class SourceForward:
+    """Statements and module constructors of a graph; the SourceBuilder that layers see.
+
+    A variable holds a blob. A layer that changes a blob in place assigns to its variable
+    again, or is written around the call that it follows: ``x = F.relu(self.conv1(data))``.
+    """
+
+    def __init__(self, graph: Graph, planned: Collection[str], reserved: Collection[str]) -> None:
+        self.modules = SourceModules(graph.params, planned)
+        self.statements: list[str] = []
+        self.used: set[str] = set()
+        self._graph = graph
+        self._reserved = reserved
+        self._needed, self._last_use, self._readers = _uses(graph)
+        self._variables = _Variables(reserved, self._last_use)
+        self._pending: tuple[str, str] | None = None
+        """The value that PENDING stands for, and its expression."""
+        for declared in graph.inputs:
+            self._variables.assign(declared.name, -1)
+        self.parameters = [self._variables.text[i.name] for i in graph.inputs]
+        for index, node in enumerate(graph.nodes):
+            self._add(index, node)
+
+    def output(self, blob: str) -> str:
+        """The variable of an output blob."""
+        return self._variables.text[self._graph.blobs[blob]]
+
+    def module(self, constructor: str) -> str:
+        """See SourceBuilder."""
+        return self.modules.add(self._node, constructor)
+
+    def arrays(self) -> Mapping[str, str]:
+        """See SourceBuilder."""
+        shapes = {k: literal(v) for k, v in self.modules.array_shapes(self._node).items()}
+        module = self.module(call(self.use("Arrays"), **shapes))
+        return {name: f"{module}.{name}" for name in shapes}
+
+    def use(self, name: str) -> str:
+        """See SourceBuilder."""
+        self.used.add(name)
+        return name
+
+    def _add(self, index: int, node: Node) -> None:
+        self._node = node
+        is_needed = index in self._needed
+        if not is_needed and not node.params:
+            return
+        texts = self._variables.text
+        inputs = [texts[name] if is_needed else "_" for name in node.inputs]
+        shapes = [self._graph.shapes[name] for name in node.inputs]
+        result = node.layer.to_source(self, inputs, shapes)
+        assert not node.params or node.key in self.modules.keys, f"no home for {node.params}"
+        if not is_needed:
+            return  # Nothing reads it; its arrays keep their place in the state_dict.
+        result = self._without_pending(index, node, result)
+        if len(node.outputs) == 1:
+            (result,) = [result] if isinstance(result, str) else result
+            self._assign_one(index, node, result)
+        else:
+            self._assign_several(index, node, result)
+
+    def _without_pending(
+        self, index: int, node: Node, result: str | Sequence[str]
+    ) -> str | Sequence[str]:
+        """``result`` with the pending call inside it, or with the variable that now holds it."""
+        if self._pending is None:
+            return result
+        (value, expression), self._pending = self._pending, None
+        if isinstance(result, str) and _takes(result, expression):
+            whole = result.replace(PENDING, expression)
+            target = variable(_blob(node.outputs[0]))
+            if len(node.outputs) == 1 and INDENT + len(f"{target} = {whole}") <= WIDTH:
+                return whole
+        name = self._variables.assign(value, index - 1)
+        self.statements.append(f"{name} = {expression}")
+        if isinstance(result, str):
+            return result.replace(PENDING, name)
+        return [text.replace(PENDING, name) for text in result]
+
+    def _assign_one(self, index: int, node: Node, expression: str) -> None:
+        (value,) = node.outputs
+        if expression.isidentifier():
+            self._variables.alias(value, expression)
+        elif self._is_inner(index, value):
+            self._variables.text[value] = PENDING
+            self._pending = value, expression
+        else:
+            name = self._variables.assign(value, index)
+            self.statements.append(f"{name} = {expression}")
+
+    def _assign_several(self, index: int, node: Node, result: str | Sequence[str]) -> None:
+        if not isinstance(result, str):
+            for value, expression in zip(node.outputs, result, strict=True):
+                if expression.isidentifier():
+                    self._variables.alias(value, expression)
+                else:
+                    # Before the last of these statements the inputs are still needed.
+                    name = self._variables.assign(value, index - 1)
+                    self.statements.append(f"{name} = {expression}")
+            return
+        names = [self._variables.assign(value, index) for value in node.outputs]
+        self.statements.append(f"{', '.join(names)} = {result}")
+
+    def _is_inner(self, index: int, value: str) -> bool:
+        """Whether only the next layer reads ``value``, to change it in place."""
+        if self._readers.get(value) != [index + 1] or self._last_use[value] == inf:
+            return False
+        following = self._graph.nodes[index + 1]
+        return len(following.outputs) == 1 and _blob(following.outputs[0]) == _blob(value)
+
+
+class _Variables:
+    """Which variable holds which value. A name belongs to one blob."""
+
+    def __init__(self, reserved: Collection[str], last_use: Mapping[str, float]) -> None:
+        self.text: dict[str, str] = {}
+        self._reserved = reserved
+        self._last_use = last_use
+        self._owner: dict[str, str] = {}
+        self._holds: dict[str, list[str]] = {}
+
+    def assign(self, value: str, index: int) -> str:
+        """Give ``value`` a variable none of whose values is read after node ``index``."""
+        blob = _blob(value)
+        first = name = variable(blob)
+        if value not in self._last_use and index >= 0:
+            first = name = f"_{name}"  # Nothing reads it.
+        count = 1
+        while not self._is_free(name, blob, index):
+            count += 1
+            name = f"{first}_{count}"
+        self._owner[name] = blob
+        self._holds[name] = [value]
+        self.text[value] = name
+        return name
+
+    def alias(self, value: str, name: str) -> None:
+        """Let ``value`` be what the variable ``name`` holds."""
+        self.text[value] = name
+        self._holds[name].append(value)
+
+    def _is_free(self, name: str, blob: str, index: int) -> bool:
+        return (
+            name not in self._reserved
+            and self._owner.get(name, blob) == blob
+            and all(self._last_use.get(v, -1) <= index for v in self._holds.get(name, ()))
+        )
+
+
+def _uses(graph: Graph) -> tuple[set[int], dict[str, float], dict[str, list[int]]]:
+    """The nodes that outputs need; for each value the last of them to read it, and all."""
+    last_use: dict[str, float] = {graph.blobs[blob]: inf for blob in graph.outputs}
+    readers: dict[str, list[int]] = {}
+    needed: set[int] = set()
+    for index in reversed(range(len(graph.nodes))):
+        node = graph.nodes[index]
+        if any(value in last_use for value in node.outputs):
+            needed.add(index)
+            for value in node.inputs:
+                last_use.setdefault(value, index)
+                readers.setdefault(value, []).insert(0, index)
+    return needed, last_use, readers
+
+
+def _blob(value: str) -> str:
+    """The blob of which ``value`` is a version."""
+    return value.rsplit("@", 1)[0]
+
+
+def _takes(result: str, expression: str) -> bool:
+    """Whether ``expression`` can stand for the pending operand: read once, bound as it was."""
+    if result.count(PENDING) != 1:
+        return False
+    is_argument = re.search(rf"[(,] ?{PENDING}[,)]", result) is not None
+    return is_argument or isinstance(
+        ast.parse(expression, mode="eval").body, ast.Call | ast.Subscript
+    )

@@ -1,0 +1,62 @@
+"""Emitted source of every net of the corpus, run where caffe2torch cannot be imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_conformance import (
+    CASES,
+    LAYER_TOLERANCE,
+    NAMES,
+    NET_TOLERANCE,
+    WHOLE,
+    case_of,
+    check,
+    read,
+)
+
+from caffe2torch import UnsupportedLayerError
+from caffe2torch.artefact.source import write_source
+
+HERE = Path(__file__).parent
+REFUSED: dict[str, str] = {}
+"""Layer types by the cases that have no source form."""
+
+
+@pytest.mark.slow
+def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs, refused = {}, {}
+    for name in NAMES:
+        case = case_of(name)
+        if case["expect"] != "ok":
+            continue
+        monkeypatch.chdir(CASES / name)
+        graph = read(case)
+        try:
+            write_source(tmp_path / f"{name}.py", graph)
+        except UnsupportedLayerError as error:
+            refused[name] = str(error.type)
+            continue
+        graphs[name] = graph
+        with np.load("io.npz") as file:
+            inputs = {i.name: file[f"in/{i.name}"] for i in graph.inputs}
+        np.savez(tmp_path / f"{name}.in.npz", **inputs)
+    monkeypatch.chdir(tmp_path)
+    runner = [sys.executable, "-W", "error", str(HERE / "run_sources.py"), str(tmp_path)]
+    done = subprocess.run(runner, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    for name, graph in graphs.items():
+        tolerance = NET_TOLERANCE if name.startswith(WHOLE) else LAYER_TOLERANCE
+        with np.load(CASES / name / "io.npz") as expected, np.load(f"{name}.out.npz") as file:
+            named = graph.outputs if len(graph.outputs) != 1 else [""]
+            assert file.files == [f"{i}:{blob}" for i, blob in enumerate(named)]
+            for key, blob in zip(file.files, graph.outputs, strict=True):
+                check(file[key], expected[f"out/{blob}"], tolerance, f"{name} {blob}")
+    for arguments in (["format", "--check", "--isolated"], ["check", "--isolated"]):
+        ruff = subprocess.run(["ruff", *arguments, "."], capture_output=True, text=True)
+        assert ruff.returncode == 0, ruff.stdout + ruff.stderr
+    assert refused == REFUSED
