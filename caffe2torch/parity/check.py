@@ -3,103 +3,64 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from caffe2torch.errors import ParityError
+from caffe2torch.parity.compare import (
+    Agreement,
+    BlobDifference,
+    LogitSample,
+    Score,
+    common_blobs,
+)
+from caffe2torch.parity.result import Comparison, ParityReport, logits_of
 
 if TYPE_CHECKING:
-    from caffe2torch.graph import FloatArray, Graph
-    from caffe2torch.parity.compare import Agreement, BlobDifference, Score
-    from caffe2torch.parity.engines import Engine
+    from typing_extensions import Unpack
+
+    from caffe2torch.api import ReadOptions
+    from caffe2torch.graph import Array, Graph
+    from caffe2torch.parity.bisect import Bisection, Case
+    from caffe2torch.parity.engines import Blobs, Engine
+    from caffe2torch.parity.feed import Given
     from caffe2torch.parity.inputs import Batch
+
+    PathLike = str | os.PathLike[str]
 
 ENGINES = ("torch", "onnxruntime", "opencv")
 RANDOM_BATCHES = 3
 
 
-@dataclass
-class Comparison:
-    """One engine against another: differences by blob, in the order of the net."""
-
-    engine: str
-    baseline: str
-    blobs: list[BlobDifference]
-    logits: str
-    agreement: Agreement
-    tolerance: float | None
-
-    @property
-    def first_divergence(self) -> str | None:
-        """The first blob along the net that differs by more than the tolerance."""
-        return next((d.blob for d in self.blobs if d.exceeds(self.tolerance)), None)
-
-    @property
-    def worst(self) -> BlobDifference:
-        """The blob with the largest difference relative to its peak."""
-        return max(self.blobs, key=lambda d: d.max_rel)
-
-    @property
-    def passed(self) -> bool:
-        """Whether no blob differs by more than the tolerance."""
-        return self.first_divergence is None
-
-
-@dataclass
-class ParityReport:
-    """The outcome of a parity check.
-
-    Every engine stands against the first, and against the recorded outputs if there are any.
-    """
-
-    model: str
-    images: int
-    comparisons: list[Comparison]
-    scores: dict[str, Score]
-    skipped: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def passed(self) -> bool:
-        """Whether every comparison passed."""
-        return all(comparison.passed for comparison in self.comparisons)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The report as plain values, for JSON."""
-        return {
-            "schema_version": 1,
-            "model": self.model,
-            "passed": self.passed,
-            "images": self.images,
-            "skipped": self.skipped,
-            "scores": {name: vars(score) for name, score in self.scores.items()},
-            "comparisons": [_comparison_dict(c) for c in self.comparisons],
-        }
-
-
 def check_parity(
-    model: str | os.PathLike[str] | None,
-    prototxt: str | os.PathLike[str] | None = None,
+    model: PathLike | None,
+    prototxt: PathLike | None = None,
     *,
-    inputs: Mapping[str, FloatArray] | None = None,
-    images: str | os.PathLike[str] | None = None,
+    inputs: Given | None = None,
+    images: PathLike | None = None,
     random: int = RANDOM_BATCHES,
     engines: Sequence[str] = ENGINES,
-    reference: str | os.PathLike[str] | None = None,
+    reference: PathLike | None = None,
     tolerance: float | None = None,
-    **read_options: Any,
+    bisect: PathLike | None = None,
+    synset_words: PathLike | None = None,
+    **read_options: Unpack[ReadOptions],
 ) -> ParityReport:
     """Run the net on several engines and compare every blob they show.
 
     Args:
         model: as for ``read``; an artefact has no OpenCV engine.
-        inputs: arrays by input blob; else ``images`` (a folder), else ``random`` batches of
-            seeded random numbers.
+        inputs: arrays by input blob, or an ``.npz`` of them, fed as one batch; else
+            ``images`` (a folder), else ``random`` batches of seeded random numbers.
         engines: of ``torch``, ``onnxruntime`` and ``opencv``; the first is the baseline. An
             engine that cannot run the net is skipped with its reason in the report.
         reference: an ``.npz`` of recorded outputs, in the order of the inputs; it becomes
             one more engine.
         tolerance: largest absolute difference of a blob; the default is 1e-4 of its peak.
+        bisect: where two engines differ, find the first layer that makes the first such
+            pair differ and write it into this folder, as a net for ``check_parity``.
+        synset_words: a file of class names, one a line.
         read_options: as for ``read``.
 
     Raises:
@@ -107,23 +68,19 @@ def check_parity(
         Caffe2TorchError: the model is.
     """
     from caffe2torch.api import read
-    from caffe2torch.parity.inputs import Batch, image_batches, random_batches
+    from caffe2torch.parity.engines import ReferenceEngine, start_engines
+    from caffe2torch.parity.feed import feed
+    from caffe2torch.parity.provenance import file_records, versions
+    from caffe2torch.parity.top5 import read_names
 
     unknown = [name for name in engines if name not in ENGINES]
     if unknown or not engines:
         raise ParityError(f"unknown engine {unknown or 'list'}; known are {', '.join(ENGINES)}.")
+    names = () if synset_words is None else read_names(synset_words)
     graph = read(model, prototxt, **read_options)
-    batches: Iterable[Batch]
-    if inputs is not None:
-        batches = [Batch(dict(inputs))]
-    elif images is not None:
-        batches = image_batches(graph, images)
-    else:
-        batches = random_batches(graph, random)
-    running, skipped = _start(graph, engines, model, prototxt)
+    fed = feed(graph, inputs, images, random)
+    running, skipped = start_engines(graph, engines, model, prototxt)
     if reference is not None:
-        from caffe2torch.parity.engines import ReferenceEngine
-
         name = None if model is None else os.fspath(model)
         running.append(ReferenceEngine(reference, graph, name))
     if len(running) < 2:
@@ -131,48 +88,56 @@ def check_parity(
             "fewer than two engines can run the net: "
             + "; ".join(f"{name}: {why}" for name, why in skipped.items())
         )
-    return _Check(graph, str(model or prototxt), running, skipped, tolerance).run(batches)
-
-
-def logits_of(graph: Graph) -> str:
-    """The blob to judge classes by: the first output, before a softmax if it has one."""
-    from caffe2torch.layers.softmax import Softmax
-
-    blob = graph.outputs[0]
-    by_value = {value: name for name, value in graph.blobs.items()}
-    for node in graph.nodes:
-        if graph.blobs[blob] in node.outputs and isinstance(node.layer, Softmax):
-            return by_value.get(node.inputs[0], blob)
-    return blob
-
-
-def _start(
-    graph: Graph,
-    names: Sequence[str],
-    model: str | os.PathLike[str] | None,
-    prototxt: str | os.PathLike[str] | None,
-) -> tuple[list[Engine], dict[str, str]]:
-    from caffe2torch.errors import UnsupportedLayerError
-    from caffe2torch.parity.engines import OnnxRuntimeEngine, OpenCVEngine, TorchEngine
-
-    def opencv() -> Engine:
-        if not OpenCVEngine.available():
-            raise ParityError("the installed OpenCV has no Caffe reader (4.x has one)")
-        return OpenCVEngine(graph, model, prototxt)
-
-    makers: dict[str, Callable[[], Engine]] = {
-        "torch": lambda: TorchEngine(graph),
-        "onnxruntime": lambda: OnnxRuntimeEngine(graph),
-        "opencv": opencv,
+    check = _Check(graph, running, skipped, tolerance)
+    check.run(fed)
+    files = {
+        "model": model,
+        "prototxt": prototxt,
+        "reference": reference,
+        "inputs": fed.path,
+        "class names": synset_words,
     }
-    running: list[Engine] = []
-    skipped = {}
-    for name in names:
-        try:
-            running.append(makers[name]())
-        except (ParityError, UnsupportedLayerError) as error:
-            skipped[name] = str(error)
-    return running, skipped
+    report = ParityReport(
+        model=os.fspath(model or prototxt or ""),
+        graph=graph,
+        feed=fed,
+        images=check.images,
+        comparisons=check.comparisons(),
+        scores={name: score for name, score in check.scores.items() if score.images},
+        skipped=skipped,
+        tolerance=tolerance,
+        top5=check.top5,
+        files=file_records(files),
+        versions=versions(),
+        class_names=names,
+    )
+    if bisect is not None:
+        report.bisection = _bisect(check, report, bisect, model, prototxt)
+    return report
+
+
+def _bisect(
+    check: _Check,
+    report: ParityReport,
+    directory: PathLike,
+    model: PathLike | None,
+    prototxt: PathLike | None,
+) -> Bisection | None:
+    """Bisect the first comparison that failed."""
+    from caffe2torch.parity.bisect import bisect
+
+    failed = next((c for c in report.comparisons if not c.passed), None)
+    case = None if failed is None else check.pairs[failed.baseline, failed.engine].case
+    if case is None:
+        return None
+    return bisect(
+        report.graph,
+        case,
+        directory,
+        model=model,
+        prototxt=prototxt,
+        tolerance=report.tolerance,
+    )
 
 
 class _Check:
@@ -181,14 +146,13 @@ class _Check:
     def __init__(
         self,
         graph: Graph,
-        model: str,
         engines: Sequence[Engine],
         skipped: dict[str, str],
         tolerance: float | None,
     ) -> None:
-        from caffe2torch.parity.compare import Score
+        from caffe2torch.parity.top5 import TopFive, has_classes
 
-        self.graph, self.model, self.skipped = graph, model, skipped
+        self.graph, self.skipped = graph, skipped
         self.engines = list(engines)
         self.tolerance = tolerance
         self.logits = logits_of(graph)
@@ -197,36 +161,55 @@ class _Check:
         pairs = [(names[0], name) for name in names[1:]]
         if names[-1] == "reference":
             pairs += [("reference", name) for name in names[1:-1]]
-        self.pairs = {pair: _Pair() for pair in pairs}
+        self.pairs = {pair: _Pair(*pair, tolerance) for pair in pairs}
         self.scores = {name: Score() for name in names}
+        self.top5 = TopFive()
+        self.has_classes = has_classes(graph, self.logits)
 
-    def run(self, batches: Iterable[Batch]) -> ParityReport:
+    def run(self, batches: Iterable[Batch]) -> None:
+        """Feed all batches. Raises ParityError if there are none."""
         for batch in batches:
             self._add(batch)
         if not self.images:
             raise ParityError("there are no inputs.")
-        comparisons = [
+
+    def comparisons(self) -> list[Comparison]:
+        """The outcome by pair. Raises ParityError if no pair has a blob in common."""
+        found = [
             Comparison(
-                engine,
-                baseline,
+                pair.engine,
+                pair.baseline,
                 [pair.blobs[blob] for blob in self.graph.blobs if blob in pair.blobs],
                 self.logits,
                 pair.agreement,
                 self.tolerance,
+                pair.sample,
             )
-            for (baseline, engine), pair in self.pairs.items()
+            for pair in self.pairs.values()
             if pair.blobs
         ]
-        if not comparisons:
+        if not found:
             raise ParityError(
                 "no two engines show the same blob. "
                 + "; ".join(f"{name}: {why}" for name, why in self.skipped.items())
             )
-        scores = {name: score for name, score in self.scores.items() if score.images}
-        return ParityReport(self.model, self.images, comparisons, scores, self.skipped)
+        return found
 
     def _add(self, batch: Batch) -> None:
         self.images += max((len(a) for a in batch.inputs.values() if a.ndim), default=1)
+        results = self._run_engines(batch)
+        order = [blob for blob in self.graph.blobs if blob not in batch.inputs]
+        for pair in self.pairs.values():
+            if pair.engine in results and pair.baseline in results:
+                pair.add(batch, order, self.logits, results)
+        logits = {n: blobs[self.logits] for n, blobs in results.items() if self.logits in blobs}
+        if batch.labels:
+            for name, array in logits.items():
+                self.scores[name].add(array, batch.labels)
+        if self.has_classes:
+            self.top5.add(batch, logits)
+
+    def _run_engines(self, batch: Batch) -> dict[str, Blobs]:
         results = {}
         for engine in list(self.engines):
             try:
@@ -236,47 +219,49 @@ class _Check:
                     raise
                 self.skipped[engine.name] = str(error)
                 self.engines.remove(engine)
-        for (baseline, engine_name), pair in self.pairs.items():
-            if engine_name in results:
-                order = [blob for blob in self.graph.blobs if blob not in batch.inputs]
-                pair.add(order, self.logits, results[baseline], results[engine_name])
-        for name, blobs in results.items():
-            if batch.labels and self.logits in blobs:
-                self.scores[name].add(blobs[self.logits], batch.labels)
+        return results
 
 
+@dataclass
 class _Pair:
-    """What two engines differ by, over all batches."""
+    """What two engines differ by, over all batches, and the batch that shows it best."""
 
-    def __init__(self) -> None:
-        from caffe2torch.parity.compare import Agreement
-
-        self.blobs: dict[str, BlobDifference] = {}
-        self.agreement = Agreement()
+    baseline: str
+    engine: str
+    tolerance: float | None
+    blobs: dict[str, BlobDifference] = field(default_factory=dict)
+    agreement: Agreement = field(default_factory=Agreement)
+    sample: LogitSample = field(default_factory=LogitSample)
+    case: Case | None = None
+    excess: float = 1.0
 
     def add(
-        self, order: Sequence[str], logits: str, first: Mapping[str, Any], second: Mapping[str, Any]
+        self, batch: Batch, order: Sequence[str], logits: str, results: Mapping[str, Blobs]
     ) -> None:
-        from caffe2torch.parity.compare import BlobDifference, common_blobs
-
+        """Take one batch into account: the blobs of both engines are in ``results``."""
+        first, second = results[self.baseline], results[self.engine]
         common = common_blobs(order, first, second)
         for blob in common:
-            found = self.blobs.setdefault(blob, BlobDifference(blob))
+            found = BlobDifference(blob)
             found.add(first[blob], second[blob])
-        if logits in common and first[logits].ndim > 1:
-            self.agreement.add(first[logits], second[logits])
+            self.blobs.setdefault(blob, BlobDifference(blob)).merge(found)
+            self._keep(batch, found, results)
+        if logits in common:
+            self._add_logits(first[logits], second[logits])
 
+    def _add_logits(self, first: Array, second: Array) -> None:
+        self.sample.add(first, second)
+        if first.ndim > 1:
+            self.agreement.add(first, second)
 
-def _comparison_dict(comparison: Comparison) -> dict[str, Any]:
-    return {
-        "engine": comparison.engine,
-        "baseline": comparison.baseline,
-        "passed": comparison.passed,
-        "first_divergence": comparison.first_divergence,
-        "logits": comparison.logits,
-        "agreement": vars(comparison.agreement),
-        "blobs": [
-            {"blob": d.blob, "max_abs": d.max_abs, "max_rel": d.max_rel, "peak": d.peak}
-            for d in comparison.blobs
-        ],
-    }
+    def _keep(self, batch: Batch, found: BlobDifference, results: Mapping[str, Blobs]) -> None:
+        """Keep the batch in which a blob exceeds its tolerance by the largest factor."""
+        from caffe2torch.parity.bisect import REFERENCE, Case
+
+        limit = found.limit(self.tolerance)
+        excess = found.max_abs / limit if limit else float("inf")
+        if found.exceeds(self.tolerance) and (self.case is None or excess > self.excess):
+            self.excess = excess
+            self.case = Case(
+                self.baseline, self.engine, batch.inputs, dict(results.get(REFERENCE, {}))
+            )

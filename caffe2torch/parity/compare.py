@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -14,6 +14,8 @@ RELATIVE_TOLERANCE = 1e-4
 """Of the blob's peak: fifty times what float32 engines differ by on whole nets (2e-6)."""
 ABSOLUTE_FLOOR = 1e-6
 """Added to every tolerance, for blobs of values near zero."""
+SAMPLE = 2000
+"""Pairs of logits that are kept of two engines: enough for a plot, whatever the images."""
 
 
 @dataclass
@@ -37,18 +39,38 @@ class BlobDifference:
                 f"{other.shape} in the other."
             )
         first, second = reference.reshape(-1), other.reshape(-1)
-        same = (first == second) | (np.isnan(first) & np.isnan(second))
-        with np.errstate(invalid="ignore"):
-            difference = np.where(same, 0, np.abs(first - second))
-        worst = float(np.max(difference, initial=0))
+        worst = float(np.max(_difference(first, second), initial=0))
         self.max_abs = float("inf") if np.isnan(worst) else max(self.max_abs, worst)
         self.peak = max(self.peak, float(np.abs(first[np.isfinite(first)]).max(initial=0)))
 
+    def merge(self, other: BlobDifference) -> None:
+        """Take the difference of other batches of the same blob into account."""
+        self.max_abs = max(self.max_abs, other.max_abs)
+        self.peak = max(self.peak, other.peak)
+
+    def limit(self, tolerance: float | None) -> float:
+        """The largest difference that passes: ``tolerance`` (absolute), or the default."""
+        if tolerance is None:
+            return RELATIVE_TOLERANCE * self.peak + ABSOLUTE_FLOOR
+        return tolerance
+
     def exceeds(self, tolerance: float | None) -> bool:
         """Whether the difference is above ``tolerance`` (absolute), or above the default."""
-        if tolerance is None:
-            return self.max_abs > RELATIVE_TOLERANCE * self.peak + ABSOLUTE_FLOOR
-        return self.max_abs > tolerance
+        return self.max_abs > self.limit(tolerance)
+
+
+def worst_item(reference: Array, other: Array) -> int:
+    """The index along the first axis at which two arrays differ most."""
+    first, second = (array.reshape(len(reference), -1) for array in (reference, other))
+    by_item = np.max(_difference(first, second), axis=1, initial=0)
+    return int(np.argmax(np.where(np.isnan(by_item), np.inf, by_item)))
+
+
+def _difference(first: Array, second: Array) -> Array:
+    """|first - second|, where two infinities of one sign, or two NaN, are equal."""
+    same = (first == second) | (np.isnan(first) & np.isnan(second))
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.where(same, 0, np.abs(first - second))
 
 
 @dataclass
@@ -61,7 +83,7 @@ class Agreement:
 
     def add(self, reference: Array, other: Array) -> None:
         """Take one more batch of logits (N, classes) into account."""
-        ours, theirs = (_ranked(scores) for scores in (reference, other))
+        ours, theirs = (ranked(scores) for scores in (reference, other))
         self.images += len(ours)
         self.top1 += int(np.sum(ours[:, 0] == theirs[:, 0]))
         self.top5 += sum(set(a) == set(b) for a, b in zip(ours, theirs, strict=True))
@@ -77,10 +99,33 @@ class Score:
 
     def add(self, logits: Array, labels: Sequence[int]) -> None:
         """Take one more batch of logits (N, classes) into account."""
-        for ranked, label in zip(_ranked(logits), labels, strict=True):
+        for row, label in zip(ranked(logits), labels, strict=True):
             self.images += 1
-            self.top1 += int(ranked[0] == label)
-            self.top5 += int(label in ranked)
+            self.top1 += int(row[0] == label)
+            self.top5 += int(label in row)
+
+
+@dataclass
+class LogitSample:
+    """Pairs of logits (baseline, engine) at even steps through all batches.
+
+    Every ``stride``-th of the ``seen`` values is kept; the stride doubles whenever more than
+    ``SAMPLE`` pairs are.
+    """
+
+    stride: int = 1
+    seen: int = 0
+    pairs: Array = field(default_factory=lambda: np.empty((0, 2), np.float32))
+
+    def add(self, reference: Array, other: Array) -> None:
+        """Take one more batch into account; both arrays have the same number of values."""
+        start = -self.seen % self.stride
+        columns = [array.reshape(-1)[start :: self.stride] for array in (reference, other)]
+        self.seen += reference.size
+        self.pairs = np.concatenate([self.pairs, np.stack(columns, axis=1)])
+        while len(self.pairs) > SAMPLE:
+            self.pairs = self.pairs[::2].copy()
+            self.stride *= 2
 
 
 def common_blobs(
@@ -90,6 +135,7 @@ def common_blobs(
     return [blob for blob in order if blob in first and blob in second]
 
 
-def _ranked(logits: Array) -> Array:
+def ranked(logits: Array) -> Array:
+    """The five best classes of each item of logits (N, classes), best first: (N, 5)."""
     flat = logits.reshape(len(logits), -1)
     return np.argsort(-flat, axis=1, kind="stable")[:, :5]

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
 from caffe2torch.artefact.read import is_artefact
-from caffe2torch.errors import ParityError
-from caffe2torch.graph import Array, FloatArray, Graph
+from caffe2torch.errors import ParityError, UnsupportedLayerError
+from caffe2torch.graph import Array, FloatArray, Graph, Shape
+from caffe2torch.parity.feed import fed_shapes
+from caffe2torch.parity.npz import read_npz
 
 Blobs = dict[str, Array]
 PathLike = str | os.PathLike[str]
@@ -104,11 +107,11 @@ class OpenCVEngine:
             raise ParityError(f"OpenCV cannot read the net: {_first_line(error)}") from error
         # A layer that is fused into another, or writes into a Concat's memory, shows garbage.
         self.net.enableFusion(False)
+        by_value = {value: blob for blob, value in graph.blobs.items()}
         self.shown = {
-            node.layer.name: blob
-            for blob, value in graph.blobs.items()
+            node.layer.name: by_value[node.outputs[0]]
             for node in graph.nodes
-            if node.outputs[:1] == (value,)
+            if node.outputs[:1] and node.outputs[0] in by_value
         }
 
     @staticmethod
@@ -145,11 +148,7 @@ class ReferenceEngine:
     name = "reference"
 
     def __init__(self, path: str | os.PathLike[str], graph: Graph, model: str | None) -> None:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                recorded = {key: file[key] for key in file.files}
-        except (OSError, ValueError, EOFError) as error:
-            raise ParityError(f"{path} is not an .npz file of recorded outputs: {error}") from error
+        recorded = read_npz(path, "recorded outputs")
         stem = os.path.splitext(os.path.basename(model or ""))[0]
         self.blobs: Blobs = {}
         for blob in graph.blobs:
@@ -166,18 +165,70 @@ class ReferenceEngine:
             raise ParityError(
                 f"{path} has no blob of the net; it has {', '.join(sorted(recorded)[:5])}."
             )
-        self.start = 0
+        self.graph = graph
+        self.producer = {value: node for node in graph.nodes for value in node.outputs}
+        self.start = dict.fromkeys(self.blobs, 0)
 
     def run(self, inputs: Mapping[str, FloatArray]) -> Blobs:
         """The next batch of the record."""
-        batch = len(next(iter(inputs.values())))
-        part = slice(self.start, self.start + batch)
-        self.start += batch
-        blobs = {name: array[part] for name, array in self.blobs.items()}
-        short = next((name for name, array in blobs.items() if len(array) < batch), None)
-        if short is not None:
-            raise ParityError(f"the record of {short!r} ends before the inputs do.")
-        return blobs
+        shapes = fed_shapes(self.graph, inputs)
+        return {blob: self._next(blob, array, shapes) for blob, array in self.blobs.items()}
+
+    def _next(self, blob: str, array: Array, shapes: Mapping[str, Shape]) -> Array:
+        """As many rows of the record as the blob has for the inputs at hand."""
+        value, start = self.graph.blobs[blob], self.start[blob]
+        shape = shapes[value]
+        if not shape or not array.ndim or self._rows_vary(value):
+            if start:
+                raise ParityError(
+                    f"the record of {blob!r} has no rows to tell batches by; feed all inputs in "
+                    "one batch."
+                )
+            self.start[blob] = 1
+            return array
+        self.start[blob] += shape[0]
+        part = array[start : start + shape[0]]
+        if len(part) < shape[0]:
+            raise ParityError(f"the record of {blob!r} ends before the inputs do.")
+        return part
+
+    def _rows_vary(self, value: str) -> bool:
+        node = self.producer.get(value)
+        return node is not None and 0 in node.layer.free_axes
+
+
+def start_engines(
+    graph: Graph, names: Sequence[str], model: PathLike | None, prototxt: PathLike | None
+) -> tuple[list[Engine], dict[str, str]]:
+    """The engines of ``names`` that can run ``graph``, and why the others cannot."""
+
+    def opencv() -> Engine:
+        if not OpenCVEngine.available():
+            raise ParityError("the installed OpenCV has no Caffe reader (4.x has one)")
+        return OpenCVEngine(graph, model, prototxt)
+
+    makers: dict[str, Callable[[], Engine]] = {
+        "torch": lambda: TorchEngine(graph),
+        "onnxruntime": lambda: OnnxRuntimeEngine(graph),
+        "opencv": opencv,
+    }
+    running: list[Engine] = []
+    skipped = {}
+    for name in names:
+        try:
+            running.append(makers[name]())
+        except (ParityError, UnsupportedLayerError) as error:
+            skipped[name] = str(error)
+    return running, skipped
+
+
+def with_every_value(graph: Graph) -> Graph:
+    """``graph`` with every value as a blob, so that engines show what in-place layers read."""
+    return replace(
+        graph,
+        blobs={value: value for value in graph.shapes},
+        outputs=tuple(graph.blobs[blob] for blob in graph.outputs),
+    )
 
 
 def _first_line(error: Any) -> str:

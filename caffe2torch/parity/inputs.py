@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import numpy as np
 
 from caffe2torch.errors import ParityError
 from caffe2torch.graph import FloatArray, Graph, Preprocessing
+from caffe2torch.lower.batch import batch_of
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp", ".JPEG", ".JPG", ".PNG"}
 RESIZE_MARGIN = 256 / 227
@@ -19,15 +21,19 @@ SPREAD = 50.0
 """Standard deviation of the random pixels, about that of photographs."""
 SEED = 0
 BATCH = 20
+"""Most images a batch."""
+BATCH_BYTES = 1 << 29
+"""What the blobs of one batch may take in one engine, which shows all of them at once."""
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch of inputs by blob; names and labels where they come from images."""
+    """One batch of inputs by blob; names, labels and files where they come from images."""
 
     inputs: dict[str, FloatArray]
     names: Sequence[str] = ()
     labels: Sequence[int] = ()
+    paths: Sequence[Path] = ()
 
 
 def random_batches(graph: Graph, count: int) -> Iterator[Batch]:
@@ -61,15 +67,34 @@ def image_batches(graph: Graph, folder: str | os.PathLike[str]) -> Iterator[Batc
         raise ParityError("--images needs a net with one image input; use --random.")
     target = graph.inputs[0]
     files = _listed(Path(folder))
-    for start in range(0, len(files), BATCH):
-        part = files[start : start + BATCH]
+    batch = batch_size(graph, len(files))
+    for start in range(0, len(files), batch):
+        part = files[start : start + batch]
         data = np.stack([image_input(path, target.shape, graph.preprocessing) for path, _ in part])
         labels = [label for _, label in part if label is not None]
         yield Batch(
             {target.name: data},
             [path.name for path, _ in part],
             labels if len(labels) == len(part) else (),
+            [path for path, _ in part],
         )
+
+
+def batch_size(graph: Graph, count: int) -> int:
+    """How many of ``count`` images to feed at once, so that memory stays bounded.
+
+    Raises ParityError if the net is made for one batch size and ``count`` is no multiple.
+    """
+    declared = graph.inputs[0].shape[0]
+    if batch_of(graph) is None:
+        if count % declared:
+            raise ParityError(
+                f"the net works for batches of {declared} only, and {count} images do not divide "
+                f"by {declared}; give a number of images that does, or another --input-shape."
+            )
+        return declared
+    item = sum(4 * prod(shape) for shape in graph.shapes.values()) // declared
+    return max(1, min(BATCH, BATCH_BYTES // max(item, 1)))
 
 
 def image_input(
