@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.graph import FloatArray
+from caffe2torch.layers._base import Affine, OnnxBuilder
 from caffe2torch.layers._onnx import check_constant
 
 if TYPE_CHECKING:
@@ -27,17 +28,10 @@ def normalize(
     return functional.batch_norm(x, mean, variance, weight, bias, eps=eps)
 
 
-def normalize_by_batch(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Normalise the channels of ``x`` by their mean and biased variance in the batch.
-
-    Also returns the statistics, as (1, C, 1, ..). The mean is subtracted before the division,
-    which torch's own form does not do: with a variance near 0 the order matters.
-    """
-    import torch
-
-    axes = [axis for axis in range(x.ndim) if axis != 1]
-    variance, mean = torch.var_mean(x, axes, correction=0, keepdim=True)
-    return (x - mean) * (variance + eps).rsqrt(), mean, variance
+def affine_of_normalize(mean: FloatArray, variance: FloatArray, eps: float) -> Affine:
+    """``normalize`` as a factor and a summand for each channel."""
+    scale = 1 / np.sqrt(np.asarray(variance, np.float64) + eps)
+    return Affine(scale, -mean * scale)
 
 
 def normalize_onnx(

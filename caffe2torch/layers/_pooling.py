@@ -12,6 +12,7 @@ import numpy as np
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.layers._base import OnnxBuilder
 from caffe2torch.layers._onnx import check_constant
+from caffe2torch.layers._runtime.pool_sizes import pool_divisors, pooled_sizes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,16 +39,7 @@ class PoolWindow:
         If either axis is padded, a last window that would start beyond the image and its
         first padding is left out; without padding it is kept, although it may be empty.
         """
-        outputs = [
-            (n + 2 * p - k + (s - 1 if self.ceil else 0)) // s + 1
-            for n, k, s, p in zip(sizes, self.kernel, self.stride, self.pad, strict=True)
-        ]
-        if any(self.pad):
-            outputs = [
-                o - 1 if (o - 1) * s >= n + p else o
-                for o, n, s, p in zip(outputs, sizes, self.stride, self.pad, strict=True)
-            ]
-        return tuple(outputs)
+        return tuple(pooled_sizes(sizes, self.kernel, self.stride, self.pad, self.ceil))
 
     def _axes(self, sizes: Sequence[int]) -> Iterable[tuple[int, int, int, int, int]]:
         """Output size, size, kernel, stride and pad of each axis."""
@@ -64,10 +56,7 @@ class PoolWindow:
         The product of both is what AVE divides by. It is zero or negative for windows that
         lie outside the image.
         """
-        rows, columns = (
-            [min(k, n + 2 * p - i * s) for i in range(o)] for o, n, k, s, p in self._axes(sizes)
-        )
-        return rows, columns
+        return pool_divisors(sizes, self.kernel, self.stride, self.pad, self.ceil)
 
     def pixels(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
         """Rows and columns of each window, clipped to the image itself."""
@@ -93,44 +82,23 @@ class PoolWindow:
 
 def max_pool(x: Tensor, window: PoolWindow) -> tuple[Tensor, Tensor]:
     """The maxima, and the index ``row * width + column`` of the first of each, or -1."""
-    import torch
-    from torch.nn import functional
+    from caffe2torch.layers._runtime import pool
 
-    lowest = torch.finfo(x.dtype).min
-    padded = functional.pad(x, _margins(x, window), value=lowest)
-    y, index = functional.max_pool2d(padded, window.kernel, window.stride, return_indices=True)
-    row = index // padded.shape[3] - window.pad[0]
-    column = index % padded.shape[3] - window.pad[1]
-    mask = torch.where(y > lowest, row * x.shape[3] + column, -1)
-    return y, mask.to(x.dtype)
+    return pool.max_pool(x, window.kernel, window.stride, window.pad, window.ceil)
 
 
 def average_pool(x: Tensor, window: PoolWindow) -> Tensor:
     """Sums of the pixels, divided by the windows' sizes within the padded image."""
-    rows, columns = window.divisors(x.shape[2:])
-    return _sum_pool(x, window) / (x.new_tensor(rows)[:, None] * x.new_tensor(columns))
+    from caffe2torch.layers._runtime import pool
+
+    return pool.average_pool(x, window.kernel, window.stride, window.pad, window.ceil)
 
 
 def stochastic_pool(x: Tensor, window: PoolWindow) -> Tensor:
     """The expectation of a pixel drawn with a probability proportional to its value."""
-    import torch
+    from caffe2torch.layers._runtime import pool
 
-    total = _sum_pool(x, window)
-    positive = total > 0
-    mean = _sum_pool(x * x, window) / torch.where(positive, total, 1)
-    return torch.where(positive, mean, 0)
-
-
-def _sum_pool(x: Tensor, window: PoolWindow) -> Tensor:
-    from torch.nn import functional
-
-    padded = functional.pad(x, _margins(x, window))
-    return functional.avg_pool2d(padded, window.kernel, window.stride, divisor_override=1)
-
-
-def _margins(x: Tensor, window: PoolWindow) -> list[int]:
-    (top, left), (bottom, right) = window.pad, window.end_pad(x.shape[2:])
-    return [left, right, top, bottom]
+    return pool.stochastic_pool(x, window.kernel, window.stride, window.pad, window.ceil)
 
 
 def max_pool_onnx(g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int]) -> str:
