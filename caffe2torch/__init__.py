@@ -12,7 +12,8 @@ from caffe2torch.errors import (
 )
 from caffe2torch.graph import Graph
 from caffe2torch.layers import register_layer
-from caffe2torch.parity.check import ParityReport, check_parity
+from caffe2torch.parity.check import check_parity
+from caffe2torch.parity.result import ParityReport
 from caffe2torch.version import __version__
 
 __all__ = [

@@ -1,0 +1,260 @@
+"""Find the layer at which two engines part, and write it down as a net of its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.graph import FloatArray, Graph, Node
+from caffe2torch.parity.compare import BlobDifference, common_blobs
+from caffe2torch.parity.engines import Blobs, start_engines, with_every_value
+from caffe2torch.parity.reproducer import Reproducer, write_reproducer
+from caffe2torch.parity.result import plain
+
+if TYPE_CHECKING:
+    from caffe2torch.graph import Array
+
+    PathLike = str | os.PathLike[str]
+
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """Layers whose inputs agree in two engines and whose output ``value`` does not.
+
+    It is one layer where both engines show every value around it.
+    """
+
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    value: str
+    difference: BlobDifference
+
+
+@dataclass(frozen=True)
+class Case:
+    """One batch on which two engines differ; ``record`` is its part of the recorded outputs."""
+
+    baseline: str
+    engine: str
+    inputs: Mapping[str, FloatArray]
+    record: Blobs
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """Where two engines part.
+
+    ``layers`` are (name, type) pairs: one, unless an engine hides the values between them;
+    none, if no layer differs once the engines show every value. ``blob`` is the first output
+    that differs, ``blob@layer`` where a later layer changes it in place. ``max_abs`` and
+    ``peak`` were measured in the net, ``alone`` is the largest error of the layer by itself,
+    fed what the baseline fed it, None where it cannot run by itself (``note`` says why);
+    ``reproduced`` says that it fails the check by itself too.
+    ``others`` are later layers that also turn inputs that agree into outputs that do not.
+    """
+
+    baseline: str
+    engine: str
+    layers: tuple[tuple[str, str], ...] = ()
+    blob: str | None = None
+    max_abs: float = 0.0
+    peak: float = 0.0
+    limit: float = 0.0
+    alone: float | None = None
+    reproduced: bool = False
+    others: tuple[str, ...] = ()
+    files: Reproducer | None = None
+    note: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "engine": self.engine,
+            "baseline": self.baseline,
+            "layers": [{"name": name, "type": type_} for name, type_ in self.layers],
+            "blob": self.blob,
+            "max_abs": plain(self.max_abs),
+            "peak": plain(self.peak),
+            "limit": plain(self.limit),
+            "alone_max_abs": None if self.alone is None else plain(self.alone),
+            "reproduced": self.reproduced,
+            "others": list(self.others),
+            "files": None if self.files is None else asdict(self.files),
+            "note": self.note,
+        }
+
+    def summary(self) -> list[str]:
+        """What was found, in lines of text."""
+        if not self.layers:
+            return [f"{self.engine} / {self.baseline}: {self.note}"]
+        names = ", ".join(f"{name} ({type_})" for name, type_ in self.layers)
+        what = "the first layer" if len(self.layers) == 1 else "the first layers (no value between)"
+        lines = [
+            f"{self.engine} / {self.baseline}: {what} whose inputs agree and whose output does "
+            f"not: {names}",
+            f"output {self.blob}: max abs error {self.max_abs:.3g}, peak {self.peak:.3g}, "
+            f"allowed {self.limit:.3g}",
+        ]
+        if self.alone is None:
+            lines.append(f"it could not be run by itself: {self.note}")
+        else:
+            verdict = "differs too" if self.reproduced else "agrees: it magnifies what it is fed"
+            lines.append(f"by itself it {verdict}: max abs error {self.alone:.3g}")
+        if self.others:
+            lines.append(f"layers that differ by themselves further on: {', '.join(self.others)}")
+        return lines
+
+
+def bisect(
+    graph: Graph,
+    case: Case,
+    directory: PathLike,
+    *,
+    model: PathLike | None,
+    prototxt: PathLike | None,
+    tolerance: float | None,
+) -> Bisection:
+    """Find the first layer that makes the engines of ``case`` differ; write it to ``directory``.
+
+    Both engines run the batch again and show every value they can, the versions of a blob
+    before in-place layers included. Recorded outputs count as the baseline and show what was
+    recorded.
+    """
+    names = (case.baseline, case.engine)
+    baseline, engine = names[::-1] if case.engine == REFERENCE else names
+    whole = with_every_value(graph)
+    first, second = (_values(whole, graph, n, case, model, prototxt) for n in (baseline, engine))
+    suspects = find_suspects(whole, case.inputs, first, second, tolerance)
+    if not suspects:
+        return Bisection(
+            baseline,
+            engine,
+            note="no layer differs when every value is shown: the difference comes from how "
+            "the engine joins layers.",
+        )
+    suspect = suspects[0]
+    found = Bisection(
+        baseline,
+        engine,
+        layers=tuple((node.layer.name, node.layer.type) for node in suspect.nodes),
+        blob=suspect.value,
+        max_abs=suspect.difference.max_abs,
+        peak=suspect.difference.peak,
+        limit=suspect.difference.limit(tolerance),
+        others=tuple(node.layer.name for s in suspects[1:] for node in s.nodes),
+    )
+    return _reproduce(found, whole, suspect, first, second, directory, tolerance)
+
+
+def find_suspects(
+    graph: Graph,
+    inputs: Mapping[str, FloatArray],
+    first: Mapping[str, Array],
+    second: Mapping[str, Array],
+    tolerance: float | None,
+) -> list[Suspect]:
+    """All places where inputs that agree become an output that does not, in net order.
+
+    ``graph`` has every value as a blob; ``first`` and ``second`` are two engines' values.
+    """
+    shown = set(common_blobs(list(graph.blobs), first, second)) | set(inputs)
+    producer = {value: node for node in graph.nodes for value in node.outputs}
+    wrong: set[str] = set()
+    suspects: dict[tuple[int, ...], Suspect] = {}
+    for node in graph.nodes:
+        for value in node.outputs:
+            if value not in shown:
+                continue
+            difference = BlobDifference(value)
+            difference.add(first[value], second[value])
+            if not difference.exceeds(tolerance):
+                continue
+            wrong.add(value)
+            nodes, reads = _back_to(shown, producer, value)
+            if wrong.isdisjoint(reads):
+                ordered = tuple(n for n in graph.nodes if any(n is found for found in nodes))
+                key = tuple(id(n) for n in ordered)
+                suspects.setdefault(key, Suspect(ordered, reads, value, difference))
+    return list(suspects.values())
+
+
+def _back_to(
+    shown: set[str], producer: Mapping[str, Node], value: str
+) -> tuple[list[Node], tuple[str, ...]]:
+    """The layers between ``value`` and the nearest values that both engines show; those."""
+    nodes = [producer[value]]
+    reads: dict[str, None] = {}
+    pending = list(producer[value].inputs)
+    while pending:
+        current = pending.pop(0)
+        if current in shown:
+            reads[current] = None
+        elif not any(node is producer[current] for node in nodes):
+            nodes.append(producer[current])
+            pending.extend(producer[current].inputs)
+    return nodes, tuple(reads)
+
+
+def _values(
+    whole: Graph,
+    graph: Graph,
+    name: str,
+    case: Case,
+    model: PathLike | None,
+    prototxt: PathLike | None,
+) -> Blobs:
+    if name == REFERENCE:
+        return {graph.blobs[blob]: array for blob, array in case.record.items()} | dict(case.inputs)
+    engines, skipped = start_engines(whole, [name], model, prototxt)
+    if not engines:
+        raise Caffe2TorchError(f"{name} cannot show every value: {skipped[name]}")
+    return {**engines[0].run(case.inputs), **case.inputs}
+
+
+def _reproduce(
+    found: Bisection,
+    graph: Graph,
+    suspect: Suspect,
+    first: Blobs,
+    second: Blobs,
+    directory: PathLike,
+    tolerance: float | None,
+) -> Bisection:
+    """Write the suspect, cut to one item if it fails so too, and run what was written."""
+    for one_item in (True, False):
+        files = write_reproducer(graph, suspect, first, second, directory, one_item=one_item)
+        if files is None:
+            continue
+        found = replace(found, files=files)
+        try:
+            difference = _run_alone(files, suspect.value, graph.phase, found.engine, tolerance)
+        except Caffe2TorchError as error:
+            return replace(found, note=str(error))
+        fails = difference.exceeds(tolerance)
+        found = replace(found, alone=difference.max_abs, reproduced=fails)
+        if fails:
+            break
+    return found
+
+
+def _run_alone(
+    files: Reproducer, value: str, phase: str, engine: str, tolerance: float | None
+) -> BlobDifference:
+    """The difference of ``value`` between ``engine`` on the written net and the record."""
+    from caffe2torch.parity.check import check_parity
+
+    report = check_parity(
+        files.model,
+        files.prototxt,
+        inputs=files.inputs,
+        reference=files.reference,
+        engines=(engine,),
+        tolerance=tolerance,
+        phase=phase,
+    )
+    return next(d for d in report.comparisons[0].blobs if d.blob == value)

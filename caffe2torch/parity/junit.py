@@ -1,0 +1,64 @@
+"""A check as JUnit XML: a test suite for each pair of engines, a test case for each blob."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import TYPE_CHECKING
+from xml.etree import ElementTree
+
+from caffe2torch.io.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from caffe2torch.parity.compare import BlobDifference
+    from caffe2torch.parity.result import Comparison, ParityReport
+
+NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+"""The characters that XML 1.0 cannot hold in any form."""
+
+
+def write_junit(report: ParityReport, path: str | os.PathLike[str]) -> None:
+    """Write ``report`` to ``path``; a blob that differs is a failure with its figures.
+
+    An engine that could not run is a suite of one skipped case. Raises ArtefactError where
+    the file cannot be written.
+    """
+    root = ElementTree.Element("testsuites", name=_text(f"parity of {report.model}"))
+    for comparison in report.comparisons:
+        root.append(_suite(report.model, comparison))
+    for engine, reason in report.skipped.items():
+        suite = _element(root, "testsuite", name=engine, tests=1, failures=0, errors=0, skipped=1)
+        case = _element(suite, "testcase", classname=report.model, name=engine)
+        _element(case, "skipped", message=reason)
+    ElementTree.indent(root, " ")
+    with atomic_write(path) as file:
+        ElementTree.ElementTree(root).write(file, encoding="utf-8", xml_declaration=True)
+
+
+def _suite(model: str, comparison: Comparison) -> ElementTree.Element:
+    failed = [d for d in comparison.blobs if d.exceeds(comparison.tolerance)]
+    suite = ElementTree.Element("testsuite")
+    counts = {"tests": len(comparison.blobs), "failures": len(failed), "errors": 0, "skipped": 0}
+    name = f"{comparison.engine} / {comparison.baseline}"
+    for key, value in {"name": name, **counts}.items():
+        suite.set(key, _text(value))
+    for difference in comparison.blobs:
+        case = _element(suite, "testcase", classname=f"{model} {name}", name=difference.blob)
+        if difference.exceeds(comparison.tolerance):
+            _element(case, "failure", message=_figures(difference, comparison.tolerance))
+    return suite
+
+
+def _figures(difference: BlobDifference, tolerance: float | None) -> str:
+    return (
+        f"max abs error {difference.max_abs:.6g}, allowed {difference.limit(tolerance):.6g}; "
+        f"peak {difference.peak:.6g}, relative error {difference.max_rel:.6g}"
+    )
+
+
+def _element(parent: ElementTree.Element, tag: str, **attributes: object) -> ElementTree.Element:
+    return ElementTree.SubElement(parent, tag, {k: _text(v) for k, v in attributes.items()})
+
+
+def _text(value: object) -> str:
+    return NOT_XML.sub(lambda found: f"\\u{ord(found[0]):04x}", str(value))

@@ -1,0 +1,218 @@
+"""The outcome of a check, as objects and as the plain values of report.schema.json."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from caffe2torch.graph import Graph
+from caffe2torch.parity.compare import ABSOLUTE_FLOOR, RELATIVE_TOLERANCE
+from caffe2torch.parity.inputs import SEED
+
+if TYPE_CHECKING:
+    from caffe2torch.parity.bisect import Bisection
+    from caffe2torch.parity.compare import Agreement, BlobDifference, LogitSample, Score
+    from caffe2torch.parity.feed import Feed
+    from caffe2torch.parity.provenance import FileRecord
+    from caffe2torch.parity.top5 import ImageRow, TopFive
+
+SCHEMA_VERSION = 2
+"""Of ``to_dict``; a key that changes its meaning raises it, a new key does not."""
+
+
+@dataclass
+class Comparison:
+    """One engine against another: differences by blob, in the order of the net."""
+
+    engine: str
+    baseline: str
+    blobs: list[BlobDifference]
+    logits: str
+    agreement: Agreement
+    tolerance: float | None
+    sample: LogitSample
+
+    @property
+    def first_divergence(self) -> str | None:
+        """The first blob along the net that differs by more than the tolerance."""
+        return next((d.blob for d in self.blobs if d.exceeds(self.tolerance)), None)
+
+    @property
+    def worst(self) -> BlobDifference:
+        """The blob with the largest difference relative to its peak."""
+        return max(self.blobs, key=lambda d: d.max_rel)
+
+    @property
+    def last(self) -> BlobDifference:
+        """The difference of the logits, or of the last blob where one engine lacks them."""
+        return next((d for d in self.blobs if d.blob == self.logits), self.blobs[-1])
+
+    @property
+    def passed(self) -> bool:
+        """Whether no blob differs by more than the tolerance."""
+        return self.first_divergence is None
+
+
+@dataclass
+class ParityReport:
+    """The outcome of a parity check.
+
+    Every engine stands against the first, and against the recorded outputs if there are any.
+    ``images`` counts the items fed. ``bisection`` is there if it was asked for and an engine
+    differs.
+    """
+
+    model: str
+    graph: Graph
+    feed: Feed
+    images: int
+    comparisons: list[Comparison]
+    scores: dict[str, Score]
+    skipped: dict[str, str]
+    tolerance: float | None
+    top5: TopFive
+    files: Sequence[FileRecord] = ()
+    versions: Mapping[str, str] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
+    bisection: Bisection | None = None
+
+    @property
+    def passed(self) -> bool:
+        """Whether every comparison passed."""
+        return all(comparison.passed for comparison in self.comparisons)
+
+    def name_of(self, index: int) -> str | None:
+        """The name of a class, if names were given."""
+        return self.class_names[index] if index < len(self.class_names) else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values for JSON; caffe2torch/parity/report.schema.json says which.
+
+        Numbers that JSON cannot hold are the texts ``inf``, ``-inf`` and ``nan``.
+        """
+        return {
+            "schema_version": SCHEMA_VERSION,
+            "model": self.model,
+            "passed": self.passed,
+            "images": self.images,
+            "tolerance": {
+                "absolute": self.tolerance,
+                "relative": RELATIVE_TOLERANCE if self.tolerance is None else None,
+                "floor": ABSOLUTE_FLOOR if self.tolerance is None else None,
+            },
+            "net": _net_dict(self.graph),
+            "inputs": {
+                "kind": self.feed.kind,
+                "path": self.feed.path,
+                "seed": SEED if self.feed.kind == "random" else None,
+                "sha256": self.feed.sha256,
+            },
+            "files": [asdict(record) for record in self.files],
+            "versions": dict(self.versions),
+            "skipped": dict(self.skipped),
+            "scores": {name: asdict(score) for name, score in self.scores.items()},
+            "comparisons": [_comparison_dict(c) for c in self.comparisons],
+            "top5": {
+                "images": [self._row_dict(row) for row in self.top5.rows],
+                "omitted": self.top5.seen - len(self.top5.rows),
+                "omitted_differing": self.top5.omitted_differing,
+            },
+            "bisection": None if self.bisection is None else self.bisection.to_dict(),
+        }
+
+    def _row_dict(self, row: ImageRow) -> dict[str, Any]:
+        return {
+            "index": row.index,
+            "name": row.name,
+            "label": row.label,
+            "label_name": None if row.label is None else self.name_of(row.label),
+            "same": row.same,
+            "engines": {
+                engine: [
+                    {"class": c, "name": self.name_of(c), "logit": plain(score)}
+                    for c, score in best
+                ]
+                for engine, best in row.engines.items()
+            },
+        }
+
+
+def logits_of(graph: Graph) -> str:
+    """The blob to judge classes by: the first output, before a softmax if it has one."""
+    from caffe2torch.layers.softmax import Softmax
+
+    blob = graph.outputs[0]
+    by_value = {value: name for name, value in graph.blobs.items()}
+    for node in graph.nodes:
+        if graph.blobs[blob] in node.outputs and isinstance(node.layer, Softmax):
+            return by_value.get(node.inputs[0], blob)
+    return blob
+
+
+def plain(value: float) -> float | str:
+    """``value`` as JSON can hold it: nine digits, which tell any two float32, or a text."""
+    return float(f"{value:.9g}") if math.isfinite(value) else str(float(value))
+
+
+def _net_dict(graph: Graph) -> dict[str, Any]:
+    layer_of = {value: node.layer for node in graph.nodes for value in node.outputs}
+    return {
+        "name": graph.name,
+        "phase": graph.phase,
+        "source_sha256": graph.source_sha256,
+        "layers": len(graph.nodes),
+        "inputs": {i.name: list(i.shape) for i in graph.inputs},
+        "outputs": list(graph.outputs),
+        "logits": logits_of(graph),
+        "preprocessing": None if graph.preprocessing is None else _plain_fields(graph),
+        "blobs": [
+            {
+                "blob": blob,
+                "layer": layer_of[value].name,
+                "type": layer_of[value].type,
+                "shape": list(graph.shapes[value]),
+            }
+            for blob, value in graph.blobs.items()
+            if value in layer_of
+        ],
+    }
+
+
+def _plain_fields(graph: Graph) -> dict[str, Any]:
+    fields = asdict(graph.preprocessing) if graph.preprocessing else {}
+    for name, value in fields.items():
+        if isinstance(value, tuple):
+            fields[name] = [plain(item) for item in value]
+        elif isinstance(value, float):
+            fields[name] = plain(value)
+    return fields
+
+
+def _comparison_dict(comparison: Comparison) -> dict[str, Any]:
+    tolerance, sample = comparison.tolerance, comparison.sample
+    return {
+        "engine": comparison.engine,
+        "baseline": comparison.baseline,
+        "passed": comparison.passed,
+        "first_divergence": comparison.first_divergence,
+        "worst": comparison.worst.blob,
+        "logits": comparison.logits,
+        "agreement": asdict(comparison.agreement),
+        "blobs": [
+            {
+                "blob": d.blob,
+                "max_abs": plain(d.max_abs),
+                "max_rel": plain(d.max_rel),
+                "peak": plain(d.peak),
+                "limit": plain(d.limit(tolerance)),
+                "passed": not d.exceeds(tolerance),
+            }
+            for d in comparison.blobs
+        ],
+        "scatter": {
+            "total": sample.seen,
+            "pairs": [[plain(first), plain(second)] for first, second in sample.pairs.tolist()],
+        },
+    }
