@@ -23,19 +23,14 @@ SUFFIXES = (".onnx", ".safetensors", ".pt", ".caffemodel")
 def export(model: SqueezeNet, transform: Transform, path: Path) -> list[Path]:
     """Write the model in the format that the suffix names; return the files written.
 
-    A .caffemodel gets its deploy .prototxt beside it. The other files also carry the size,
-    mean and scale of the input, unless the mean is an image.
+    A .caffemodel gets its deploy .prototxt beside it. All files also carry the size, mean
+    and scale of the input, unless the mean is an image. Raises ArtefactError for another
+    suffix, and for a .caffemodel whose input Caffe has no words for.
     """
     if path.suffix not in SUFFIXES:
         raise ArtefactError(
             f"{path}: there is no format of the suffix {path.suffix!r}; "
             f"choose {', '.join(SUFFIXES)}"
-        )
-    if path.suffix == ".caffemodel" and (transform.channel_order != "BGR" or transform.std):
-        raise ArtefactError(
-            f"{path}: a .caffemodel does not say how its input is made, and whoever reads one "
-            f"feeds blue first; these weights take {transform.channel_order}, normalised. "
-            "Export weights that were converted without --input."
         )
     graph = replace(graph_of(model, transform.crop), preprocessing=_preprocessing(transform))
     if path.suffix == ".caffemodel":

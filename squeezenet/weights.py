@@ -103,6 +103,7 @@ def _build(
 ) -> SqueezeNet:
     state = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
     try:
+        check_classes(architecture, state)
         model = SqueezeNet(
             architecture["version"],
             bypass=architecture["bypass"],
@@ -110,12 +111,26 @@ def _build(
             preprocessing=preprocessing_of(path, record),
         )
         model.load_state_dict(state)
-    except (KeyError, TypeError, RuntimeError) as error:
+    except CONTENT_ERRORS as error:
         raise ArtefactError(
             f"{path} does not hold the arrays of the net that it names, "
             f"{dict(architecture)}: {error}. Convert the .caffemodel again."
         ) from error
     return model.eval()
+
+
+CONTENT_ERRORS = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)
+"""What may come of values that a file holds in place of those that belong there."""
+
+
+def check_classes(architecture: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Raise ValueError unless ``state`` has the classes that ``architecture`` says.
+
+    Before the net is made: a damaged file could say any number, and the net would be as large.
+    """
+    held = len(state["conv10.bias"])
+    if architecture["num_classes"] != held:
+        raise ValueError(f"it says {architecture['num_classes']} classes and holds {held}")
 
 
 def preprocessing_of(path: Path, record: Mapping[str, Any] | None) -> Preprocessing:
@@ -133,9 +148,12 @@ def preprocessing_of(path: Path, record: Mapping[str, Any] | None) -> Preprocess
             stacklevel=5,
         )
         mean = PREPROCESSING.mean
+    crop = record["crop_size"] or PREPROCESSING.crop_size
     return replace(
         PREPROCESSING,
-        crop_size=record["crop_size"] or PREPROCESSING.crop_size,
+        # No record has the size before the crop: it is taken to be in Caffe's proportion.
+        resize=round(crop * PREPROCESSING.resize / PREPROCESSING.crop_size),
+        crop_size=crop,
         mean=mean * 3 if len(mean) == 1 else mean,
         scale=record["scale"],
         channel_order=record["channel_order"],

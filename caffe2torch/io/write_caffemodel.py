@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from math import prod
 from typing import BinaryIO
 
-import numpy as np
-
 from caffe2torch.errors import ArtefactError
-from caffe2torch.graph import Graph, Node, Shape
+from caffe2torch.graph import Graph, Node, Preprocessing, Shape
 from caffe2torch.io._fields import BYTES, tag_bytes, varint_bytes
+from caffe2torch.io.arrays import write_array
 from caffe2torch.io.atomic import atomic_group
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import Message, message_class
@@ -53,12 +52,15 @@ def write_caffemodel(
     """Write the weights of ``graph``, and its deploy prototxt if a path is given.
 
     The caffemodel has the layers of ``graph.definition`` with float32 blobs in Caffe's
-    shapes; a shared blob stands in every layer that uses it, as in Caffe's own files. Arrays
+    shapes; a shared blob stands in every layer that uses it, as in Caffe's own files. How the
+    input is made stands in the transform_param of the Input layer, which Caffe ignores. Arrays
     are streamed one at a time. The two files appear together (``atomic_group``) and have to
     lie in one folder. Raises ArtefactError for a net that such a file cannot hold: 2 GiB or
-    more, or two layers of one name with weights.
+    more, two layers of one name with weights, or an input that Caffe has no words for.
     """
     net = parse_prototxt(graph.definition, "the definition of the net")
+    if graph.preprocessing is not None:
+        _record_transform(net, graph.preprocessing, path_model)
     entries = _entries(net, graph)
     head = message_class("NetParameter")(name=net.name).SerializeToString()
     _check_names(entries, path_model)
@@ -70,6 +72,23 @@ def write_caffemodel(
         file.write(head)
         for entry in entries:
             _write_entry(file, entry, graph)
+
+
+def _record_transform(net: Message, record: Preprocessing, path: str | os.PathLike[str]) -> None:
+    """Put ``record`` into the first Input layer, where ``read`` finds it."""
+    if record.channel_order != "BGR" or record.std:
+        raise ArtefactError(
+            f"{os.fspath(path)}: Caffe feeds blue first and has no standard deviation; this net "
+            f"takes {record.channel_order}, normalised. Write weights converted without --input."
+        )
+    transform = next(proto for proto in net.layer if proto.type == "Input").transform_param
+    if record.crop_size is not None:
+        transform.crop_size = record.crop_size
+    if record.mean_file is not None:
+        transform.mean_file = record.mean_file
+    transform.mean_value[:] = record.mean
+    transform.scale = record.scale
+    transform.mirror = record.mirror
 
 
 def _entries(net: Message, graph: Graph) -> list[_Entry]:
@@ -123,7 +142,7 @@ def _write_entry(file: BinaryIO, entry: _Entry, graph: Graph) -> None:
     blobs = entry.node.layer.export_blobs(params, entry.bottoms)
     for head, blob in zip(entry.blob_heads, blobs, strict=True):
         file.write(head)
-        file.write(np.ascontiguousarray(blob, "<f4").data)
+        write_array(file, blob)
 
 
 def _blob_head(shape: Shape) -> bytes:

@@ -40,7 +40,7 @@ class DataLayer(Layer):
             batch_size=getattr(proto, cls.parameter).batch_size,
             crop=cls.crop_of(proto),
             channels=cls.channels_of(proto),
-            preprocessing=_preprocessing(proto),
+            preprocessing=transform_of(proto),
         )
 
     @classmethod
@@ -61,7 +61,8 @@ class DataLayer(Layer):
         return 1 if proto.transform_param.force_gray else None
 
 
-def _preprocessing(proto: Message) -> Preprocessing:
+def transform_of(proto: Message) -> Preprocessing:
+    """What a layer's transform_param says of how its images become numbers."""
     transform = proto.transform_param
     if transform.mean_file and len(transform.mean_value):
         raise net_error(

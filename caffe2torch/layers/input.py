@@ -21,7 +21,8 @@ class Input(Layer):
     """Declares the net's inputs and computes nothing (Caffe: input_layer.cpp).
 
     ``shape`` is given once for all tops, or once for each. Caffe also allows no shape and
-    leaves it to the program that feeds the net: that cannot be converted.
+    leaves it to the program that feeds the net: that cannot be converted. A transform_param,
+    which the program that feeds the net may follow, is kept as its preprocessing record.
     """
 
     type = "Input"

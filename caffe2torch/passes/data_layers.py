@@ -11,7 +11,7 @@ from caffe2torch.graph import Preprocessing, Shape
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.layers import find_layer
 from caffe2torch.layers._base import Role
-from caffe2torch.layers._data import DataLayer
+from caffe2torch.layers._data import DataLayer, transform_of
 from caffe2torch.passes.blob_source import BlobSource
 from caffe2torch.passes.resolve import Resolved, Step, resolve_layer
 
@@ -22,9 +22,9 @@ def inputs_for_data_layers(
     """Replace every data layer by an Input of one image (N = 1) and keep its preprocessing.
 
     The size is the layer's crop; the number of channels is what the layer or its mean
-    says, or what the weights of the first layer that reads it want. ``input_shapes``
-    (by blob name) overrides the shape of any input. Raises NetError where the shape
-    stays unknown.
+    says, or what the weights of the first layer that reads it want. An Input layer is
+    kept, and the record of its preprocessing taken out. ``input_shapes`` (by blob name)
+    overrides the shape of any input. Raises NetError where the shape stays unknown.
     """
     unknown = set(input_shapes) - {blob for step in net.sources for blob in step.outputs}
     if unknown:
@@ -39,6 +39,8 @@ def inputs_for_data_layers(
         if isinstance(step.layer, DataLayer):
             preprocessing = preprocessing or step.layer.preprocessing
             shapes = [shapes[0] or _data_shape(step, step.layer, net.steps, weights)]
+        elif step.proto.HasField("transform_param"):
+            preprocessing = preprocessing or transform_of(step.proto)
         declared = step.layer.infer_shapes(()) if step.layer.role is Role.INPUT else shapes
         final = [shape or other for shape, other in zip(shapes, declared, strict=True)]
         sources.append(_input_step(step, [shape for shape in final if shape is not None]))
@@ -46,9 +48,11 @@ def inputs_for_data_layers(
 
 
 def preprocessing_of(layers: Sequence[Message]) -> Preprocessing | None:
-    """The preprocessing of the first data layer among ``layers``, if there is one."""
+    """The preprocessing of the first data layer among ``layers``, or on an Input layer."""
     for proto in layers:
         cls = find_layer(proto.type)
+        if cls is not None and cls.role is Role.INPUT and proto.HasField("transform_param"):
+            return transform_of(proto)
         if cls is not None and cls.role is Role.DATA and not len(proto.unknown_field):
             layer = cls.from_proto(proto)
             assert isinstance(layer, DataLayer)

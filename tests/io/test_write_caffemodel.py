@@ -3,13 +3,16 @@
 import json
 import os
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+import caffe2torch
 from caffe2torch.errors import ArtefactError
+from caffe2torch.graph import Preprocessing
 from caffe2torch.io import write_caffemodel as module
 from caffe2torch.io.caffemodel import read_caffemodel
 from caffe2torch.io.prototxt import read_prototxt
@@ -225,3 +228,22 @@ def test_net_beyond_the_limit_of_protobuf(tmp_path, monkeypatch):
     with pytest.raises(ArtefactError, match=rf"o\.caffemodel: the net takes {size} bytes"):
         write(graph, tmp_path)
     assert not path.exists()
+
+
+@pytest.mark.parametrize("with_prototxt", [False, True])
+def test_the_record_of_the_input_comes_back(tmp_path, with_prototxt):
+    record = Preprocessing(crop_size=7, mean=(3.0, 5.0, 7.0), scale=0.5, mirror=True)
+    graph = replace(read(*files_of("relu")), preprocessing=record)
+    model, prototxt = tmp_path / "net.caffemodel", tmp_path / "net.prototxt"
+    write_caffemodel(graph, model, prototxt)
+    again = caffe2torch.read(model, prototxt if with_prototxt else None)
+    assert again.preprocessing == record
+    assert again.definition == graph.definition
+
+
+@pytest.mark.parametrize("change", [{"channel_order": "RGB"}, {"std": (2.0,)}])
+def test_an_input_without_words_in_caffe_is_refused(tmp_path, change):
+    graph = replace(read(*files_of("relu")), preprocessing=Preprocessing(**change))
+    with pytest.raises(ArtefactError, match="Caffe feeds blue first"):
+        write_caffemodel(graph, tmp_path / "net.caffemodel")
+    assert not list(tmp_path.iterdir())
