@@ -35,16 +35,17 @@ class OnnxModel:
     weights: Mapping[str, FloatArray]
 
 
-def to_onnx(graph: Graph) -> OnnxModel:
+def to_onnx(graph: Graph, *, free_batch: bool = True) -> OnnxModel:
     """Lower ``graph``. Inputs, outputs and intermediate values carry Caffe's blob names.
 
+    The batch dimension is symbolic where the net allows it, unless ``free_batch`` is false.
     Raises UnsupportedLayerError for a layer that ONNX cannot express and ArtefactError if
     the result fails onnx.checker.
     """
     builder = _Builder(graph)
     for node in graph.nodes:
         builder.add_layer(node.layer, node.inputs, node.outputs, node.params)
-    skeleton = builder.finish()
+    skeleton = builder.finish(free_batch)
     used = {name for node in skeleton.graph.node for name in node.input}
     weights = {key: array for key, array in graph.params.items() if key in used}
     _check(skeleton, weights)
@@ -60,6 +61,33 @@ def complete(model: OnnxModel) -> onnx.ModelProto:
             numpy_helper.from_array(np.require(array, requirements="C"), name)
         )
     return whole
+
+
+def part_of(model: OnnxModel, values: Sequence[str]) -> OnnxModel:
+    """The part of ``model`` that makes ``values``, which become its outputs in this order.
+
+    They are outputs of layers: values that the model declares. Inputs and weights that they
+    do not depend on are left out.
+    """
+    graph = model.skeleton.graph
+    declared = {info.name: info for info in [*graph.value_info, *graph.output]}
+    needed, nodes = set(values), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output):
+            needed.update(node.input)
+            nodes.append(node)
+    part = onnx.ModelProto()
+    part.CopyFrom(model.skeleton)
+    for field, kept in (
+        (part.graph.node, nodes[::-1]),
+        (part.graph.input, [i for i in graph.input if i.name in needed]),
+        (part.graph.output, [declared[value] for value in values]),
+        (part.graph.initializer, [i for i in graph.initializer if i.name in needed]),
+        (part.graph.value_info, [i for i in graph.value_info if i.name in needed - set(values)]),
+    ):
+        del field[:]
+        field.extend(kept)
+    return OnnxModel(part, {k: array for k, array in model.weights.items() if k in needed})
 
 
 def initializer_header(name: str, shape: Shape) -> bytes:
@@ -125,9 +153,9 @@ class _Builder:
             else:
                 self.nodes.append(helper.make_node("Identity", [result], [output], name=output))
 
-    def finish(self) -> onnx.ModelProto:
+    def finish(self, free_batch: bool) -> onnx.ModelProto:
         outputs = {blob: self._output_name(blob) for blob in self.graph.outputs}
-        batch = batch_of(self.graph)
+        batch = batch_of(self.graph) if free_batch else None
         other = shapes_at(self.graph, batch, batch + 1) if batch is not None else None
         shapes = other or self.graph.shapes
         dims = {

@@ -1,0 +1,25 @@
+"""The error that both OpenCV's users and ours catch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import cv2
+
+from caffe2torch.errors import Caffe2TorchError
+
+
+class OpenCVError(Caffe2TorchError, cv2.error):
+    """What ``cv2.dnn`` would raise ``cv2.error`` for; ``except cv2.error`` catches it."""
+
+
+@contextmanager
+def as_opencv_error() -> Iterator[None]:
+    """Turn every other Caffe2TorchError of the block into an OpenCVError of the same words."""
+    try:
+        yield
+    except OpenCVError:
+        raise
+    except Caffe2TorchError as error:
+        raise OpenCVError(str(error)) from error

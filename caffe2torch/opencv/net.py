@@ -1,0 +1,309 @@
+"""An object that is used as a ``cv2.dnn.Net``."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from caffe2torch.errors import WeightsError
+from caffe2torch.graph import Array, FloatArray, Graph, Shape
+from caffe2torch.opencv.errors import OpenCVError, as_opencv_error
+from caffe2torch.opencv.layer import Layer
+from caffe2torch.opencv.model import Model
+from caffe2torch.opencv.names import INPUT_LAYER, INPUT_TYPE, Entry, entries_of, unconnected
+from caffe2torch.opencv.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from caffe2torch.lower.to_onnx import OnnxModel
+
+CACHED_PLANS = 8
+"""Ready graphs that are kept: one for each input size and choice of outputs."""
+CACHED_GRAPHS = 2
+"""Lowered nets that are kept, one for each input size."""
+
+
+class Net:
+    """A Caffe net behind the methods of ``cv2.dnn.Net``; made by ``readNetFromCaffe``.
+
+    Inputs may have any size that the layers allow: the graph is made anew for each, and the
+    last few are kept. Blobs are float32 arrays in Caffe's shapes.
+    """
+
+    def __init__(self, model: Model, engine: str | None = None) -> None:
+        self._model, self._wanted = model, engine
+        self._graph, self._incomplete = _declared(model)
+        self._entries = entries_of(self._graph)
+        self._inputs: dict[str, FloatArray] = {}
+        self._lowered: OrderedDict[Any, tuple[Graph, OnnxModel]] = OrderedDict()
+        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._backend = self._target = 0
+        self._last: Plan | None = None
+        self._ticks = 0
+
+    @property
+    def engine(self) -> str | None:
+        """What ran last: ``"opencv"`` or ``"onnxruntime"``; None before the first run."""
+        return self._last.runner.name if self._last else None
+
+    @property
+    def engine_reason(self) -> str | None:
+        """Why OpenCV did not run it, where ONNX Runtime did for a reason."""
+        return self._last.reason if self._last else None
+
+    def empty(self) -> bool:
+        """Whether the net has no layers."""
+        return not self._entries
+
+    def setInput(self, blob: Any, name: str = "", scalefactor: float = 1.0, mean: Any = ()) -> None:
+        """Set an input, the first without a ``name``, to scalefactor * (blob - mean).
+
+        ``mean`` is one number a channel, at most four; a single number is the first
+        channel's, as everywhere in OpenCV.
+        """
+        names = [i.name for i in self._graph.inputs]
+        if name and name not in names:
+            raise OpenCVError(f"setInput: the net has no input {name!r}; it has {_list(names)}.")
+        if not names:
+            raise OpenCVError("setInput: the net has no input.")
+        array = np.asarray(blob)
+        if array.dtype.kind not in "fiub" or not array.size:
+            raise OpenCVError(f"setInput: {array.dtype} {array.shape} is no blob of numbers.")
+        value = np.array(array, np.float32, order="C")
+        value = (value - _channels(mean, value.shape)) * np.float32(scalefactor)
+        self._inputs[name or names[0]] = np.asarray(value)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the net.
+
+        ``forward()`` gives the last layer's output, ``forward(name)`` that of a layer,
+        ``forward([name, ...])`` a tuple of them; the first output of a layer each time.
+        OpenCV's ``forward(outputBlobs, outputName)`` gives a tuple of all of one layer.
+        """
+        kind, names = _request(args, kwargs)
+        if kind == "list":
+            return tuple(self._run([self._entry(name).outputs[:1] for name in names], names))
+        entry = self._entry(names[0]) if names else self._entries[-1]
+        outputs = entry.outputs if kind == "all" else entry.outputs[:1]
+        values = self._run([(value,) for value in outputs], [entry.name])
+        return tuple(values) if kind == "all" else values[0]
+
+    def forwardAndRetrieve(self, outBlobNames: Sequence[str]) -> tuple[tuple[Array, ...], ...]:
+        """For each layer a tuple of all its outputs."""
+        entries = [self._entry(name) for name in outBlobNames]
+        values = iter(self._run([(v,) for e in entries for v in e.outputs], outBlobNames))
+        return tuple(tuple(next(values) for _ in entry.outputs) for entry in entries)
+
+    def getLayerNames(self) -> tuple[str, ...]:
+        """The names of all layers but the inputs, in order."""
+        return tuple(entry.name for entry in self._entries)
+
+    def getLayerId(self, layer: str) -> int:
+        """The number of a layer, from 1; 0 is the input, -1 no layer."""
+        if layer == INPUT_LAYER:
+            return 0
+        found = self._find(layer)
+        return found.id if found else -1
+
+    def getLayer(self, layerId: int | str) -> Layer:
+        """A layer by its number or name; number 0 stands for the inputs."""
+        if layerId in (0, INPUT_LAYER):
+            return Layer(INPUT_LAYER, INPUT_TYPE, [i.name for i in self._graph.inputs])
+        entry = self._entry(layerId)
+        return Layer(entry.name, entry.type, [], self, entry)
+
+    def getLayerTypes(self) -> tuple[str, ...]:
+        """The types of the layers, each once, sorted."""
+        return tuple(sorted({entry.type for entry in self._entries} | {INPUT_TYPE}))
+
+    def getLayersCount(self, layerType: str) -> int:
+        """How many layers are of a type."""
+        if layerType == INPUT_TYPE:
+            return 1
+        return sum(entry.type == layerType for entry in self._entries)
+
+    def getUnconnectedOutLayers(self) -> Array:
+        """The numbers of the layers whose outputs no layer reads."""
+        ids = [entry.id for entry in unconnected(self._graph, self._entries)]
+        return np.array(ids, np.int32)
+
+    def getUnconnectedOutLayersNames(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(entry.name for entry in unconnected(self._graph, self._entries))
+
+    def getParam(self, layer: int | str, numParam: int = 0) -> FloatArray:
+        """A copy of a learned blob of a layer, in Caffe's shape."""
+        blobs = self.learned_blobs(self._entry(layer))
+        if not 0 <= numParam < len(blobs):
+            raise OpenCVError(f"layer {layer!r} has {len(blobs)} learned blobs, no {numParam}.")
+        return blobs[numParam]
+
+    def setParam(self, layer: int | str, numParam: int, blob: Any) -> None:
+        """Give a learned blob of a layer other values."""
+        entry = self._entry(layer)
+        blobs = self.learned_blobs(entry)
+        if not 0 <= numParam < len(blobs):
+            raise OpenCVError(f"layer {layer!r} has {len(blobs)} learned blobs, no {numParam}.")
+        blobs[numParam] = np.asarray(blob)
+        self.replace_blobs(entry, blobs)
+
+    def setPreferableBackend(self, backendId: int) -> None:
+        """Ask for a backend of OpenCV; ONNX Runtime, where it is needed, is on the CPU."""
+        if backendId != self._backend:
+            self._backend = int(backendId)
+            self._plans.clear()
+
+    def setPreferableTarget(self, targetId: int) -> None:
+        """Ask for a target of OpenCV, likewise."""
+        if targetId != self._target:
+            self._target = int(targetId)
+            self._plans.clear()
+
+    def enableFusion(self, fusion: bool) -> None:
+        """Accepted: every output that can be asked for is right with and without fusion."""
+
+    def enableWinograd(self, useWinograd: bool) -> None:
+        """Accepted; the engines decide for themselves."""
+
+    def getPerfProfile(self) -> tuple[int, Array]:
+        """The ticks of the last run, and the ticks of every layer.
+
+        The layers are not timed one by one: the last stands for all.
+        """
+        timings = np.zeros(len(self._entries), np.float64)
+        timings[-1:] = self._ticks
+        return self._ticks, timings
+
+    def learned_blobs(self, entry: Entry) -> list[FloatArray]:
+        """Copies of the learned blobs of a layer, in Caffe's order and shapes."""
+        if self._incomplete:
+            raise OpenCVError(str(self._incomplete)) from self._incomplete
+        layer, graph = entry.node.layer, self._graph
+        params = {own: graph.params[key] for own, key in entry.node.params.items()}
+        bottoms = [graph.shapes[value] for value in entry.node.inputs]
+        return [np.array(blob) for blob in layer.export_blobs(params, bottoms)] if params else []
+
+    def replace_blobs(self, entry: Entry, blobs: Sequence[Any]) -> None:
+        """Give a layer all its learned blobs; each needs the right number of values."""
+        layer, graph = entry.node.layer, self._graph
+        specs = layer.blob_specs([graph.shapes[value] for value in entry.node.inputs])
+        arrays = [np.asarray(blob, np.float32) for blob in blobs]
+        if [a.size for a in arrays] != [int(np.prod(spec.shape)) for spec in specs]:
+            raise OpenCVError(
+                f"layer {entry.name!r} wants the learned blobs {[s.shape for s in specs]}, not "
+                f"{[a.shape for a in arrays]}."
+            )
+        given = [a.reshape(spec.shape) for a, spec in zip(arrays, specs, strict=True)]
+        with as_opencv_error():
+            self._model.replace_blobs(layer.name, given)
+            self._graph, self._incomplete = _declared(self._model)
+        self._entries = entries_of(self._graph)
+        self._lowered.clear()
+        self._plans.clear()
+
+    def _run(self, outputs: Sequence[tuple[str, ...]], names: Sequence[str]) -> list[Array]:
+        """The values of ``outputs``, one for each; ``names`` are the layers', for errors."""
+        without = [name for name, values in zip(names, outputs, strict=False) if not values]
+        if without or not outputs:
+            raise OpenCVError(f"layer {(without or names)[0]!r} has no output.")
+        wanted = [values[0] for values in outputs]
+        plan = self._plan(tuple(dict.fromkeys(wanted)))
+        start = time.perf_counter_ns()
+        with as_opencv_error():
+            values = dict(zip(plan.outputs, plan.run(self._inputs), strict=True))
+        self._ticks = time.perf_counter_ns() - start
+        self._last = plan
+        return [values[value] for value in wanted]
+
+    def _plan(self, outputs: tuple[str, ...]) -> Plan:
+        shapes = {name: array.shape for name, array in self._inputs.items()}
+        key = (tuple(sorted(shapes.items())), outputs)
+        if key in self._plans:
+            self._plans.move_to_end(key)
+            return self._plans[key]
+        with as_opencv_error():
+            graph, model = self._lower(shapes)
+            plan = make_plan(
+                graph, model, outputs, self._inputs, self._wanted, self._backend, self._target
+            )
+        _keep(self._plans, key, plan, CACHED_PLANS)
+        return plan
+
+    def _lower(self, shapes: Mapping[str, Shape]) -> tuple[Graph, OnnxModel]:
+        from caffe2torch.lower.to_onnx import to_onnx
+
+        key = tuple(sorted(shapes.items()))
+        if key not in self._lowered:
+            graph = self._model.graph(shapes)
+            _keep(self._lowered, key, (graph, to_onnx(graph, free_batch=False)), CACHED_GRAPHS)
+        return self._lowered[key]
+
+    def _find(self, layer: int | str) -> Entry | None:
+        """A layer by number, by OpenCV's name for it, or by Caffe's."""
+        if isinstance(layer, (int, np.integer)):
+            return self._entries[layer - 1] if 0 < layer <= len(self._entries) else None
+        by_caffe = {entry.node.layer.name: entry for entry in reversed(self._entries)}
+        return {**by_caffe, **{entry.name: entry for entry in self._entries}}.get(layer)
+
+    def _entry(self, layer: int | str) -> Entry:
+        entry = self._find(layer)
+        if entry is None:
+            raise OpenCVError(
+                f"the net has no layer {layer!r}; getLayerNames() lists those that it has."
+            )
+        return entry
+
+
+def _declared(model: Model) -> tuple[Graph, WeightsError | None]:
+    """The graph for the declared sizes, and which weights it lacks, if any.
+
+    As in OpenCV the blobs of a layer may still be set; forward wants them all.
+    """
+    try:
+        return model.graph({}), None
+    except WeightsError as error:
+        return model.graph({}, allow_missing=True), error
+
+
+def _request(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """What the arguments of ``forward`` ask for: one blob, all of a layer, or a list."""
+    unknown = set(kwargs) - {"outputName", "outBlobNames", "outputBlobs"}
+    if unknown or len(args) > 2:
+        raise OpenCVError(f"forward: unknown arguments {args!r} {dict(kwargs)!r}.")
+    first = args[0] if args else kwargs.get("outBlobNames", kwargs.get("outputName"))
+    is_names = isinstance(first, (list, tuple)) and all(isinstance(n, str) for n in first)
+    if is_names and len(first):
+        return "list", list(first)
+    if isinstance(first, str):
+        return "one", [first] if first else []
+    name = args[1] if len(args) == 2 else kwargs.get("outputName", "")
+    if first is None and not name and "outputBlobs" not in kwargs:
+        return "one", []
+    return "all", [name] if name else []
+
+
+def _channels(mean: Any, shape: Shape) -> FloatArray:
+    """``mean`` as an array that a blob of ``shape`` can be lessened by."""
+    values = np.zeros(4, np.float32)
+    given = np.atleast_1d(np.asarray(mean, np.float32)).reshape(-1)
+    if given.size > 4:
+        raise OpenCVError(f"setInput: a mean has at most 4 numbers, not {given.size}.")
+    values[: given.size] = given
+    if not values.any():
+        return np.zeros((), np.float32)
+    if len(shape) < 2 or shape[1] > 4:
+        raise OpenCVError(f"setInput: a mean needs a blob of at most 4 channels, not {shape}.")
+    return values[: shape[1]].reshape(-1, *[1] * (len(shape) - 2))
+
+
+def _keep(cache: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
+    cache[key] = value
+    while len(cache) > most:
+        cache.popitem(last=False)
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)
