@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from caffe2torch.artefact.torch_file import load_torch
 from caffe2torch.errors import ArtefactError, ReadError
 from caffe2torch.io.atomic import atomic_write
+from squeezenet.weights import CONTENT_ERRORS
 
 FORMAT = "squeezenet checkpoint"
 VERSION = 1
-_DAMAGED = (OSError, RuntimeError, pickle.UnpicklingError, ValueError, LookupError, EOFError)
-"""What torch raises for a ZIP file that it did not write, or that was cut short."""
-
-
 _NOT_ONE = (
     "{} is not a checkpoint: it is damaged or of another kind; "
     "'squeezenet train' writes last.pt and best.pt"
@@ -46,8 +45,8 @@ def is_checkpoint(path: Path) -> bool:
     if not _is_zip(path):
         return False
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except _DAMAGED:
+        state = load_torch(path, mmap=True)
+    except ReadError:
         return False
     return isinstance(state, dict) and state.get("format") == FORMAT
 
@@ -57,19 +56,32 @@ def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str,
     if not _is_zip(path):
         raise ReadError(_NOT_ONE.format(path))
     try:
-        state = torch.load(path, map_location=device, weights_only=True)
-    except _DAMAGED as error:
+        state = load_torch(path, device)
+    except ReadError as error:
         raise ReadError(_NOT_ONE.format(path)) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ReadError(
             f"{path} holds no training state: --init-from needs a last.pt or best.pt that "
             "'squeezenet train' wrote; other weights go to --pretrained"
         )
-    if state["version"] != VERSION:
+    if state.get("version") != VERSION:
         raise ReadError(
-            f"{path} is a checkpoint of version {state['version']}; this one reads {VERSION}"
+            f"{path} is a checkpoint of version {state.get('version')!r}; this one reads {VERSION}"
         )
     return state
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Around the use of a checkpoint's content: an error of it becomes one of the file."""
+    try:
+        yield
+    except CONTENT_ERRORS as error:
+        cause = str(error).split("\n", maxsplit=1)[0]
+        raise ReadError(
+            f"{path} is a checkpoint, but what it holds is not what belongs there "
+            f"({type(error).__name__}: {cause}); it is damaged, or of another version"
+        ) from error
 
 
 def _is_zip(path: Path) -> bool:

@@ -219,9 +219,11 @@ def train(
     }
     config = TrainConfig()
     if init_from is not None:
-        from squeezenet.checkpoint import load_checkpoint
+        from squeezenet.checkpoint import damage_named, load_checkpoint
 
-        config = TrainConfig.from_plain(load_checkpoint(init_from)["config"])
+        state = load_checkpoint(init_from)
+        with damage_named(init_from):
+            config = TrainConfig.from_plain(state["config"])
     if solver is not None:
         from squeezenet.solver import read_solver
 

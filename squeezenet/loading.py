@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from torch import nn
 
 from caffe2torch.errors import WeightsError
 from caffe2torch.io.mean import read_mean
-from squeezenet.checkpoint import is_checkpoint, load_checkpoint
+from squeezenet.checkpoint import damage_named, is_checkpoint, load_checkpoint
 from squeezenet.model import SqueezeNet
 from squeezenet.preprocess import Preprocessing
 from squeezenet.transforms import Transform
-from squeezenet.weights import load_weights
+from squeezenet.weights import check_classes, load_weights
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ def load_model(
     given, must be the file's own, but a net with bypass may start from weights without one.
     """
     checkpoint = is_checkpoint(path)
-    loaded = _from_checkpoint(load_checkpoint(path)) if checkpoint else _from_weights(path)
+    loaded = _from_checkpoint(path) if checkpoint else _from_weights(path)
     model = loaded.model
     if version is not None and version != model.version:
         raise WeightsError(f"{path} is a SqueezeNet {model.version}, not {version}")
@@ -68,14 +67,18 @@ def _from_weights(path: Path) -> Loaded:
     return Loaded(model, transform_of(model.preprocessing))
 
 
-def _from_checkpoint(state: dict[str, Any]) -> Loaded:
-    architecture = {key: value for key, value in state["architecture"].items() if key != "name"}
-    model = SqueezeNet(architecture.pop("version"), **architecture)
-    model.load_state_dict(state["ema"] or state["model"])
-    settings = dict(state["preprocessing"])
-    if isinstance(settings.get("mean"), str):
-        settings["mean"] = read_mean(settings["mean"])
-    return Loaded(model, Transform(**settings), tuple(state["class_names"]))
+def _from_checkpoint(path: Path) -> Loaded:
+    state = load_checkpoint(path)
+    with damage_named(path):
+        architecture, weights = dict(state["architecture"]), state["ema"] or state["model"]
+        check_classes(architecture, weights)
+        architecture.pop("name")
+        model = SqueezeNet(architecture.pop("version"), **architecture)
+        model.load_state_dict(weights)
+        settings = dict(state["preprocessing"])
+        if isinstance(settings.get("mean"), str):
+            settings["mean"] = read_mean(settings["mean"])
+        return Loaded(model, Transform(**settings), tuple(state["class_names"]))
 
 
 def _with_bypass(model: SqueezeNet, bypass: str, path: Path) -> SqueezeNet:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from caffe2torch.errors import Caffe2TorchError, NetError, WeightsError
 from caffe2torch.io.mean import read_mean
-from squeezenet.checkpoint import load_checkpoint, make_folder, save_checkpoint
+from squeezenet.checkpoint import damage_named, load_checkpoint, make_folder, save_checkpoint
 from squeezenet.config import TrainConfig
 from squeezenet.data import BadImages, Batch, ImageDataset
 from squeezenet.distributed import Team, join_team
@@ -159,7 +159,9 @@ class _Run:
     def go(self, init_from: Path | None) -> Metrics:
         """Train from the first step, or from the one a checkpoint was written after."""
         if init_from is not None:
-            self._restore(load_checkpoint(init_from))
+            state = load_checkpoint(init_from)
+            with damage_named(init_from):
+                self._restore(state)
         self.forward = self.team.wrap(self.model)
         if self.config.compile:
             self.forward = torch.compile(self.forward)  # type: ignore[assignment]  # a callable module
