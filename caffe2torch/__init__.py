@@ -1,9 +1,10 @@
 """caffe2torch: any Caffe model, turned into PyTorch and ONNX, with proof."""
 
-from caffe2torch.api import Caffe2TorchWarning, convert, load, read
+from caffe2torch.api import convert, load, read
 from caffe2torch.errors import (
     ArtefactError,
     Caffe2TorchError,
+    Caffe2TorchWarning,
     NetError,
     ParityError,
     ReadError,

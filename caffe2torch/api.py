@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from caffe2torch.artefact.layout import write_layout
 from caffe2torch.artefact.metadata import preprocessing_from
 from caffe2torch.artefact.read import is_artefact, read_artefact
 from caffe2torch.artefact.write import check_suffix, write_graph
-from caffe2torch.errors import ArtefactError, NetError, ReadError
+from caffe2torch.errors import ArtefactError, Caffe2TorchWarning, NetError, ReadError
 from caffe2torch.graph import Graph, Preprocessing, Shape
 from caffe2torch.io.caffemodel import Weights, read_caffemodel
 from caffe2torch.io.deep_compression import fits, is_deep_compression, read_deep_compression
@@ -45,10 +46,6 @@ class ReadOptions(TypedDict, total=False):
     allow_missing: bool
     strict: bool
     input_shapes: Mapping[str, Shape] | None
-
-
-class Caffe2TorchWarning(UserWarning):
-    """Something about a conversion that a user should know and that is not an error."""
 
 
 def read(
@@ -137,6 +134,8 @@ def convert(
     input: str | None = None,
     mean: Sequence[float] | None = None,
     scale: float | None = None,
+    layout: str | None = None,
+    half: bool = False,
     **read_options: Unpack[ReadOptions],
 ) -> Path:
     """Convert to the kind of file that the suffix of ``output`` names.
@@ -156,13 +155,20 @@ def convert(
         mean: what the net subtracts from a pixel, one number or one a channel in the order
             of its input (Caffe: BGR), if the file does not say it. It is recorded.
         scale: the factor after the mean, likewise.
+        layout: ``torchvision`` writes a SqueezeNet v1.1 as the bare state_dict of
+            torchvision's ``squeezenet1_1`` (.pt, .safetensors), which no command here reads.
+        half: store the weights as float16. Loading widens them to float32, and the ONNX
+            form computes in float32.
 
     Returns:
         The path of the file.
     """
     check_suffix(output)
     graph = _with_input(read(model, prototxt, **read_options), input, mean, scale)
-    write_graph(graph, output)
+    if layout is None:
+        write_graph(graph, output, half=half)
+    else:
+        write_layout(graph, output, layout, half=half)
     return Path(output)
 
 

@@ -10,6 +10,10 @@ NO_MEMORY = (
 )
 
 
+class Caffe2TorchWarning(UserWarning):
+    """Something about a conversion that a user should know and that is not an error."""
+
+
 class Caffe2TorchError(Exception):
     """Base of every error that bad input or an unsupported net can cause.
 

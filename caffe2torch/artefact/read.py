@@ -5,19 +5,22 @@ from __future__ import annotations
 import json
 import os
 import struct
+import warnings
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from caffe2torch.artefact.metadata import FORMAT, FORMAT_VERSION
-from caffe2torch.errors import ArtefactError, ReadError
-from caffe2torch.graph import FloatArray
+from caffe2torch.errors import ArtefactError, Caffe2TorchWarning, ReadError
+from caffe2torch.graph import Array, FloatArray
 
 
 def read_artefact(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, FloatArray]]:
     """Return metadata and arrays of a ``.pt`` or ``.safetensors`` artefact.
 
+    Arrays in half precision are widened to float32, with a warning that they had been rounded.
     Raises ArtefactError if it is not one, or one of a later format version.
     """
     reader = _read_safetensors if is_safetensors(path) else _read_pt
@@ -35,9 +38,9 @@ def read_artefact(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
             f"{FORMAT_VERSION}. Update caffe2torch."
         )
     for key, array in params.items():
-        if not isinstance(key, str) or array.dtype != np.float32:
+        if not isinstance(key, str) or array.dtype not in (np.float32, np.float16):
             raise _not_ours(Path(path), f"the array {key!r} is {array.dtype}, not float32")
-    return metadata, params
+    return metadata, _widened(path, params)
 
 
 def is_artefact(path: str | os.PathLike[str]) -> bool:
@@ -70,7 +73,12 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, FloatArray]]:
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(FORMAT)
-            return text, {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            keys = list(file.keys())
+            if text is None:
+                _refuse_layout(path, keys)
+            return text, {key: file.get_tensor(key) for key in keys}
+    except ArtefactError:
+        raise
     except Exception as error:  # The kinds differ by version: SafetensorError, or any other.
         raise _not_ours(path, str(error)) from error
 
@@ -82,11 +90,34 @@ def _read_pt(path: Path) -> tuple[Any, dict[str, FloatArray]]:
         content = load_torch(path)
     except ReadError as error:
         raise _not_ours(path, error.reason.removeprefix(f"{path}: ")) from None
+    if isinstance(content, dict):
+        _refuse_layout(path, content)
     try:
         state = content["state_dict"].items()
         return content["metadata"], {key: tensor.numpy() for key, tensor in state}
     except (KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
         raise _not_ours(path, f"it holds something else: {error}") from error
+
+
+def _widened(path: str | os.PathLike[str], params: Mapping[str, Array]) -> dict[str, FloatArray]:
+    if any(array.dtype == np.float16 for array in params.values()):
+        warnings.warn(
+            f"{os.fspath(path)} holds weights that were rounded to half precision; they are "
+            "widened to float32",
+            Caffe2TorchWarning,
+            stacklevel=3,
+        )
+    return {key: array.astype(np.float32, copy=False) for key, array in params.items()}
+
+
+def _refuse_layout(path: Path, keys: Collection[Any]) -> None:
+    """Refuse a state_dict without its net, which is for torchvision, by name."""
+    if "features.0.weight" in keys:
+        raise ArtefactError(
+            f"{path} is a bare state_dict in torchvision's layout, which does not say what net it "
+            "belongs to: it is for torchvision's load_state_dict. Give the .caffemodel, or "
+            "convert that without --layout."
+        )
 
 
 def _not_ours(path: Path, cause: str) -> ArtefactError:

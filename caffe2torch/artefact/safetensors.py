@@ -7,21 +7,25 @@ import struct
 from collections.abc import Mapping
 from typing import Any, BinaryIO
 
-from caffe2torch.io.arrays import write_array
-from caffe2torch.artefact.metadata import FORMAT, dumps
+import numpy as np
+
 from caffe2torch.graph import FloatArray
+from caffe2torch.io.arrays import write_array
 
 
 def write_safetensors(
-    file: BinaryIO, params: Mapping[str, FloatArray], metadata: Mapping[str, Any]
+    file: BinaryIO, params: Mapping[str, FloatArray], metadata: Mapping[str, str]
 ) -> None:
-    """Write the safetensors format: header length, JSON header, then the arrays as they lie."""
-    header: dict[str, Any] = {"__metadata__": {FORMAT: dumps(metadata)}}
+    """Write the safetensors format: header length, JSON header, then the arrays as they lie.
+
+    The arrays are float32 or float16; ``metadata`` is the header's ``__metadata__``.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
     offset = 0
     for key, array in params.items():
-        end = offset + array.size * 4
+        end = offset + array.nbytes
         header[key] = {
-            "dtype": "F32",
+            "dtype": "F16" if array.dtype == np.float16 else "F32",
             "shape": list(array.shape),
             "data_offsets": [offset, end],
         }

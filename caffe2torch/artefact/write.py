@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from caffe2torch.artefact.metadata import metadata_of
+from caffe2torch.artefact.metadata import FORMAT, dumps, metadata_of
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import Graph
 from caffe2torch.io.atomic import atomic_write
+from caffe2torch.io.half import to_half
 
 SUFFIXES = (".pt", ".safetensors", ".onnx", ".py")
 
@@ -23,29 +24,39 @@ def check_suffix(path: str | os.PathLike[str]) -> None:
         )
 
 
-def write_graph(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write ``graph`` as the kind of artefact that the suffix names, atomically."""
+def write_graph(graph: Graph, path: str | os.PathLike[str], *, half: bool = False) -> None:
+    """Write ``graph`` as the kind of artefact that the suffix names, atomically.
+
+    ``half`` stores the learned arrays as float16; see ``to_half`` for what it refuses.
+    """
     from squeezenet.recognise import recognise
 
     check_suffix(path)
     if Path(path).suffix == ".py":
         from caffe2torch.artefact.source import write_source
 
+        if half:
+            raise ArtefactError(
+                f"{os.fspath(path)}: the weights beside PyTorch source are float32; half "
+                "precision is for .pt, .safetensors and .onnx."
+            )
         return write_source(path, graph)
     spec = recognise(graph)
     metadata = metadata_of(graph, spec.architecture if spec else None)
     params = {(spec.params[k] if spec else k): v for k, v in graph.params.items()}
     metadata["params"] = {key: spec.params[key] for key in graph.params} if spec else None
     suffix = Path(path).suffix
+    if half and suffix != ".onnx":
+        params = to_half(params)
     with atomic_write(path) as file:
         if suffix == ".onnx":
             from caffe2torch.artefact.onnx import write_onnx
 
-            write_onnx(file, graph, metadata)
+            write_onnx(file, graph, metadata, half=half)
         elif suffix == ".safetensors":
             from caffe2torch.artefact.safetensors import write_safetensors
 
-            write_safetensors(file, params, metadata)
+            write_safetensors(file, params, {FORMAT: dumps(metadata)})
         else:
             from caffe2torch.artefact.pt import write_pt
 

@@ -19,6 +19,12 @@ from caffe2torch.commands._options import (
 @click.argument("output", type=click.Path())
 @net_options
 @input_options
+@click.option(
+    "--layout",
+    type=click.Choice(["torchvision"]),
+    help="Write the bare state_dict of torchvision's squeezenet1_1.",
+)
+@click.option("--half", is_flag=True, help="Store the weights in half precision.")
 def convert(model: str, output: str, **options: Any) -> None:
     """Convert MODEL to OUTPUT: .pt, .safetensors, .onnx or .py, as its suffix says.
 

@@ -13,8 +13,12 @@ CHUNK = 1 << 18
 
 
 def write_array(file: BinaryIO, array: FloatArray) -> None:
-    """Write the float32 values of ``array`` in C order, from its own memory if it can be."""
-    if array.flags.c_contiguous and array.dtype == "<f4":
+    """Write ``array`` in C order, as float16 if it is, else as float32.
+
+    It is written from its own memory if it can be.
+    """
+    stored = "<f2" if array.dtype == np.float16 else "<f4"
+    if array.flags.c_contiguous and array.dtype == stored:
         file.write(array.reshape(-1).view(np.uint8).data if array.size else b"")
         return
     if array.ndim > 1 and array[0].nbytes > CHUNK:
@@ -23,4 +27,4 @@ def write_array(file: BinaryIO, array: FloatArray) -> None:
         return
     rows = max(1, CHUNK // max(1, array[:1].nbytes))
     for start in range(0, len(array), rows):
-        file.write(np.ascontiguousarray(array[start : start + rows], "<f4").tobytes())
+        file.write(np.ascontiguousarray(array[start : start + rows], stored).tobytes())

@@ -90,9 +90,10 @@ def part_of(model: OnnxModel, values: Sequence[str]) -> OnnxModel:
     return OnnxModel(part, {k: array for k, array in model.weights.items() if k in needed})
 
 
-def initializer_header(name: str, shape: Shape) -> bytes:
-    """A serialized float32 TensorProto that still lacks its raw_data."""
-    tensor = TensorProto(name=name, data_type=TensorProto.FLOAT, dims=shape)
+def initializer_header(name: str, array: Array) -> bytes:
+    """A serialized TensorProto of a float32 or float16 array that still lacks its raw_data."""
+    kind = TensorProto.FLOAT16 if array.dtype == np.float16 else TensorProto.FLOAT
+    tensor = TensorProto(name=name, data_type=kind, dims=array.shape)
     return bytes(tensor.SerializeToString(deterministic=True))
 
 
