@@ -13,6 +13,7 @@ import numpy as np
 from caffe2torch.artefact.read import is_artefact
 from caffe2torch.errors import ParityError, UnsupportedLayerError
 from caffe2torch.graph import Array, FloatArray, Graph, Shape
+from caffe2torch.io.deep_compression import is_deep_compression
 from caffe2torch.parity.feed import fed_shapes
 from caffe2torch.parity.npz import read_npz
 
@@ -96,7 +97,7 @@ class OpenCVEngine:
     def __init__(self, graph: Graph, model: PathLike | None, prototxt: PathLike | None) -> None:
         import cv2
 
-        if model is None or is_artefact(model):
+        if model is None or is_deep_compression(model) or is_artefact(model):
             raise ParityError("OpenCV needs a .caffemodel")
         net = graph.definition.encode() if prototxt is None else Path(prototxt).read_bytes()
         try:
