@@ -89,8 +89,8 @@ class SourceBuilder(Protocol):
         ``forward`` calls the module by (``self.fc6``).
         """
 
-    def arrays(self) -> Mapping[str, str]:
-        """The layer's arrays by name, as expressions, in a module that only holds them."""
+    def arrays(self) -> str:
+        """``module`` with one that only holds the layer's arrays, as attributes."""
 
     def use(self, name: str) -> str:
         """Have the file define ``name`` of ``layers/_runtime`` and return it."""

@@ -1,26 +1,14 @@
-"""One step of an LSTM."""
+"""One step of an LSTM in ONNX."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from caffe2torch.layers._base import OnnxBuilder
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-def lstm_unit(cell: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
-    """The next cell and hidden state; the last axis of ``gates`` holds i, f, o, g."""
-    i, f, o, g = gates.chunk(4, -1)
-    cell = cont * f.sigmoid() * cell + i.sigmoid() * g.tanh()
-    return cell, o.sigmoid() * cell.tanh()
-
 
 def lstm_unit_onnx(g: OnnxBuilder, cell: str, gates: str, cont: str, size: int) -> tuple[str, str]:
-    """``lstm_unit`` in ONNX; an empty ``cell`` stands for 0."""
+    """``_runtime.recurrent.lstm_unit`` in ONNX; an empty ``cell`` stands for 0."""
     parts = g.op("Split", gates, g.const([3 * size, size], np.int64), outputs=2, axis=-1)
     sizes = g.const([size] * 3, np.int64)
     i, f, o = g.op("Split", g.op("Sigmoid", parts[0]), sizes, outputs=3, axis=-1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,14 @@ def literal(value: Any) -> str:
     items = [literal(item) for item in value]
     if isinstance(value, list):
         return f"[{', '.join(items)}]"
+    return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
+
+
+def exact(value: Any) -> str:
+    """``value``, numbers in sequences, with all digits: for arithmetic in float64."""
+    if isinstance(value, float | int):
+        return _digits(value) if isfinite(value) else _float(value)
+    items = [exact(item) for item in value]
     return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
 
 
@@ -72,4 +81,9 @@ def _float(value: float) -> str:
         return "math.nan"
     if np.isinf(single):
         return "math.inf" if single > 0 else "-math.inf"
-    return repr(float(str(single)))
+    return _digits(float(str(single)))
+
+
+def _digits(value: float) -> str:
+    """``repr`` as formatters write it, without the sign of a positive exponent."""
+    return repr(value).replace("e+", "e")

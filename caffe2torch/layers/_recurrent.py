@@ -5,13 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, SourceBuilder, net_error
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,31 +108,30 @@ class Recurrent(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Sequence[Tensor]:
-        import torch
-        from torch.nn import functional
-
         x, cont, *rest = inputs
-        from_input = functional.linear(x.flatten(2), params["weight_x"], params["bias"])
-        if self.static_input:
-            static = rest.pop(0).flatten(1)
-            from_input = from_input + functional.linear(static, params["weight_static"])
-        zero = x.new_zeros(x.shape[1], self.num_output)
-        states = [state.squeeze(0) for state in rest] or [zero] * self.num_states
-        outputs = []
-        for gates, go_on in zip(from_input, cont.unsqueeze(-1), strict=True):
-            gates = gates + functional.linear(go_on * states[0], params["weight_h"])
-            states = self.step(gates, go_on, states)
-            outputs.append(states[0])
-        y = self.output(torch.stack(outputs), params)
-        return [y, *(state.unsqueeze(0) for state in states)] if self.expose_hidden else [y]
+        static = rest.pop(0) if self.static_input else None
+        tops = self.run(SimpleNamespace(**params), x, cont, static, rest)
+        return tops if self.expose_hidden else tops[:1]
 
-    def step(self, gates: Tensor, cont: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
-        """The states after a step, the hidden one first, from the summed inputs of the gates."""
+    def run(
+        self,
+        arrays: SimpleNamespace,
+        x: Tensor,
+        cont: Tensor,
+        static: Tensor | None,
+        states: Sequence[Tensor],
+    ) -> Sequence[Tensor]:
+        """The outputs and the last states; no states stand for states of 0."""
         raise NotImplementedError
 
-    def output(self, hidden: Tensor, params: Mapping[str, Tensor]) -> Tensor:
-        """The outputs of all steps from their hidden states."""
-        return hidden
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        x, cont, *rest = inputs
+        options = {"static": rest.pop(0)} if self.static_input else {}
+        options |= {"states": f"({', '.join(rest)}{',' * (len(rest) == 1)})"} if rest else {}
+        tops = call(s.use(self.type.lower()), s.arrays(), x, cont, **options)
+        return tops if self.expose_hidden else f"{tops}[0]"
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
 from caffe2torch.layers._onnx import to_int
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,3 +45,9 @@ class BatchReindex(Layer):
     ) -> Sequence[str]:
         x, index = inputs
         return [g.op("Gather", x, to_int(g, index), axis=0)]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        x, index = inputs
+        return call("torch.index_select", x, 0, f"{index}.long()")

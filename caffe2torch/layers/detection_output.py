@@ -12,8 +12,7 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
-from caffe2torch.layers._boxes import decode_boxes, suppress
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
 from caffe2torch.layers._boxes_onnx import (
     BOOL,
     FLOAT,
@@ -23,6 +22,7 @@ from caffe2torch.layers._boxes_onnx import (
     falling_thresholds,
     suppress_onnx,
 )
+from caffe2torch.layers._python import call, quote
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -136,44 +136,41 @@ class DetectionOutput(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor:
-        # Caffe's boxes and scores are float32 here, whatever the net's type is.
-        loc, conf, prior = (tensor.float() for tensor in inputs)
-        batch, priors = len(loc), _num_priors(prior.shape)
-        prior = prior.reshape(-1)[: priors * 8].reshape(2, priors, 4)
-        loc = loc.reshape(batch, priors, -1, 4).transpose(1, 2)
-        if not self.share_location:
-            loc = loc[:, self._labels]
-        boxes = decode_boxes(loc, prior[0], prior[1] if self.use_variance else 1.0, self.code_type)
-        boxes = boxes.expand(-1, len(self._labels), -1, -1)
-        scores = conf.reshape(batch, priors, -1).transpose(1, 2)[:, self._labels]
-        rows = self._rows(boxes, scores)
-        return rows.reshape(1, 1, -1, 7).to(inputs[0].dtype)
+        from caffe2torch.layers._runtime.detection import detection_output
 
-    def _rows(self, boxes: Tensor, scores: Tensor) -> Tensor:
-        """The rows of the top, from boxes (N, C, P, 4) and scores (N, C, P)."""
-        import torch
+        return detection_output(
+            inputs[0],
+            inputs[1],
+            inputs[2],
+            num_classes=self.num_classes,
+            background=self.background,
+            share_location=self.share_location,
+            code_type=self.code_type,
+            use_variance=self.use_variance,
+            confidence_threshold=self.confidence_threshold,
+            nms_threshold=self.nms_threshold,
+            eta=self.eta,
+            top_k=self.top_k,
+            keep_top_k=self.keep_top_k,
+        )
 
-        scores = scores.where(scores > self.confidence_threshold, -torch.inf)
-        scores, order = scores.sort(stable=True, dim=-1, descending=True)
-        candidates = scores > -torch.inf
-        count = int(candidates.flatten(0, 1).any(0).sum())
-        if self.top_k >= 0:
-            count = min(count, self.top_k)
-        scores, candidates = scores[..., :count], candidates[..., :count]
-        boxes = boxes.gather(2, order[..., :count, None].expand(-1, -1, -1, 4))
-        kept = suppress(
-            boxes.flatten(0, 1), candidates.flatten(0, 1), self.nms_threshold, self.eta
-        ).reshape(candidates.shape)
-        if self.keep_top_k >= 0:
-            kept = _keep_best(kept, scores, self.keep_top_k)
-        image, label, place = kept.nonzero(as_tuple=True)
-        if not len(image):
-            rows = boxes.new_full((len(boxes), 7), -1.0)
-            rows[:, 0] = torch.arange(len(boxes), device=boxes.device)
-            return rows
-        labels = torch.tensor(self._labels, device=boxes.device)[label]
-        head = torch.stack([image.float(), labels.float(), scores[image, label, place]], 1)
-        return torch.cat([head, boxes[image, label, place]], 1)
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return call(
+            s.use("detection_output"),
+            *inputs,
+            num_classes=self.num_classes,
+            background=self.background,
+            share_location=self.share_location,
+            code_type=quote(self.code_type),
+            use_variance=self.use_variance,
+            confidence_threshold=self.confidence_threshold,
+            nms_threshold=self.nms_threshold,
+            eta=self.eta,
+            top_k=self.top_k,
+            keep_top_k=self.keep_top_k,
+        )
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -276,15 +273,6 @@ class DetectionOutput(Layer):
 
 def _num_priors(shape: Sequence[int]) -> int:
     return (*shape, 1, 1, 1)[2] // 4
-
-
-def _keep_best(kept: Tensor, scores: Tensor, count: int) -> Tensor:
-    """Of the boxes ``kept`` (N, C, K), the ``count`` of each image that score best."""
-    import torch
-
-    ranked = scores.where(kept, -torch.inf).flatten(1).sort(stable=True, dim=-1, descending=True)
-    best = torch.zeros_like(kept).flatten(1).scatter(1, ranked.indices[:, :count], True)
-    return kept & best.reshape(kept.shape)
 
 
 def _no_rows_onnx(g: OnnxBuilder, batch: str) -> str:

@@ -11,7 +11,8 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error, unsupported
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -77,6 +78,12 @@ class DummyData(Layer):
     ) -> Sequence[str]:
         tops = zip(self.values, self.shapes, strict=True)
         return [g.op("Expand", g.const(v), g.const(shape, np.int64)) for v, shape in tops]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        tops = [[*map(int, shape)] for shape in self.shapes]
+        return f"{s.module(call(s.use('Constants'), self.values, tops))}()"
 
 
 def _shapes(proto: Message) -> tuple[Shape, ...]:

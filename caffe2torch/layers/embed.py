@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, SourceBuilder, net_error
 from caffe2torch.layers._onnx import to_int
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,3 +78,10 @@ class Embed(Layer):
     ) -> Sequence[str]:
         y = g.op("Gather", params["weight"], to_int(g, inputs[0]), axis=0)
         return [g.op("Add", y, params["bias"]) if self.bias_term else y]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        weight = f"{s.arrays()}.weight"
+        y = call("F.embedding", f"{inputs[0]}.long()", weight)
+        return f"{y} + {weight.removesuffix('weight')}bias" if self.bias_term else y

@@ -12,7 +12,7 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,3 +69,10 @@ class Filter(Layer):
         flat = g.op("Reshape", selector, g.const([-1], np.int64))
         kept = g.op("Not", g.op("Equal", flat, g.const(0)))
         return [g.op("Compress", x, kept, axis=0) for x in blobs]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        *blobs, selector = inputs
+        kept = [f"{x}[{selector}.flatten() != 0]" for x in blobs]
+        return kept

@@ -11,7 +11,8 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error, unsupported
+from caffe2torch.layers._python import call, literal, quote
 from caffe2torch.layers._spatial import require_axes
 
 if TYPE_CHECKING:
@@ -122,6 +123,22 @@ class Interp(Layer):
                 coordinate_transformation_mode="align_corners",
             )
         ]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        x = inputs[0]
+        if self.pad_beg or self.pad_end:
+            x = call("F.pad", x, (self.pad_beg, self.pad_end) * 2)
+        if len(inputs) > 1:
+            size = f"{inputs[1]}.shape[2:]"
+        elif self.size:
+            size = literal(tuple(self.size))
+        else:
+            crop = self.pad_beg + self.pad_end
+            zoomed = s.use("zoomed_size")
+            size = call(zoomed, inputs[0], crop, self.shrink_factor, self.zoom_factor)
+        return call("F.interpolate", x, size, mode=quote("bilinear"), align_corners=True)
 
 
 def _scale(size: int, output: int) -> float:

@@ -10,8 +10,9 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder
-from caffe2torch.layers._lstm_unit import lstm_unit, lstm_unit_onnx
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
+from caffe2torch.layers._lstm_unit import lstm_unit_onnx
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,6 +45,8 @@ class LSTMUnit(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Sequence[Tensor]:
+        from caffe2torch.layers._runtime.recurrent import lstm_unit
+
         cell, gates, cont = inputs
         return lstm_unit(cell, gates, cont.unsqueeze(-1))
 
@@ -53,3 +56,9 @@ class LSTMUnit(Layer):
         cell, gates, cont = inputs
         column = g.op("Unsqueeze", cont, g.const([2], np.int64))
         return lstm_unit_onnx(g, cell, gates, column, g.shape(cell)[2])
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        cell, gates, cont = inputs
+        return call(s.use("lstm_unit"), cell, gates, call("torch.unsqueeze", cont, -1))

@@ -84,7 +84,7 @@ class Normalize(Layer):
         self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
     ) -> str | Sequence[str]:
         axes = self._axes(len(bottoms[0]))
-        weight = s.arrays()["weight"]
+        weight = f"{s.arrays()}.weight"
         if not self.channel_shared:
             weight = trailing(weight, len(bottoms[0]) - 2)
         return call(s.use("l2_normalize"), inputs[0], weight, axes, self.eps)

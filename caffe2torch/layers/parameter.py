@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, constant_filler
+from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, SourceBuilder, constant_filler
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,3 +46,8 @@ class Parameter(Layer):
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         return [g.op("Identity", params["weight"])]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return f"{s.arrays()}.weight.clone()"

@@ -12,8 +12,10 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error, unsupported
 from caffe2torch.layers._onnx import check_constant
+from caffe2torch.layers._python import call, exact, literal
+from caffe2torch.layers._runtime.box_edges import box_edges
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,27 +83,24 @@ class PriorBox(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor:
-        import torch
+        from caffe2torch.layers._runtime.priors import prior_boxes
 
-        like: dict[str, Any] = {"dtype": torch.float64, "device": inputs[0].device}
-        height, width = _plane(inputs[0].shape)
-        extents = torch.tensor(self.boxes, **like)
-        ys, xs = self._edges(
-            [inputs[0].shape, inputs[-1].shape],
-            (torch.arange(height, **like)[:, None], torch.arange(width, **like)[:, None]),
-            (extents[:, 0], extents[:, 1]),
+        step, image = self.step, self.image or _plane(inputs[-1].shape)
+        return prior_boxes(
+            inputs[0], image, self.boxes, self.variance, step, self.offset, self.clip
         )
-        shape = (height, width, len(self.boxes))
-        corners = [
-            corner.expand(shape)
-            for pair in zip(xs, ys, strict=True)
-            for corner in (pair[0][None], pair[1][:, None])
-        ]
-        boxes = torch.stack(corners, -1)
-        if self.clip:
-            boxes = boxes.clamp(0, 1)
-        variance = torch.tensor(self.variance, **like).expand_as(boxes)
-        return torch.stack([boxes, variance]).reshape(1, 2, -1).to(inputs[0].dtype)
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        image = exact(self.image) if self.image else f"{inputs[1]}.shape[2:]"
+        if not self.image and len(bottoms[1]) != 4:
+            image = literal(_plane(bottoms[1]))
+        options = {} if self.step is None else {"step": exact(self.step)}
+        options |= {} if self.offset == 0.5 else {"offset": exact(self.offset)}
+        options |= {"clip": "True"} if self.clip else {}
+        boxes = exact(self.boxes), exact(self.variance)
+        return call(s.use("prior_boxes"), inputs[0], image, *boxes, **options)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -128,13 +127,7 @@ class PriorBox(Layer):
         """Low and high edges, on each axis, of every cell's boxes; for numpy and torch."""
         image = self.image or _plane(bottoms[1])
         plane = _plane(bottoms[0])
-        edges = []
-        for axis in range(2):
-            step = self.step[axis] if self.step else image[axis] / plane[axis]
-            centre = (cells[axis] + self.offset) * step
-            half = extents[axis] / 2
-            edges.append(((centre - half) / image[axis], (centre + half) / image[axis]))
-        return edges
+        return box_edges(plane, image, self.step, self.offset, cells, extents)
 
 
 def _plane(shape: Sequence[int]) -> tuple[int, int]:

@@ -11,7 +11,8 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
+from caffe2torch.layers._python import call
 from caffe2torch.layers._spatial import require_axes
 
 if TYPE_CHECKING:
@@ -62,15 +63,10 @@ class Reorg(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor | Sequence[Tensor]:
-        (x,) = inputs
-        (top,) = self.infer_shapes([tuple(x.shape)])
-        n, c, h, w = x.shape
-        s = self.stride
-        if self.reverse:
-            blocks = x.reshape(n, s, s, c // (s * s), h, w)
-            return blocks.permute(0, 3, 4, 1, 5, 2).reshape(top)
-        blocks = x.reshape(n, c // (s * s), h, s, w, s)
-        return blocks.permute(0, 3, 5, 1, 2, 4).reshape(top)
+        from caffe2torch.layers._runtime.sampling import reorg
+
+        self.infer_shapes([tuple(inputs[0].shape)])
+        return reorg(inputs[0], self.stride, self.reverse)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -85,3 +81,8 @@ class Reorg(Layer):
         x = g.op("Reshape", x, g.const([-1, c // (s * s), h * s, w * s], np.int64))
         x = g.op("SpaceToDepth", x, blocksize=s)
         return [g.op("Reshape", x, g.const([-1, *top[1:]], np.int64))]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return call(s.use("reorg"), inputs[0], self.stride, self.reverse)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import TYPE_CHECKING
 
 from caffe2torch.graph import Shape
@@ -35,13 +36,17 @@ class RNN(Recurrent):
         output = [self._weight("weight_o", size, size), self._bias("bias_o", size)]
         return [*super().blob_specs(bottoms), *output]
 
-    def step(self, gates: Tensor, cont: Tensor, states: Sequence[Tensor]) -> list[Tensor]:
-        return [gates.tanh()]
+    def run(
+        self,
+        arrays: SimpleNamespace,
+        x: Tensor,
+        cont: Tensor,
+        static: Tensor | None,
+        states: Sequence[Tensor],
+    ) -> Sequence[Tensor]:
+        from caffe2torch.layers._runtime.recurrent import rnn
 
-    def output(self, hidden: Tensor, params: Mapping[str, Tensor]) -> Tensor:
-        from torch.nn import functional
-
-        return functional.linear(hidden, params["weight_o"], params["bias_o"]).tanh()
+        return rnn(arrays, x, cont, static, states)
 
     def step_onnx(self, g: OnnxBuilder, gates: str, cont: str, states: Sequence[str]) -> list[str]:
         return [g.op("Tanh", gates)]

@@ -11,8 +11,10 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name, enum_value
 from caffe2torch.layers import _pooling as pooling
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error, unsupported
 from caffe2torch.layers._pooling import PoolWindow
+from caffe2torch.layers._python import call, quote
+from caffe2torch.layers._runtime.pool_sizes import pyramid_window
 from caffe2torch.layers._spatial import require_axes, require_positive
 
 if TYPE_CHECKING:
@@ -81,21 +83,11 @@ class SPP(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor | Sequence[Tensor]:
-        import torch
+        from caffe2torch.layers._runtime.pyramid import pyramid_pool
 
         (x,) = inputs
         self.infer_shapes([tuple(x.shape)])
-        levels = [self._pool(x, window) for window in self._windows(x.shape[2:])]
-        if len(levels) == 1:
-            return levels[0]
-        return torch.cat([level.flatten(1) for level in levels], 1)
-
-    def _pool(self, x: Tensor, window: PoolWindow) -> Tensor:
-        if self.method == "MAX":
-            return pooling.max_pool(x, window)[0]
-        if self.method == "AVE":
-            return pooling.average_pool(x, window)
-        return pooling.stochastic_pool(x, window)
+        return pyramid_pool(x, self.pyramid_height, self.method)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -113,8 +105,12 @@ class SPP(Layer):
         flat = [g.op("Flatten", level, axis=1) for level in levels]
         return [g.op("Concat", *flat, axis=1)]
 
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        return call(s.use("pyramid_pool"), inputs[0], self.pyramid_height, quote(self.method))
+
 
 def _level(bins: int, sizes: Sequence[int]) -> PoolWindow:
-    kernel = tuple(-(-n // bins) for n in sizes)
-    pad = tuple((k * bins - n + 1) // 2 for k, n in zip(kernel, sizes, strict=True))
+    kernel, pad = pyramid_window(bins, sizes)
     return PoolWindow(kernel, kernel, pad)

@@ -11,7 +11,8 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error, unsupported
+from caffe2torch.layers._python import call
 from caffe2torch.layers._spatial import require_axes
 
 if TYPE_CHECKING:
@@ -76,15 +77,15 @@ class Upsample(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor | Sequence[Tensor]:
+        from caffe2torch.layers._runtime.sampling import unpool
+
         x = inputs[0]
         if len(inputs) == 1:
             for dim, scale in zip((-2, -1), self.scale, strict=True):
                 x = x.repeat_interleave(scale, dim)
             return x
         height, width = self._output_sizes(x.shape[2:])
-        y = x.new_zeros(*x.shape[:2], height * width)
-        y = y.scatter(2, inputs[1].long().flatten(2), x.flatten(2))
-        return y.reshape(*x.shape[:2], height, width)
+        return unpool(x, inputs[1], (height, width))
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -100,6 +101,15 @@ class Upsample(Layer):
         zeros = g.op("Expand", g.const(0.0), size)
         y = g.op("ScatterElements", zeros, index, g.op("Reshape", x, flat), axis=2)
         return [g.op("Reshape", y, g.const([0, 0, height, width], np.int64))]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        if len(inputs) == 1:
+            x = call("torch.repeat_interleave", inputs[0], self.scale[0], dim=-2)
+            return call("torch.repeat_interleave", x, self.scale[1], dim=-1)
+        size = self._output_sizes(bottoms[0][2:])
+        return call(s.use("unpool"), *inputs, size)
 
     def _nearest_onnx(self, g: OnnxBuilder, x: str, shape: Shape) -> str:
         scales = [1.0] * (len(shape) - 2) + [float(s) for s in self.scale]

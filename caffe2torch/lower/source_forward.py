@@ -52,11 +52,10 @@ class SourceForward:
         """See SourceBuilder."""
         return self.modules.add(self._node, constructor)
 
-    def arrays(self) -> Mapping[str, str]:
+    def arrays(self) -> str:
         """See SourceBuilder."""
         shapes = {k: literal(v) for k, v in self.modules.array_shapes(self._node).items()}
-        module = self.module(call(self.use("Arrays"), **shapes))
-        return {name: f"{module}.{name}" for name in shapes}
+        return self.module(call(self.use("Arrays"), **shapes))
 
     def use(self, name: str) -> str:
         """See SourceBuilder."""

@@ -18,13 +18,18 @@ from caffe2torch.version import __version__
 WEIGHTS_SUFFIX = ".weights.pt"
 """What the weights file has in place of the source file's ``.py``."""
 
-IMPORTS = {
-    "itertools": "import itertools",
-    "math": "import math",
-    "Sequence": "from collections.abc import Sequence",
-    "Path": "from pathlib import Path",
-}
-TORCH_IMPORTS = {"torch": "import torch", "F": "import torch.nn.functional as F"}
+IMPORTS = (
+    ("math", "import math"),
+    ("Callable", "from collections.abc import "),
+    ("Sequence", "from collections.abc import "),
+    ("Path", "from pathlib import "),
+    ("Any", "from typing import "),
+    ("torch", "import torch"),
+    ("F", "import torch.nn.functional as F"),
+    ("Tensor", "from torch import "),
+    ("nn", "from torch import "),
+)
+"""The names that emitted code may use, in the order of the import section."""
 
 
 def to_source(graph: Graph) -> str:
@@ -59,12 +64,17 @@ def _weights() -> str:
 
 
 def _imports(body: str) -> str:
-    names = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
-    names.add("Path")
-    standard = [line for name, line in IMPORTS.items() if name in names]
-    torch = [line for name, line in TORCH_IMPORTS.items() if name in names]
-    classes = [name for name in ("Tensor", "nn") if name in names]
-    return "\n".join([*standard, "", *torch, f"from torch import {', '.join(classes)}"])
+    used = {node.id for node in ast.walk(ast.parse(body)) if isinstance(node, ast.Name)}
+    lines: dict[str, list[str]] = {}
+    for name, statement in IMPORTS:
+        if name in used | {"Path"}:
+            lines.setdefault(statement, []).append(name)
+    texts = [
+        statement + ", ".join(names) if statement.endswith("import ") else statement
+        for statement, names in lines.items()
+    ]
+    first = texts.index("import torch")
+    return "\n".join([*texts[:first], "", *texts[first:]])
 
 
 def _docstring(graph: Graph) -> str:

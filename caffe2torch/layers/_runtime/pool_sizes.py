@@ -45,3 +45,12 @@ def pool_divisors(
         for o, n, k, s, p in zip(outputs, sizes, kernel, stride, pad, strict=True)
     )
     return rows, columns
+
+
+def pyramid_window(
+    bins: int, sizes: Sequence[int]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Kernel, which is the stride too, and pad of a level of ``bins`` on each axis."""
+    kernel = tuple(-(-n // bins) for n in sizes)
+    pad = tuple((k * bins - n + 1) // 2 for k, n in zip(kernel, sizes, strict=True))
+    return kernel, pad

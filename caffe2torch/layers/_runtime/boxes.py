@@ -1,21 +1,19 @@
-"""Boxes as SSD codes and suppresses them, on torch tensors of (xmin, ymin, xmax, ymax)."""
+"""Boxes as SSD codes and suppresses them: tensors of (xmin, ymin, xmax, ymax)."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from torch import Tensor
+import torch
+from torch import Tensor
 
 
-def decode_boxes(loc: Tensor, prior: Tensor, variance: Tensor | float, code_type: str) -> Tensor:
+def decode_boxes(
+    loc: Tensor, prior: Tensor, variance: Tensor | float, code_type: str
+) -> Tensor:
     """The boxes that the offsets ``loc`` (..., P, 4) make of the priors (P, 4).
 
     CORNER: p + v l. CORNER_SIZE: p + v l s, s the prior's size. CENTER_SIZE: centre
     c + v l s and size s exp(v l).
     """
-    import torch
-
     offset = variance * loc
     low, high = prior.chunk(2, -1)
     size = high - low
@@ -33,13 +31,11 @@ def suppress(boxes: Tensor, candidates: Tensor, threshold: float, eta: float) ->
     """Greedy non-maximum suppression of groups of boxes (G, K, 4) at once.
 
     Each group is in descending order of score. Of the ``candidates`` (G, K) the mask
-    returned keeps those that overlap no earlier kept box by more than the threshold, which
-    is multiplied by ``eta`` after each kept box for as long as it is above 0.5. Inverted
-    boxes have no area and overlap nothing. The loop runs as many times as the fullest group
-    keeps boxes.
+    returned keeps those that overlap no earlier kept box by more than the threshold,
+    which is multiplied by ``eta`` after each kept box for as long as it is above 0.5.
+    Inverted boxes have no area and overlap nothing. The loop runs as many times as the
+    fullest group keeps boxes.
     """
-    import torch
-
     low, high = boxes.detach().chunk(2, -1)
     boxes = torch.cat([low, torch.maximum(low, high)], -1)
     index = torch.arange(boxes.shape[1], device=boxes.device)
@@ -50,22 +46,21 @@ def suppress(boxes: Tensor, candidates: Tensor, threshold: float, eta: float) ->
     while bool(candidates.any()):
         found, first = candidates.any(1), candidates.int().argmax(1)
         kept[group, first] |= found
-        worst = torch.maximum(worst, _overlap(boxes[group, first, None], boxes))
+        worst = torch.maximum(worst, box_overlap(boxes[group, first, None], boxes))
         limit = torch.where(limit > 0.5, limit * eta, limit)
         candidates = candidates & (index > first[:, None]) & (worst <= limit)
     return kept
 
 
-def _overlap(box: Tensor, boxes: Tensor) -> Tensor:
-    """Intersection over union of ``box`` (G, 1, 4) and ``boxes`` (G, K, 4), as (G, K)."""
-    import torch
-
+def box_overlap(box: Tensor, boxes: Tensor) -> Tensor:
+    """Intersection over union of ``box`` (G, 1, 4) and ``boxes`` (G, K, 4): (G, K)."""
     low = torch.maximum(box[..., :2], boxes[..., :2])
     size = torch.minimum(box[..., 2:], boxes[..., 2:]) - low
     shared = size.prod(-1)
-    ratio = shared / (_area(box) + _area(boxes) - shared)
+    ratio = shared / (box_area(box) + box_area(boxes) - shared)
     return torch.where((size > 0).all(-1), ratio, 0.0)
 
 
-def _area(boxes: Tensor) -> Tensor:
+def box_area(boxes: Tensor) -> Tensor:
+    """Width times height."""
     return (boxes[..., 2:] - boxes[..., :2]).prod(-1)

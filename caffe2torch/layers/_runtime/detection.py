@@ -1,0 +1,79 @@
+"""The detections of an SSD net."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from caffe2torch.layers._runtime.boxes import decode_boxes, suppress
+
+
+def detection_output(
+    loc: Tensor,
+    conf: Tensor,
+    prior: Tensor,
+    *,
+    num_classes: int,
+    background: int,
+    share_location: bool,
+    code_type: str,
+    use_variance: bool,
+    confidence_threshold: float,
+    nms_threshold: float,
+    eta: float,
+    top_k: int,
+    keep_top_k: int,
+) -> Tensor:
+    """Rows (image, label, score, xmin, ymin, xmax, ymax), as (1, 1, K, 7).
+
+    ``loc`` (N, 4P) or (N, P * classes * 4), ``conf`` (N, P * classes), ``prior``
+    (1, 2, 4P). Without any detection there is a row (image, -1, ..) for each image.
+    """
+    dtype = loc.dtype
+    # Caffe's boxes and scores are float32 here, whatever the net's type is.
+    loc, conf, prior = loc.float(), conf.float(), prior.float()
+    batch, priors = len(loc), (*prior.shape, 1, 1)[2] // 4
+    classes = [label for label in range(num_classes) if label != background]
+    prior = prior.reshape(-1)[: priors * 8].reshape(2, priors, 4)
+    loc = loc.reshape(batch, priors, -1, 4).transpose(1, 2)
+    if not share_location:
+        loc = loc[:, classes]
+    boxes = decode_boxes(loc, prior[0], prior[1] if use_variance else 1.0, code_type)
+    boxes = boxes.expand(-1, len(classes), -1, -1)
+    scores = conf.reshape(batch, priors, -1).transpose(1, 2)[:, classes]
+    scores = scores.where(scores > confidence_threshold, -torch.inf)
+    scores, order = scores.sort(stable=True, dim=-1, descending=True)
+    candidates = scores > -torch.inf
+    count = int(candidates.flatten(0, 1).any(0).sum())
+    if top_k >= 0:
+        count = min(count, top_k)
+    scores, candidates = scores[..., :count], candidates[..., :count]
+    boxes = boxes.gather(2, order[..., :count, None].expand(-1, -1, -1, 4))
+    kept = suppress(boxes.flatten(0, 1), candidates.flatten(0, 1), nms_threshold, eta)
+    kept = kept.reshape(candidates.shape)
+    if keep_top_k >= 0:
+        kept = keep_best(kept, scores, keep_top_k)
+    return detection_rows(kept, classes, scores, boxes).reshape(1, 1, -1, 7).to(dtype)
+
+
+def keep_best(kept: Tensor, scores: Tensor, count: int) -> Tensor:
+    """Of the boxes ``kept`` (N, C, K), the ``count`` of each image that score best."""
+    ranked = scores.where(kept, -torch.inf).flatten(1)
+    order = ranked.sort(stable=True, dim=-1, descending=True).indices[:, :count]
+    best = torch.zeros_like(kept).flatten(1).scatter(1, order, True)
+    return kept & best.reshape(kept.shape)
+
+
+def detection_rows(
+    kept: Tensor, classes: list[int], scores: Tensor, boxes: Tensor
+) -> Tensor:
+    """The rows of the boxes that the mask ``kept`` (N, C, K) has."""
+    image, label, place = kept.nonzero(as_tuple=True)
+    if not len(image):
+        rows = boxes.new_full((len(boxes), 7), -1.0)
+        rows[:, 0] = torch.arange(len(boxes), device=boxes.device)
+        return rows
+    labels = torch.tensor(classes, device=boxes.device)[label]
+    found = scores[image, label, place]
+    head = torch.stack([image.float(), labels.float(), found], 1)
+    return torch.cat([head, boxes[image, label, place]], 1)
