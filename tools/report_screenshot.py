@@ -25,7 +25,7 @@ NET = Path("tests/conformance/cases/net_squeezenet_v1_1")
 PICTURE = ROOT / "docs" / "parity_report.png"
 IMAGES = 3
 SIDE = 160
-WIDTH, HEIGHT = 1180, 1500
+WIDTH, HEIGHT = 1180, 1650
 CHROMIUM = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --hide-scrollbars "
     "--disable-background-networking --disable-component-update --disable-sync"
