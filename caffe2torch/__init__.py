@@ -13,6 +13,7 @@ from caffe2torch.errors import (
 )
 from caffe2torch.graph import Graph
 from caffe2torch.layers import register_layer
+from caffe2torch.optimize import optimize
 from caffe2torch.parity.check import check_parity
 from caffe2torch.parity.result import ParityReport
 from caffe2torch.version import __version__
@@ -32,6 +33,7 @@ __all__ = [
     "check_parity",
     "convert",
     "load",
+    "optimize",
     "read",
     "register_layer",
 ]

@@ -117,6 +117,8 @@ class Layer:
     """The ONNX form is made for the declared size of the first axis only."""
     free_axes: ClassVar[frozenset[int]] = frozenset()
     """Axes of the tops whose size depends on the data, so that none is declared in ONNX."""
+    index_bottoms: ClassVar[frozenset[int]] = frozenset()
+    """Bottoms that hold indices (labels, words, items of the batch), not measurements."""
     buffers: ClassVar[frozenset[str]] = frozenset()
     """Names of learned arrays that are torch buffers, not parameters."""
 

@@ -34,6 +34,7 @@ class Accuracy(Layer):
     """
 
     type = "Accuracy"
+    index_bottoms = frozenset({1})
     role = Role.LOSS
     bottoms = (2, 2)
     tops = (1, 2)

@@ -26,6 +26,7 @@ class BatchReindex(Layer):
     """
 
     type = "BatchReindex"
+    index_bottoms = frozenset({1})
     bottoms = (2, 2)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:

@@ -28,6 +28,7 @@ class Embed(Layer):
     """
 
     type = "Embed"
+    index_bottoms = frozenset({0})
 
     num_output: int
     input_dim: int

@@ -32,6 +32,7 @@ class HingeLoss(Loss):
     """
 
     type = "HingeLoss"
+    index_bottoms = frozenset({1})
 
     power: int
 

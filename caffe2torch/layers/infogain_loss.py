@@ -45,6 +45,7 @@ class InfogainLoss(Loss):
     """
 
     type = "InfogainLoss"
+    index_bottoms = frozenset({1})
     bottoms = (2, 3)
     tops = (0, 2)
 

@@ -35,6 +35,7 @@ class MultinomialLogisticLoss(Loss):
     """
 
     type = "MultinomialLogisticLoss"
+    index_bottoms = frozenset({1})
 
     @classmethod
     def from_proto(cls, proto: Message) -> Self:

@@ -42,6 +42,7 @@ class SoftmaxWithLoss(Loss):
     """
 
     type = "SoftmaxWithLoss"
+    index_bottoms = frozenset({1})
     tops = (0, 2)
 
     axis: int

@@ -25,6 +25,17 @@ def to_torch(graph: Graph) -> CaffeModule:
     return module.train(graph.phase == "TRAIN")
 
 
+def graph_of(module: CaffeModule) -> Graph:
+    """The graph of ``module`` with its present weights."""
+    params: dict[str, FloatArray] = {}
+    for node in module.graph.nodes:
+        layer = module.get_submodule(node.key)
+        for name, key in node.params.items():
+            tensor = getattr(layer, name)
+            params[key] = tensor.detach().float().cpu().numpy()
+    return replace(module.graph, params=params)
+
+
 class CaffeModule(nn.Module):
     """A Caffe net as a torch module.
 
@@ -44,7 +55,7 @@ class CaffeModule(nn.Module):
         self.output_names = graph.outputs
         self.preprocessing = graph.preprocessing
         self._add_layers(graph)
-        self._last_use = _last_use(graph)
+        self._last_use = last_use(graph)
 
     def forward(self, inputs: Inputs) -> Outputs:
         """Run the net.
@@ -164,7 +175,7 @@ def tensor_of(array: FloatArray) -> Tensor:
         return torch.from_numpy(array)
 
 
-def _last_use(graph: Graph) -> list[list[str]]:
+def last_use(graph: Graph) -> list[list[str]]:
     """For each node the values that nothing reads after it."""
     keep: set[str] = {graph.blobs[blob] for blob in graph.outputs}
     result: list[list[str]] = []

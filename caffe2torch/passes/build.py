@@ -45,14 +45,7 @@ def restore_graph(
 
     Raises ArtefactError where an array is missing, superfluous or has another shape.
     """
-    shapes = infer_shapes(net)
-    learned = _learned_layers(net, shapes)
-    blank = {
-        owner: np.broadcast_to(np.float32(0), spec.shape)
-        for layer in learned
-        for owner, spec in zip(layer.owners, layer.specs, strict=True)
-    }
-    graph = _freeze(net, shapes, learned, blank, name, phase)
+    graph = _without_values(net, name, phase)
     if graph.params.keys() != params.keys():
         odd = sorted(graph.params.keys() ^ params.keys())[0]
         raise ArtefactError(f"the array {odd!r} is not in both the net and its weights.")
@@ -63,6 +56,19 @@ def restore_graph(
                 f"{graph.params[key].shape}."
             )
     return replace(graph, params={key: params[key] for key in graph.params})
+
+
+def rebuild_graph(
+    net: Resolved, arrays: Sequence[Mapping[str, FloatArray]], *, name: str, phase: str
+) -> Graph:
+    """Build the graph of a changed definition from each layer's arrays, by the layer's names."""
+    graph = _without_values(net, name, phase)
+    params = {
+        key: own[local]
+        for node, own in zip(graph.nodes, arrays, strict=True)
+        for local, key in node.params.items()
+    }
+    return replace(graph, params=params)
 
 
 def infer_shapes(net: Resolved) -> dict[str, Shape]:
@@ -81,6 +87,18 @@ def _learned_layers(net: Resolved, shapes: Mapping[str, Shape]) -> list[LearnedL
     ]
     share_blobs(learned)
     return learned
+
+
+def _without_values(net: Resolved, name: str, phase: str) -> Graph:
+    """The graph of ``net`` with arrays that have their shapes and take no memory."""
+    shapes = infer_shapes(net)
+    learned = _learned_layers(net, shapes)
+    blank = {
+        owner: np.broadcast_to(np.float32(0), spec.shape)
+        for layer in learned
+        for owner, spec in zip(layer.owners, layer.specs, strict=True)
+    }
+    return _freeze(net, shapes, learned, blank, name, phase)
 
 
 def _freeze(

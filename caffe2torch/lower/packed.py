@@ -1,0 +1,221 @@
+"""The torch lowering in the form that runs fastest, for inference only."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from math import prod
+
+import torch
+from torch import Tensor, nn
+
+from caffe2torch.errors import NetError
+from caffe2torch.graph import Graph, Node
+from caffe2torch.layers.relu import ReLU
+from caffe2torch.lower.batch import batch_of, shapes_at
+from caffe2torch.lower.to_torch import CaffeModule, Inputs, Outputs, last_use
+
+BLOB_BYTES = 32 << 20
+"""The largest blob of a part of a batch. The C library maps larger ones afresh in every pass,
+which costs more than the layers that fill them."""
+
+BY_ITEM = frozenset(
+    "AbsVal Bias BNLL Clip Concat Convolution ConvolutionDepthwise Deconvolution "
+    "DepthwiseConvolution Dropout Eltwise ELU Exp Flatten InnerProduct Log LRN Permute Pooling "
+    "Power PReLU ReLU ReLU6 Scale ShuffleChannel Sigmoid Slice Softmax Split Swish TanH "
+    "Threshold Upsample".split()
+)
+"""Layer types that compute each item of a batch alone where their tops have the batch first."""
+
+
+class PackedModule(CaffeModule):
+    """A net for inference: packed convolutions with their ReLU, large batches in parts.
+
+    On the CPU a convolution runs on channels-last blobs with weights in oneDNN's own layout,
+    and the ReLU that follows it in the same pass; elsewhere the plain operators run on
+    channels-last blobs. A blob that only a ReLU reads is not among ``blobs``. Arrays have
+    the keys of the plain module and may be changed or loaded.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        self._part = _items_at_once(graph)
+        self._pack()
+        self.requires_grad_(False)
+        self.eval()
+
+    def forward(self, inputs: Inputs) -> Outputs:
+        """As CaffeModule's."""
+        values = self._named_inputs(inputs)
+        part, first = self._part, next(iter(values.values()), None)
+        if part is None or first is None or len(first) <= part or first.device.type != "cpu":
+            return super().forward(values)
+        splits = [torch.split(value, part) for value in values.values()]
+        results = [
+            super(PackedModule, self).forward(dict(zip(values, tensors, strict=True)))
+            for tensors in zip(*splits, strict=True)
+        ]
+        return _joined(results)
+
+    @property
+    def splits_batches(self) -> bool:
+        """Whether large batches run in parts."""
+        return self._part is not None
+
+    @contextmanager
+    def parts_of(self, items: int) -> Iterator[None]:
+        """Run batches in parts of ``items``, within the block."""
+        before, self._part = self._part, items
+        try:
+            yield
+        finally:
+            self._part = before
+
+    def train(self, mode: bool = True) -> PackedModule:
+        """Stay in evaluation mode. Raises NetError for ``mode`` True."""
+        if mode:
+            raise NetError(
+                "an optimised module is for inference: it has no BatchNorm or Dropout left. Train "
+                "the module that it was made from."
+            )
+        super().train(False)
+        return self
+
+    def _pack(self) -> None:
+        """Replace the convolutions, and drop the ReLUs that they do along."""
+        relus = _sole_relus(self.graph)
+        nodes, dropped = [], set()
+        for node in self.graph.nodes:
+            if node.key in dropped:
+                continue
+            module = self._submodule(node.key)
+            if type(module) is nn.Conv2d:
+                relu = relus.get(node.outputs[0])
+                shape = self.graph.shapes[node.inputs[0]]
+                packed = PackedConvolution(
+                    module, relu is not None, [self._part or shape[0], *shape[1:]]
+                )
+                self._attach(node.key, packed)
+                if relu is not None:
+                    dropped.add(relu.key)
+                    node = replace(node, outputs=relu.outputs)
+            nodes.append(node)
+        made = {name for node in nodes for name in node.outputs}
+        made.update(i.name for i in self.graph.inputs)
+        blobs = {blob: value for blob, value in self.graph.blobs.items() if value in made}
+        self.graph = replace(self.graph, nodes=tuple(nodes), blobs=blobs)
+        self._last_use = last_use(self.graph)
+
+
+class PackedConvolution(nn.Module):
+    """Conv2d, perhaps followed by ReLU, for float32 without gradients.
+
+    ``input_shape`` (N, C, H, W) is what oneDNN chooses its layout for; inputs of other sizes
+    give the same result.
+    """
+
+    def __init__(self, convolution: nn.Conv2d, relu: bool, input_shape: Sequence[int]) -> None:
+        super().__init__()
+        self.weight, self.bias, self.relu = convolution.weight, convolution.bias, relu
+        self.input_shape = list(input_shape)
+        self._geometry = (
+            [int(p) for p in convolution.padding],
+            list(convolution.stride),
+            list(convolution.dilation),
+            convolution.groups,
+        )
+        self._packed: tuple[object, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, C', H', W')."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        if _runs_packed(x, self.weight):
+            return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]
+                x, self._packed_weight(), self.bias, *self._geometry, self._activation, [], ""
+            )
+        padding, stride, dilation, groups = self._geometry
+        y = nn.functional.conv2d(x, self.weight, self.bias, stride, padding, dilation, groups)
+        return y.relu_() if self.relu else y
+
+    @property
+    def _activation(self) -> str:
+        return "relu" if self.relu else "none"
+
+    def _packed_weight(self) -> Tensor:
+        """The weight in oneDNN's layout, made anew when the weight has changed."""
+        weight = self.weight
+        state = (weight.data_ptr(), None if weight.is_inference() else weight._version)
+        if self._packed is None or self._packed[0] != state:
+            packed = torch.ops.mkldnn._reorder_convolution_weight(
+                weight.detach().contiguous(memory_format=torch.channels_last),
+                *self._geometry,
+                self.input_shape,
+            )
+            self._packed = (state, packed)
+        return self._packed[1]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_packed": None}  # It cannot be copied or pickled.
+
+    def extra_repr(self) -> str:
+        """Sizes, and whether ReLU follows."""
+        return f"{tuple(self.weight.shape)}, {self._geometry}, relu={self.relu}"
+
+
+def _runs_packed(x: Tensor, weight: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    )
+
+
+def _joined(results: Sequence[Outputs]) -> Outputs:
+    first = results[0]
+    if isinstance(first, Tensor):
+        return torch.cat([r for r in results if isinstance(r, Tensor)])
+    return {
+        name: torch.cat([r[name] for r in results if not isinstance(r, Tensor)]) for name in first
+    }
+
+
+def _sole_relus(graph: Graph) -> dict[str, Node]:
+    """ReLU nodes by the value that only they read."""
+    readers = Counter(name for node in graph.nodes for name in node.inputs)
+    readers.update(graph.blobs[blob] for blob in graph.outputs)
+    return {
+        node.inputs[0]: node
+        for node in graph.nodes
+        if isinstance(node.layer, ReLU)
+        and not node.layer.negative_slope
+        and readers[node.inputs[0]] == 1
+    }
+
+
+def _is_by_item(node: Node, graph: Graph) -> bool:
+    arrays = {name: graph.params[key] for name, key in node.params.items()}
+    shape = graph.shapes[node.inputs[0]] if node.inputs else ()
+    return node.layer.type in BY_ITEM or (
+        len(shape) > 1 and node.layer.affine(arrays, shape[1]) is not None
+    )
+
+
+def _items_at_once(graph: Graph) -> int | None:
+    """How many items of a batch to run together; None if they cannot be parted."""
+    batch = batch_of(graph)
+    if batch is None or not all(_is_by_item(node, graph) for node in graph.nodes):
+        return None
+    shapes = shapes_at(graph, batch, batch + 1)
+    values = [name for node in graph.nodes for name in node.outputs] + [
+        i.name for i in graph.inputs
+    ]
+    if shapes is None or any(shapes[name][:1] != (batch + 1,) for name in values):
+        return None
+    if any(shapes[name][1:] != graph.shapes[name][1:] for name in values):
+        return None
+    largest = max(4 * prod(graph.shapes[name][1:]) for name in values)
+    return max(1, BLOB_BYTES // largest)

@@ -1,0 +1,142 @@
+"""The same function in fewer layers, for inference: affine layers folded, dropout removed."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from caffe2torch.errors import NetError
+from caffe2torch.graph import FloatArray, Graph, Node, Shape
+from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.io.schema import Message
+from caffe2torch.layers._base import Affine
+from caffe2torch.layers.convolution import Convolution
+from caffe2torch.layers.dropout import Dropout
+from caffe2torch.layers.inner_product import InnerProduct
+from caffe2torch.passes.build import rebuild_graph
+from caffe2torch.passes.resolve import resolve
+
+
+def fuse(graph: Graph) -> Graph:
+    """Fold BatchNorm, Scale, Bias and the like into the layer before them; drop Dropout.
+
+    A layer that is y = a[c] x + b[c] by channel goes into the Convolution or InnerProduct
+    whose output only it reads: weight' = a * weight, bias' = a * bias + b, computed in
+    float64 and rounded once. Dropout, the identity here, goes into whatever layer it
+    follows. The blobs between them are gone; all others keep their names and, but for
+    rounding, their values.
+
+    Raises NetError for a net of phase TRAIN, whose BatchNorm takes the statistics of the
+    batch.
+    """
+    if graph.phase != "TEST":
+        raise NetError(f"a net of phase {graph.phase} cannot be fused; read it with phase TEST.")
+    net = parse_prototxt(graph.definition, "the net's definition")
+    first = len(net.layer) - len(graph.nodes)  # The definition lists the inputs first.
+    steps = _fused_steps(graph, list(net.layer[first:]))
+    del net.layer[first:]
+    net.layer.extend(step.proto for step in steps)
+    arrays = [step.finished() for step in steps]
+    fused = rebuild_graph(resolve(net), arrays, name=graph.name, phase=graph.phase)
+    return replace(
+        graph,
+        nodes=fused.nodes,
+        blobs=fused.blobs,
+        shapes=fused.shapes,
+        params=fused.params,
+        definition=fused.definition,
+    )
+
+
+@dataclass
+class _Step:
+    """A layer that stays, and the affine layers that have gone into it."""
+
+    node: Node
+    proto: Message
+    arrays: Mapping[str, FloatArray]
+    takes_affine: bool
+    affine: Affine | None = None
+
+    def absorb(self, proto: Message, affine: Affine | None) -> None:
+        """Do what the next layer does, and write the blob that it writes."""
+        self.proto.top[0] = proto.top[0]
+        if affine is not None:
+            self.affine = self.affine.then(affine) if self.affine else affine
+            _parameters(self.proto).bias_term = True
+
+    def finished(self) -> Mapping[str, FloatArray]:
+        """The arrays with the affine layers in them."""
+        if self.affine is None:
+            return self.arrays
+        scale, shift = self.affine
+        weight = np.asarray(self.arrays["weight"], np.float64)
+        bias = np.asarray(self.arrays.get("bias", 0), np.float64)
+        by_output = scale.reshape(-1, *[1] * (weight.ndim - 1))
+        return {"weight": _float32(weight * by_output), "bias": _float32(bias * scale + shift)}
+
+
+def _fused_steps(graph: Graph, protos: Sequence[Message]) -> list[_Step]:
+    """The layers that stay, in order."""
+    readers = Counter(name for node in graph.nodes for name in node.inputs)
+    readers.update(graph.blobs[blob] for blob in graph.outputs)
+    owners = Counter(key for node in graph.nodes for key in node.params.values())
+    maker: dict[str, _Step] = {}
+    steps = []
+    for node, proto in zip(graph.nodes, protos, strict=True):
+        arrays = {name: graph.params[key] for name, key in node.params.items()}
+        into = maker.get(node.inputs[0]) if len(node.inputs) == len(node.outputs) == 1 else None
+        if (
+            into is None
+            or readers[node.inputs[0]] > 1
+            or not _absorbed(node, proto, arrays, into, graph)
+        ):
+            shared = any(owners[key] > 1 for key in node.params.values())
+            into = _Step(node, proto, arrays, not shared and _is_linear(node, graph.shapes))
+            steps.append(into)
+        if len(node.outputs) == 1:
+            maker[node.outputs[0]] = into
+    return steps
+
+
+def _absorbed(
+    node: Node, proto: Message, arrays: Mapping[str, FloatArray], into: _Step, graph: Graph
+) -> bool:
+    """Put ``node`` into the layer before it, if that can be."""
+    in_place = into.proto.top[0] in into.proto.bottom
+    if in_place and proto.top[0] != into.proto.top[0]:
+        return False  # A new top would leave the name to the blob before the change.
+    if isinstance(node.layer, Dropout):
+        into.absorb(proto, None)
+        return True
+    shape = graph.shapes[node.inputs[0]]
+    if not into.takes_affine or graph.shapes[node.outputs[0]] != shape:
+        return False
+    affine = node.layer.affine(arrays, shape[1])
+    if affine is not None:
+        into.absorb(proto, affine)
+    return affine is not None
+
+
+def _is_linear(node: Node, shapes: Mapping[str, Shape]) -> bool:
+    """Whether the layer has one weight and one summand for each channel (axis 1) of its top."""
+    if len(node.outputs) != 1:
+        return False
+    layer, bottom = node.layer, shapes[node.inputs[0]]
+    if isinstance(layer, Convolution):
+        return layer.resolved(bottom)[0] == 1
+    return isinstance(layer, InnerProduct) and len(shapes[node.outputs[0]]) == 2
+
+
+def _parameters(proto: Message) -> Message:
+    """The part of a linear layer's definition that has ``bias_term``."""
+    name = "inner_product_param" if proto.type == InnerProduct.type else "convolution_param"
+    return getattr(proto, name)
+
+
+def _float32(values: npt.NDArray[np.float64]) -> FloatArray:
+    return np.ascontiguousarray(values, np.float32)
