@@ -40,6 +40,11 @@ def to_int(g: OnnxBuilder, value: str) -> str:
     return str(g.op("Cast", value, to=INT64))
 
 
+def tanh(g: OnnxBuilder, value: str) -> str:
+    """Hyperbolic tangent. It is 1 in float32 from 10 on; OpenCV 5.0 makes it NaN from 44 on."""
+    return str(g.op("Tanh", g.op("Clip", value, g.const(-20.0), g.const(20.0))))
+
+
 def reshape_axes(g: OnnxBuilder, value: str, head: Sequence[int], stop: int) -> str:
     """``value`` with the axes before ``stop`` replaced by ``head``, in ONNX's meaning of 0 and -1.
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import OnnxBuilder
 from caffe2torch.layers._elementwise import SameOperator
 
 
@@ -15,5 +17,11 @@ class BNLL(SameOperator):
 
     type = "BNLL"
     torch_module = "Softplus"
-    onnx_operator = "Softplus"
     torch_function = "F.softplus"
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        # As max(x, 0) + log(1 + exp(-|x|)): exp(x) is infinite from 89 on, in OpenCV too.
+        softplus = g.op("Softplus", g.op("Neg", g.op("Abs", inputs[0])))
+        return [g.op("Add", g.op("Relu", inputs[0]), softplus)]

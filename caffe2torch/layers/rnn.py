@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import BlobSpec, OnnxBuilder
+from caffe2torch.layers._onnx import tanh
 from caffe2torch.layers._recurrent import Recurrent
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ class RNN(Recurrent):
         return rnn(arrays, x, cont, static, states)
 
     def step_onnx(self, g: OnnxBuilder, gates: str, cont: str, states: Sequence[str]) -> list[str]:
-        return [g.op("Tanh", gates)]
+        return [tanh(g, gates)]
 
     def output_onnx(self, g: OnnxBuilder, hidden: str, params: Mapping[str, str]) -> str:
         output = g.op("Gemm", hidden, params["weight_o"], params["bias_o"], transB=1)
-        return str(g.op("Tanh", output))
+        return tanh(g, output)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from caffe2torch.layers import register_layer
+from caffe2torch.layers._base import OnnxBuilder
 from caffe2torch.layers._elementwise import SameOperator
+from caffe2torch.layers._onnx import tanh
 
 
 @register_layer()
@@ -15,5 +18,9 @@ class TanH(SameOperator):
 
     type = "TanH"
     torch_module = "Tanh"
-    onnx_operator = "Tanh"
     torch_function = "torch.tanh"
+
+    def to_onnx(
+        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
+    ) -> Sequence[str]:
+        return [tanh(g, inputs[0])]
