@@ -217,3 +217,62 @@ def test_a_difference_that_only_fusion_makes_has_no_layer(
     assert report.bisection is not None
     assert report.bisection.layers == ()
     assert "joins layers" in report.bisection.summary()[0]
+
+
+@dataclass(frozen=True)
+class LessTheMean(Layer):
+    """y = x - mean of x over the batch, of which the ONNX form makes 1.5 times as much."""
+
+    type = "LessTheMean"
+
+    def forward(self, inputs: Any, params: Any, training: bool) -> Any:
+        return inputs[0] - inputs[0].mean(0, keepdim=True)
+
+    def to_onnx(self, g: Any, inputs: Any, params: Any) -> Any:
+        mean = g.op("ReduceMean", inputs[0], axes=[0], keepdims=1)
+        return [g.op("Mul", g.op("Sub", inputs[0], mean), g.const(1.5))]
+
+
+@dataclass(frozen=True)
+class Total(Layer):
+    """y = the sum of x, of which the ONNX form adds 9."""
+
+    type = "Total"
+
+    def infer_shapes(self, bottoms: Any) -> Any:
+        return [()]
+
+    def forward(self, inputs: Any, params: Any, training: bool) -> Any:
+        return inputs[0].sum()
+
+    def to_onnx(self, g: Any, inputs: Any, params: Any) -> Any:
+        return [g.op("Add", g.op("ReduceSum", inputs[0], keepdims=0), g.const(9.0))]
+
+
+@pytest.mark.parametrize("layer", [LessTheMean, Total])
+def test_a_layer_that_joins_the_batch_keeps_it(
+    layer: type[Layer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caffe2torch.layers._registry", dict(all_layers()))
+    register_layer(layer.type)(layer)
+    prototxt = tmp_path / "net.prototxt"
+    prototxt.write_text(
+        'input: "x" input_shape { dim: 4 dim: 3 } '
+        f'layer {{ name: "odd" type: "{layer.type}" bottom: "x" top: "y" }}'
+    )
+    report = caffe2torch.check_parity(None, prototxt, bisect=tmp_path / "d")
+    found = report.bisection
+    assert found is not None
+    assert found.files is not None
+    assert found.reproduced
+    assert found.alone == found.max_abs
+    again = caffe2torch.check_parity(
+        found.files.model,
+        found.files.prototxt,
+        inputs=found.files.inputs,
+        reference=found.files.reference,
+    )
+    assert again.graph.inputs[0].shape == (4, 3)
+    figures = {(c.baseline, c.engine): c.blobs[0].max_abs for c in again.comparisons}
+    assert figures["reference", "onnxruntime"] == found.alone
+    assert figures["torch", "reference"] == 0

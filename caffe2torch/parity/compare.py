@@ -61,7 +61,8 @@ class BlobDifference:
 
 def worst_item(reference: Array, other: Array) -> int:
     """The index along the first axis at which two arrays differ most."""
-    first, second = (array.reshape(len(reference), -1) for array in (reference, other))
+    items = len(np.atleast_1d(reference))
+    first, second = (array.reshape(items, -1) for array in (reference, other))
     by_item = np.max(_difference(first, second), axis=1, initial=0)
     return int(np.argmax(np.where(np.isnan(by_item), np.inf, by_item)))
 

@@ -19,6 +19,7 @@ LIBRARIES = (
     "opencv-python-headless",
     "opencv-python",
     "opencv-contrib-python",
+    "opencv-contrib-python-headless",
     "protobuf",
 )
 """The distributions that read, compute or compare; OpenCV comes under several names."""

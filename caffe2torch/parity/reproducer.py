@@ -6,7 +6,6 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from google.protobuf import text_format
@@ -18,11 +17,7 @@ from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.lower.batch import batch_of, shapes_at
-from caffe2torch.parity.compare import worst_item
 from caffe2torch.parity.npz import write_npz
-
-if TYPE_CHECKING:
-    from caffe2torch.parity.bisect import Suspect
 
 
 @dataclass(frozen=True)
@@ -35,37 +30,42 @@ class Reproducer:
     reference: str
 
 
-def write_reproducer(
-    graph: Graph,
-    suspect: Suspect,
-    first: Mapping[str, Array],
-    second: Mapping[str, Array],
-    directory: str | os.PathLike[str],
-    *,
-    one_item: bool,
-) -> Reproducer | None:
-    """Write the layers of ``suspect`` with the inputs and outputs of the baseline, ``first``.
+@dataclass(frozen=True)
+class Excerpt:
+    """Some layers as a net, with the inputs they got and the outputs they made of them."""
 
-    Blobs carry the names of values, so that no layer is in place. With ``one_item`` only the
-    item of the batch that differs most is written; None where the layers cannot be cut so.
+    net: Graph
+    inputs: Mapping[str, FloatArray]
+    outputs: Mapping[str, Array]
 
-    Raises:
-        ParityError: the folder cannot be made.
-        ArtefactError: a file cannot be written.
+
+def excerpt(
+    graph: Graph, nodes: Sequence[Node], reads: Sequence[str], values: Mapping[str, Array]
+) -> Excerpt:
+    """``nodes`` of ``graph`` as a net whose inputs are the values ``reads``.
+
+    Its blobs carry the names of values, so that no layer is in place. ``values`` are those of
+    the whole net; the outputs are the layers' values among them.
     """
-    inputs = {name: np.require(first[name], np.float32, "C") for name in suspect.inputs}
-    net = subgraph(graph, suspect.nodes, inputs)
-    outputs = {
-        value: first[value] for node in net.nodes for value in node.outputs if value in first
-    }
-    if one_item:
-        value = suspect.value
-        cut = _item(net, inputs, outputs, value, first[value], second[value])
-        if cut is None:
-            return None
-        inputs, outputs = cut
-        net = subgraph(graph, suspect.nodes, inputs)
-    return _write(net, inputs, outputs, Path(directory))
+    inputs = {name: np.require(values[name], np.float32, "C") for name in reads}
+    made = [value for node in nodes for value in node.outputs if value in values]
+    return Excerpt(subgraph(graph, nodes, inputs), inputs, {name: values[name] for name in made})
+
+
+def one_item(graph: Graph, whole: Excerpt, item: int) -> Excerpt | None:
+    """``whole`` cut to one item of its batch, or None where the layers have no batch axis."""
+    batch = batch_of(whole.net)
+    shapes = shapes_at(whole.net, batch, 1) if batch is not None and batch > 1 else None
+    if batch is None or shapes is None or item >= batch:
+        return None
+
+    def cut(name: str, array: Array) -> Array:
+        followed = shapes[name][:1] != whole.net.shapes[name][:1]
+        return array[item : item + 1] if followed else array
+
+    inputs = {name: cut(name, array) for name, array in whole.inputs.items()}
+    outputs = {name: cut(name, array) for name, array in whole.outputs.items()}
+    return Excerpt(subgraph(graph, whole.net.nodes, inputs), inputs, outputs)
 
 
 def subgraph(graph: Graph, nodes: Sequence[Node], inputs: Mapping[str, FloatArray]) -> Graph:
@@ -113,42 +113,26 @@ def _protos(graph: Graph) -> dict[int, Message]:
     return {id(node): layer for node, layer in zip(graph.nodes, layers, strict=True)}
 
 
-def _item(
-    net: Graph,
-    inputs: Mapping[str, FloatArray],
-    outputs: Mapping[str, Array],
-    value: str,
-    first: Array,
-    second: Array,
-) -> tuple[dict[str, FloatArray], dict[str, Array]] | None:
-    """Inputs and outputs cut to the item at which ``value`` differs most, or None."""
-    batch = batch_of(net)
-    shapes = shapes_at(net, batch, 1) if batch is not None and batch > 1 else None
-    if shapes is None or net.shapes[value][0] != batch or len(first) != batch:
-        return None
-    item = worst_item(first, second)
+def write_excerpt(found: Excerpt, directory: str | os.PathLike[str]) -> Reproducer:
+    """Write ``found`` into ``directory``, which is made if it is not there.
 
-    def cut(name: str, array: Array) -> Array:
-        followed = shapes[name][:1] != net.shapes[name][:1]
-        return array[item : item + 1] if followed else array
-
-    return (
-        {name: cut(name, array) for name, array in inputs.items()},
-        {name: cut(name, array) for name, array in outputs.items()},
-    )
-
-
-def _write(
-    net: Graph, inputs: Mapping[str, Array], outputs: Mapping[str, Array], directory: Path
-) -> Reproducer:
+    Raises:
+        ParityError: the folder cannot be made.
+        ArtefactError: a file cannot be written.
+    """
+    folder = Path(directory)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ParityError(f"{directory}: the folder cannot be made: {error.strerror}") from error
-    model, prototxt = directory / "net.caffemodel", directory / "net.prototxt"
-    write_caffemodel(net, model, prototxt)
-    for name, arrays in (("inputs.npz", inputs), ("reference.npz", outputs)):
-        with atomic_write(directory / name) as file:
+        raise ParityError(f"{folder}: the folder cannot be made: {error.strerror}") from error
+    files = Reproducer(
+        *(
+            os.fspath(folder / name)
+            for name in ("net.caffemodel", "net.prototxt", "inputs.npz", "reference.npz")
+        )
+    )
+    write_caffemodel(found.net, files.model, files.prototxt)
+    for path, arrays in ((files.inputs, found.inputs), (files.reference, found.outputs)):
+        with atomic_write(path) as file:
             write_npz(file, arrays)
-    paths = (model, prototxt, directory / "inputs.npz", directory / "reference.npz")
-    return Reproducer(*(os.fspath(path) for path in paths))
+    return files

@@ -161,7 +161,7 @@ def _net_dict(graph: Graph) -> dict[str, Any]:
     return {
         "name": graph.name,
         "phase": graph.phase,
-        "source_sha256": graph.source_sha256,
+        "source_sha256": str(graph.source_sha256) if graph.source_sha256 else None,
         "layers": len(graph.nodes),
         "inputs": {i.name: list(i.shape) for i in graph.inputs},
         "outputs": list(graph.outputs),
