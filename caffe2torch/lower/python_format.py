@@ -21,16 +21,31 @@ def wrap(statement: str, indent: int) -> str:
     value = getattr(node, "value", None)
     if not isinstance(value, ast.expr):
         return text
-    head = " " * indent + statement[: value.col_offset]
+    head = _targets(statement[: value.col_offset], indent)
+    room = WIDTH - len(head.rpartition("\n")[2])
+    flat, inner = _segment(statement, value), " " * (indent + STEP)
+    in_parentheses = len(inner + flat) <= WIDTH and room > 0
     if _brackets(value):
-        return head + _split(statement, value, indent)
-    if isinstance(value, ast.BinOp):
-        inner = " " * (indent + STEP)
-        terms = _terms(statement, value)
-        whole = inner + statement[value.col_offset :]
-        lines = [whole] if len(whole) <= WIDTH else [inner + term for term in terms]
+        opening = flat[: flat.index("(") + 1] if isinstance(value, ast.Call) else flat[0]
+        if "\n" in head and len(flat) <= room:
+            return head + flat
+        if len(opening) <= room or not in_parentheses:
+            return head + _split(statement, value, indent)
+    if isinstance(value, ast.BinOp) or in_parentheses:
+        terms = _terms(statement, value) if isinstance(value, ast.BinOp) else []
+        lines = [inner + flat] if in_parentheses else [inner + term for term in terms]
         return "\n".join([f"{head}(", *lines, " " * indent + ")"])
     return text
+
+
+def _targets(targets: str, indent: int) -> str:
+    """``a, b = `` indented; too many names each on a line."""
+    text = " " * indent + targets
+    if len(text) <= WIDTH or ", " not in targets:
+        return text
+    names = targets.removesuffix(" = ").split(", ")
+    inner = " " * (indent + STEP)
+    return "\n".join([" " * indent + "(", *(f"{inner}{n}," for n in names), " " * indent + ") = "])
 
 
 def wrap_parameters(head: str, parameters: list[str], tail: str, indent: int) -> str:

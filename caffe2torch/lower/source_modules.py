@@ -54,10 +54,10 @@ class SourceModules:
         text = "self"
         for depth, part in enumerate(parts):
             parent = ".".join(parts[:depth])
-            if self._is_dict(parent):
-                text += f"[{quote(part)}]"
-            elif is_attribute(part):
+            if is_attribute(part):
                 text += f".{part}"
+            elif self._is_dict(parent):
+                text += f"[{quote(part)}]"
             else:
                 text += f".get_submodule({quote(part)})"
         return text
