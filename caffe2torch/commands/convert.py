@@ -25,7 +25,13 @@ from caffe2torch.commands._options import (
     help="Write the bare state_dict of torchvision's squeezenet1_1.",
 )
 @click.option("--half", is_flag=True, help="Store the weights in half precision.")
-def convert(model: str, output: str, **options: Any) -> None:
+@click.option(
+    "--for",
+    "reader",
+    type=click.Choice(["opencv5"]),
+    help="Write an .onnx only if the installed OpenCV runs it as ONNX Runtime does.",
+)
+def convert(model: str, output: str, reader: str | None, **options: Any) -> None:
     """Convert MODEL to OUTPUT: .pt, .safetensors, .onnx or .py, as its suffix says.
 
     A .py is PyTorch source that runs without caffe2torch; its weights are written beside it.
@@ -37,5 +43,11 @@ def convert(model: str, output: str, **options: Any) -> None:
 
     options = read_options(options)
     weights = weights_of(model, options)
-    path = api.convert(weights, output, **options)
+    if reader is None:
+        path = api.convert(weights, output, **options)
+    else:
+        from caffe2torch.opencv.check import convert_for_opencv
+
+        path, note = convert_for_opencv(weights, output, **options)
+        click.echo(note)
     click.echo(f"{path}  {path.stat().st_size:,} bytes")

@@ -130,12 +130,12 @@ def refusal(
 def difference(value: Array, expected: Array, tolerance: float) -> str | None:
     """How ``value`` differs by more than ``tolerance`` of the peak, None if it does not.
 
-    Infinities and Caffe's FLT_MAX must be the same: their differences mean nothing.
+    Infinities, NaN and Caffe's FLT_MAX must be the same: their differences mean nothing.
     """
     if value.shape != expected.shape:
         return f"has the shape {value.shape}, not {expected.shape}"
     usual = np.abs(expected) < np.finfo(np.float32).max
-    if not np.array_equal(value[~usual], expected[~usual]):
+    if not np.array_equal(value[~usual], expected[~usual], equal_nan=True):
         return "differs where ONNX Runtime has no finite number"
     worst = np.abs(value[usual] - expected[usual]).max(initial=0)
     peak = np.abs(expected[usual]).max(initial=0)

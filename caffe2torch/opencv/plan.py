@@ -80,11 +80,16 @@ def make_plan(
     return Plan(names, outputs, reference, reason)
 
 
-def opencv_4_refusal(graph: Graph) -> str | None:
-    """Why OpenCV 4 must not even be tried: it ends the process on some blobs without axes."""
+def is_opencv_4() -> bool:
+    """Whether the installed OpenCV is older than 5."""
     import cv2
 
-    if int(cv2.__version__.split(".")[0]) >= 5:
+    return int(cv2.__version__.split(".")[0]) < 5
+
+
+def opencv_4_refusal(graph: Graph) -> str | None:
+    """Why OpenCV 4 must not even be tried: it ends the process on some blobs without axes."""
+    if not is_opencv_4():
         return None
     small = next((v for v, shape in graph.shapes.items() if len(shape) < 2), None)
     return None if small is None else f"OpenCV 4 has no blobs of fewer than two axes ({small!r})"
