@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 DEFAULTS = {
-    "kernel_size": None,
     "stride": 1,
     "padding": 0,
     "dilation": 1,
@@ -180,26 +179,34 @@ class ConvolutionBase(Layer):
     def to_source(
         self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
     ) -> str | Sequence[str]:
-        if not self.is_plain(bottoms[:1]):
+        axis, window = self.resolved(bottoms[0])
+        if not 1 <= len(window.kernel) <= 3:
             raise self.unsupported(
-                "on these axes it has no source form; convert to .pt instead", "axis"
+                f"with {len(window.kernel)} spatial axes it has no source form; convert to .pt "
+                "instead",
+                "axis",
             )
-        _, window = self.resolved(bottoms[0])
-        excess = self._excess(window, bottoms[0][2:])
+        module = s.module(self._constructor(bottoms))
+        results = []
+        for x in inputs:
+            shape = f"{x}.shape[:{axis}]"
+            y = {0: f"{x}[None]", 1: x}.get(axis, call("torch.flatten", x, 0, axis - 1))
+            if any(self._excess(window, bottoms[0][axis + 1 :])):
+                fit = s.use("pad_to_fit")
+                y = call(fit, y, window.extent, window.stride, window.pad)
+            y = f"{module}({y})"
+            results.append({0: f"{y}[0]", 1: y}.get(axis, call("torch.unflatten", y, 0, shape)))
+        return results[0] if len(results) == 1 else results
+
+    def _constructor(self, bottoms: Sequence[Shape]) -> str:
+        """The torch module, with the arguments that differ from its defaults."""
         arguments: dict[str, Any] = {}
         for name, value in self.module_arguments(bottoms).items():
             arguments[name] = per_axis(value) if isinstance(value, tuple) else value
-        channels = arguments.pop("in_channels"), arguments.pop("out_channels")
+        sizes = [arguments.pop(name) for name in ("in_channels", "out_channels", "kernel_size")]
         given = {name: value for name, value in arguments.items() if value != DEFAULTS[name]}
-        kernel = given.pop("kernel_size")
-        class_ = f"nn.{self.torch_family}{len(window.kernel)}d"
-        module = s.module(call(class_, *channels, kernel, **given))
-        if any(excess):
-            fit = s.use("pad_to_fit")
-            described = window.extent, window.stride, window.pad
-            inputs = [call(fit, x, *described) for x in inputs]
-        results = [f"{module}({x})" for x in inputs]
-        return results[0] if len(results) == 1 else results
+        num_axes = len(self.resolved(bottoms[0])[1].kernel)
+        return call(f"nn.{self.torch_family}{num_axes}d", *sizes, **given)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

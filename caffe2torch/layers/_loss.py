@@ -10,7 +10,7 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers._base import Layer, OnnxBuilder, Role
+from caffe2torch.layers._base import Layer, OnnxBuilder, Role, SourceBuilder
 from caffe2torch.layers._onnx import to_float, to_int
 
 if TYPE_CHECKING:
@@ -59,6 +59,19 @@ class Loss(Layer):
         """The values of all possible tops."""
         raise NotImplementedError
 
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        if not self.num_tops:
+            return ()
+        values = self.values_source(s, inputs)
+        several = len(self.top_shapes(bottoms)) > 1
+        return f"{values}[0]" if several and self.num_tops == 1 else values
+
+    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
+        """``values`` as an expression: a tuple if there can be several tops."""
+        raise NotImplementedError
+
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
@@ -96,53 +109,11 @@ def normalization(proto: Message, default: str = "VALID") -> str:
     return default
 
 
-def normalized(
-    losses: Tensor, valid: Tensor | None, mode: str, batch: int, full: int | None = None
-) -> Tensor:
-    """The sum of ``losses`` where ``valid``, divided as the normalization ``mode`` says.
-
-    ``batch`` and ``full`` (default: all losses) are the counts of the modes BATCH_SIZE and FULL.
-    """
-    import torch
-
-    if valid is not None:
-        losses = torch.where(valid, losses, 0)
-    total = losses.sum()
-    full = losses.numel() if full is None else full
-    if mode == "VALID" and valid is not None:
-        return total / valid.sum().clamp(min=1)
-    counts = {"FULL": full, "VALID": full, "BATCH_SIZE": batch, "NONE": 1}
-    return total / max(counts[mode], 1)
-
-
-def floored(x: Tensor, least: float) -> Tensor:
-    """max(x, least) with the gradient of x: Caffe's backward passes do not see the bound."""
-    return x + (x.clamp(min=least) - x).detach()
-
-
-class Picked(NamedTuple):
-    """Values at the labels, with the class axis of size 1, and where the label counts."""
-
-    values: Tensor
-    labels: Tensor
-    valid: Tensor | None
-
-
-def pick(x: Tensor, labels: Tensor, axis: int, ignore: int | None) -> Picked:
-    """The values of ``x`` along ``axis`` at ``labels``, which lie over its other axes."""
-    import torch
-
-    shape = list(x.shape)
-    shape[axis] = 1
-    index = labels.reshape(shape).long()
-    valid = None if ignore is None else index != ignore
-    if valid is not None:
-        index = torch.where(valid, index, 0)
-    return Picked(x.gather(axis, index), index, valid)
-
-
 class PickedOnnx(NamedTuple):
-    """``Picked`` in ONNX; ``valid`` is float32, 0 or 1, and empty if all labels count."""
+    """Values at the labels, with the class axis of size 1, the labels, and where they count.
+
+    ``valid`` is float32, 0 or 1, and empty if all labels count.
+    """
 
     values: str
     labels: str
@@ -152,7 +123,7 @@ class PickedOnnx(NamedTuple):
 def pick_onnx(
     g: OnnxBuilder, x: str, shape: Shape, labels: str, axis: int, ignore: int | None
 ) -> PickedOnnx:
-    """``pick`` in ONNX, for ``x`` of the declared ``shape``."""
+    """``_runtime.losses.pick`` in ONNX, for ``x`` of the declared ``shape``."""
     target = [1 if a == axis else size for a, size in enumerate(shape)]
     if axis:
         target[0] = -1
@@ -166,7 +137,7 @@ def pick_onnx(
 
 
 def normalized_onnx(g: OnnxBuilder, losses: str, valid: str, mode: str, batch: str) -> str:
-    """``normalized`` in ONNX; ``batch`` is a float32 value without axes."""
+    """``_runtime.losses.normalized`` in ONNX; ``batch`` is a float32 value without axes."""
     total = g.op("ReduceSum", g.op("Mul", losses, valid) if valid else losses, keepdims=0)
     if mode == "NONE":
         return str(total)

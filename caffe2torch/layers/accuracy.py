@@ -12,9 +12,10 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, Role, canonical_axis
-from caffe2torch.layers._loss import pick, pick_onnx
+from caffe2torch.layers._base import Layer, OnnxBuilder, Role, SourceBuilder, canonical_axis
+from caffe2torch.layers._loss import pick_onnx
 from caffe2torch.layers._onnx import check_constant, to_float
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,20 +74,17 @@ class Accuracy(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Sequence[Tensor]:
+        from caffe2torch.layers._runtime.losses import accuracy
+
         scores, labels = inputs
-        axis = self.axis % scores.ndim
-        picked = pick(scores, labels, axis, self.ignore_label)
-        better = (scores >= picked.values).sum(axis, keepdim=True) - 1
-        hits = (better < self.top_k).to(scores.dtype)
-        counted = hits.new_ones(hits.shape) if picked.valid is None else picked.valid.to(hits.dtype)
-        hits = hits * counted
-        accuracy = hits.sum() / counted.sum().clamp(min=1)
-        if self.num_tops == 1:
-            return [accuracy]
-        index = picked.labels.flatten()
-        zeros = scores.new_zeros(scores.shape[axis])
-        per_class = zeros.scatter_add(0, index, hits.flatten())
-        return [accuracy, per_class / zeros.scatter_add(0, index, counted.flatten()).clamp(min=1)]
+        shares = accuracy(scores, labels, self.axis, self.top_k, self.ignore_label)
+        return shares[: self.num_tops]
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        shares = call(s.use("accuracy"), *inputs, self.axis, self.top_k, self.ignore_label)
+        return f"{shares}[0]" if self.num_tops == 1 else shares
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

@@ -12,9 +12,10 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._base import OnnxBuilder, SourceBuilder
 from caffe2torch.layers._loss import Loss, leading_count
 from caffe2torch.layers._onnx import to_int
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,17 +61,13 @@ class ContrastiveLoss(Loss):
             raise self.net_error(f"y of shape {y} must have {a[0]} values, one for each pair")
 
     def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        import torch
+        from caffe2torch.layers._runtime import losses
 
-        a, b, y = inputs
-        num = a.shape[0]
-        squares = (a.reshape(num, -1) - b.reshape(num, -1)).square().sum(1)
-        if self.legacy_version:
-            apart = (self.margin - squares).relu()
-        else:
-            apart = (self.margin - _root(squares)).relu().square()
-        alike = y.reshape(-1).long() != 0
-        return [torch.where(alike, squares, apart).sum() / (2 * num)]
+        a, b, alike = inputs
+        return [losses.contrastive_loss(a, b, alike, self.margin, self.legacy_version)]
+
+    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
+        return call(s.use("contrastive_loss"), *inputs, self.margin, self.legacy_version)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         a, b = (g.op("Flatten", value, axis=1) for value in inputs[:2])
@@ -83,10 +80,3 @@ class ContrastiveLoss(Loss):
         losses = g.op("Where", g.op("Equal", labels, g.const(0, np.int64)), apart, squares)
         total = g.op("ReduceSum", losses, keepdims=0)
         return [g.op("Div", total, g.op("Mul", leading_count(g, inputs[0], 1), g.const(2.0)))]
-
-
-def _root(squares: Tensor) -> Tensor:
-    """The square root with Caffe's gradient, which adds 1e-4 to the root and so is finite at 0."""
-    root = squares.detach().sqrt()
-    slope = squares / (2 * (root + 1e-4))
-    return root + (slope - slope.detach())

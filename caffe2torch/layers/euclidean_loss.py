@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._base import OnnxBuilder, SourceBuilder
 from caffe2torch.layers._loss import Loss, leading_count
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +41,12 @@ class EuclideanLoss(Loss):
             )
 
     def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        a, b = inputs
-        return [(a - b.reshape(a.shape)).square().sum() / (2 * a.shape[0])]
+        from caffe2torch.layers._runtime import losses
+
+        return [losses.euclidean_loss(*inputs)]
+
+    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
+        return call(s.use("euclidean_loss"), *inputs)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         a, b = inputs

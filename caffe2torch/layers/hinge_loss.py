@@ -12,9 +12,10 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._base import OnnxBuilder, SourceBuilder
 from caffe2torch.layers._loss import Loss, leading_count
 from caffe2torch.layers._onnx import check_constant, to_int
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -47,13 +48,12 @@ class HingeLoss(Loss):
             raise self.net_error(f"labels of shape {bottoms[1]}: each item needs one")
 
     def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        import torch
+        from caffe2torch.layers._runtime import losses
 
-        scores = inputs[0].flatten(1) if inputs[0].ndim > 1 else inputs[0].unsqueeze(1)
-        labels = inputs[1].flatten()[: len(scores)].long()
-        sign = torch.ones_like(scores).scatter(1, labels.unsqueeze(1), -1)
-        margins = (1 + sign * scores).relu()
-        return [margins.pow(self.power).sum() / len(scores)]
+        return [losses.hinge_loss(inputs[0], inputs[1], self.power)]
+
+    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
+        return call(s.use("hinge_loss"), *inputs, self.power)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         shape = g.shape(inputs[0])

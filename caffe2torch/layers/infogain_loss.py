@@ -14,19 +14,17 @@ from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.mean import read_blob_proto
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder, canonical_axis, net_error
+from caffe2torch.layers._base import OnnxBuilder, SourceBuilder, canonical_axis, net_error
 from caffe2torch.layers._loss import (
     LOG_THRESHOLD,
     Loss,
-    floored,
     ignore_label,
     leading_count,
     normalization,
-    normalized,
     normalized_onnx,
-    pick,
     pick_onnx,
 )
+from caffe2torch.layers._python import call, quote
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -85,20 +83,21 @@ class InfogainLoss(Loss):
         return [(), bottoms[0]]
 
     def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        scores, labels = inputs[:2]
-        axis = self.axis % scores.ndim
-        logs = scores.log_softmax(axis)
-        picked = pick(logs, labels, axis, self.ignore_label)
-        rows = self._matrix(inputs, scores.shape[axis])[picked.labels.movedim(axis, -1).squeeze(-1)]
-        bounded = floored(logs, math.log(LOG_THRESHOLD)).movedim(axis, -1)
-        losses = -(rows * bounded).sum(-1, keepdim=True).movedim(-1, axis)
-        batch = math.prod(scores.shape[:axis])
-        return [normalized(losses, picked.valid, self.normalization, batch), logs.exp()]
+        from caffe2torch.layers._runtime import losses
 
-    def _matrix(self, inputs: Sequence[Tensor], size: int) -> Tensor:
-        if self.matrix is None:
-            return inputs[2].reshape(size, size)
-        return inputs[0].new_tensor(self.matrix).reshape(size, size)
+        matrix = inputs[2] if self.matrix is None else inputs[0].new_tensor(self.matrix)
+        return losses.infogain_loss(
+            inputs[0], inputs[1], matrix, self.axis, self.ignore_label, self.normalization
+        )
+
+    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
+        if self.matrix is not None:
+            raise self.unsupported(
+                "the matrix H comes from a file, which source cannot hold; convert to .pt instead",
+                "infogain_loss_param.source",
+            )
+        options = self.axis, self.ignore_label, quote(self.normalization)
+        return call(s.use("infogain_loss"), *inputs, *options)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         shape = g.shape(inputs[0])

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._base import OnnxBuilder, SourceBuilder
 from caffe2torch.layers._loss import (
     LOG_THRESHOLD,
     Loss,
-    floored,
     leading_count,
     normalized_onnx,
     pick_onnx,
 )
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,9 +46,12 @@ class MultinomialLogisticLoss(Loss):
         self.check_column(bottoms[1], "a label")
 
     def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        probabilities = inputs[0].reshape(inputs[0].shape[0], -1)
-        picked = probabilities.gather(1, inputs[1].reshape(-1, 1).long())
-        return [-floored(picked, LOG_THRESHOLD).log().sum() / len(probabilities)]
+        from caffe2torch.layers._runtime import losses
+
+        return [losses.multinomial_logistic_loss(inputs[0], inputs[1])]
+
+    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
+        return call(s.use("multinomial_logistic_loss"), *inputs)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         shape = g.shape(inputs[0])

@@ -12,16 +12,16 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._base import OnnxBuilder, SourceBuilder
 from caffe2torch.layers._loss import (
     Loss,
     ignore_label,
     leading_count,
     normalization,
-    normalized,
     normalized_onnx,
 )
 from caffe2torch.layers._onnx import to_float, to_int
+from caffe2torch.layers._python import call, quote
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -60,12 +60,17 @@ class SigmoidCrossEntropyLoss(Loss):
             )
 
     def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        from torch.nn import functional
+        from caffe2torch.layers._runtime import losses
 
-        scores, targets = inputs[0], inputs[1].reshape(inputs[0].shape)
-        losses = functional.softplus(-scores.abs()) + scores.relu() - scores * targets
-        valid = None if self.ignore_label is None else targets.long() != self.ignore_label
-        return [normalized(losses, valid, self.normalization, scores.shape[0])]
+        return [
+            losses.sigmoid_cross_entropy_loss(
+                inputs[0], inputs[1], self.ignore_label, self.normalization
+            )
+        ]
+
+    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
+        options = self.ignore_label, quote(self.normalization)
+        return call(s.use("sigmoid_cross_entropy_loss"), *inputs, *options)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         scores, targets = inputs

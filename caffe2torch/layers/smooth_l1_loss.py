@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._base import OnnxBuilder, SourceBuilder
 from caffe2torch.layers._loss import Loss, leading_count
+from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,18 +43,12 @@ class SmoothL1Loss(Loss):
             )
 
     def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        from torch.nn import functional
+        from caffe2torch.layers._runtime import losses
 
-        a, b, *weights = (x.reshape(inputs[0].shape) for x in inputs)
-        difference = a - b
-        if weights:
-            difference = difference * weights[0]
-        losses = functional.smooth_l1_loss(
-            difference, difference.new_zeros(()).expand_as(a), reduction="none"
-        )
-        if len(weights) == 2:
-            losses = losses * weights[1]
-        return [losses.sum() / a.shape[0]]
+        return [losses.smooth_l1_loss(*inputs)]
+
+    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
+        return call(s.use("smooth_l1_loss"), *inputs)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         a, b, *weights = (g.op("Flatten", value, axis=1) for value in inputs)

@@ -10,19 +10,17 @@ from typing import TYPE_CHECKING
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder, canonical_axis
+from caffe2torch.layers._base import OnnxBuilder, SourceBuilder, canonical_axis
 from caffe2torch.layers._loss import (
     FLT_MIN,
     Loss,
-    floored,
     ignore_label,
     leading_count,
     normalization,
-    normalized,
     normalized_onnx,
-    pick,
     pick_onnx,
 )
+from caffe2torch.layers._python import call, quote
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,13 +70,15 @@ class SoftmaxWithLoss(Loss):
         return [(), bottoms[0]]
 
     def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        scores, labels = inputs
-        axis = self.axis % scores.ndim
-        logs = scores.log_softmax(axis)
-        picked = pick(logs, labels, axis, self.ignore_label)
-        losses = -floored(picked.values, math.log(FLT_MIN))
-        batch = math.prod(scores.shape[:axis])
-        return [normalized(losses, picked.valid, self.normalization, batch), logs.exp()]
+        from caffe2torch.layers._runtime import losses
+
+        return losses.softmax_with_loss(
+            inputs[0], inputs[1], self.axis, self.ignore_label, self.normalization
+        )
+
+    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
+        options = self.axis, self.ignore_label, quote(self.normalization)
+        return call(s.use("softmax_with_loss"), *inputs, *options)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         scores, labels = inputs
