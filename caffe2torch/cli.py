@@ -10,7 +10,7 @@ import click
 
 from caffe2torch.errors import NO_MEMORY, Caffe2TorchError, one_line
 
-COMMANDS = ("convert", "parity", "inspect", "layers")
+COMMANDS = ("demo", "convert", "parity", "inspect", "layers")
 
 
 class _Group(click.Group):
@@ -46,16 +46,17 @@ def _print_warning(message: Warning | str, *_: Any) -> None:
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
     if not value or ctx.resilient_parsing:
         return
-    from importlib.metadata import PackageNotFoundError, version
+    from caffe2torch.parity.provenance import LIBRARIES, versions
 
-    from caffe2torch import __version__
-
-    click.echo(f"caffe2torch {__version__}")
-    for name in ("torch", "onnx", "onnxruntime", "opencv-python-headless", "protobuf", "numpy"):
-        try:
-            click.echo(f"  {name} {version(name)}")
-        except PackageNotFoundError:
-            click.echo(f"  {name} not installed")
+    found = versions()
+    missing = [name for name in LIBRARIES if name not in found and not name.startswith("opencv")]
+    if not any(name.startswith("opencv") for name in found):
+        missing.append("opencv")
+    click.echo(f"caffe2torch {found.pop('caffe2torch')}")
+    for name, number in found.items():
+        click.echo(f"  {name} {number}")
+    for name in missing:
+        click.echo(f"  {name} not installed")
     ctx.exit()
 
 

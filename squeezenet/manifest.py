@@ -48,11 +48,11 @@ class Manifest:
 def read_manifest(version: str) -> Manifest:
     """The manifest of the published weights of a version. Raises NetError for no such version."""
     find_architecture(version)
-    path = _folder() / f"squeezenet_v{version}.json"
+    path = models_folder() / f"squeezenet_v{version}.json"
     return Manifest(**json.loads(path.read_text(encoding="utf-8")))
 
 
-def _folder() -> Path:
+def models_folder() -> Path:
     """Beside this file in an installed package, ``models`` in the source tree."""
     installed = Path(__file__).with_name("manifests")
     return installed if installed.is_dir() else Path(__file__).parents[1] / "models"

@@ -89,14 +89,15 @@ def parity(
         from caffe2torch.parity.report import write_report
 
         write_report(report, report_path)
-    _print_report(report)
+    print_report(report)
     _print_bisection(report, plugins)
     click.echo("parity: PASS" if report.passed else "parity: FAIL")
     if not report.passed:
         sys.exit(DIFFERENT)
 
 
-def _print_report(report: ParityReport) -> None:
+def print_report(report: ParityReport) -> None:
+    """The table of the pairs of engines, the scores and the engines left out."""
     click.echo(f"{report.model}: {report.images} inputs")
     rows = []
     for c in report.comparisons:
