@@ -32,6 +32,8 @@ _TOKEN = re.compile(
 _ESCAPE = re.compile(r"""\\(?:(?P<bad>[4-7][0-7]{2}|[^abfnrtvxuU0-7\\'"])|.)""")
 _NAME = re.compile(r"[A-Za-z_][\w.+-]*", re.ASCII)
 _CLOSE = {"{": "}", "<": ">", "[": "]"}
+_MAX_BACKSLASHES = 256
+_MAX_DEPTH = 100
 _MAX_NOTES = 20  # Of one message: enough to act on.
 
 Path = tuple[tuple[str, int], ...]
@@ -224,6 +226,8 @@ class _Scan:
                 self.text.fail(opened, f"this bracket is never closed; add the missing {close!r}")
             if token in _CLOSE:
                 open_brackets.append((start, _CLOSE[token]))
+                if len(open_brackets) > _MAX_DEPTH:
+                    self.text.fail(start, "brackets are nested too deeply here; no net's are")
             elif token == close:
                 open_brackets.pop()
             elif token in ("}", ">", "]"):
@@ -276,6 +280,9 @@ class _Scan:
     def _check_string(self, start: int, token: str) -> None:
         if not token.isascii() and any("\ud800" <= char <= "\udfff" for char in token):
             self.text.fail(start, "this string is not UTF-8; save the file in UTF-8")
+        if "\\" * _MAX_BACKSLASHES in token:
+            # The time that protobuf's parser takes for them grows with their number squared.
+            self.text.fail(start, f"this string has {_MAX_BACKSLASHES} backslashes in a row")
         for escape in _ESCAPE.finditer(token) if "\\" in token else ():
             if escape["bad"]:
                 self.text.fail(

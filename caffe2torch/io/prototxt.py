@@ -33,6 +33,8 @@ _PLAIN = (
      "of the values that this field can have; correct it"),
 )  # fmt: skip
 _MAX_CAUSE = 300
+MAX_BYTES = 32 << 20
+"""Of a prototxt: those of the largest nets have one."""
 
 
 def read_prototxt(path: Source) -> Message:
@@ -41,8 +43,13 @@ def read_prototxt(path: Source) -> Message:
     What the schema does not know is noted in ``unknown_field`` of the layer it stands in,
     or of the net.
     """
-    data = bytes(open_file(path))
-    source = name_of(path)
+    content, source = open_file(path), name_of(path)
+    if len(content) > MAX_BYTES:
+        raise ReadError(
+            f"{source}: has {len(content):,} bytes; a net's definition has fewer than "
+            f"{MAX_BYTES:,}"
+        )
+    data = bytes(content)
     kind = other_kind(data)
     if kind is not None:
         raise ReadError(f"{source}: is {kind}, not a prototxt")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, prod, sqrt
@@ -172,16 +173,25 @@ def _boxes(proto: Message) -> list[Box]:
 def _ratios(proto: Message) -> list[float]:
     """The aspect ratios other than 1, without repetitions."""
     p = proto.prior_box_param
-    ratios = [1.0]
+    ratios, known = [1.0], [1.0]  # The same values, and sorted: thousands may be given.
     for ratio in p.aspect_ratio:
         if ratio <= 0:
             raise unsupported(
                 proto, f"aspect_ratio {ratio:g} makes no box", "prior_box_param.aspect_ratio"
             )
-        if any(abs(ratio - known) < 1e-6 for known in ratios):
+        if any(abs(ratio - near) < 1e-6 for near in _neighbours(known, ratio)):
             continue
-        ratios += [ratio, 1 / ratio] if p.flip else [ratio]
+        new = [ratio, 1 / ratio] if p.flip else [ratio]
+        for value in new:
+            insort(known, value)
+        ratios += new
     return ratios[1:]
+
+
+def _neighbours(known: Sequence[float], value: float) -> Sequence[float]:
+    """Of sorted values the one below ``value`` and the one above."""
+    at = bisect_left(known, value)
+    return known[max(0, at - 1) : at + 1]
 
 
 def _variance(proto: Message) -> tuple[float, float, float, float]:

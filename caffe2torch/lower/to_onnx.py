@@ -90,11 +90,10 @@ def part_of(model: OnnxModel, values: Sequence[str]) -> OnnxModel:
     return OnnxModel(part, {k: array for k, array in model.weights.items() if k in needed})
 
 
-def initializer_header(name: str, array: Array) -> bytes:
-    """A serialized TensorProto of a float32 or float16 array that still lacks its raw_data."""
+def initializer(name: str, array: Array) -> TensorProto:
+    """The TensorProto of a float32 or float16 array, without its values."""
     kind = TensorProto.FLOAT16 if array.dtype == np.float16 else TensorProto.FLOAT
-    tensor = TensorProto(name=name, data_type=kind, dims=array.shape)
-    return bytes(tensor.SerializeToString(deterministic=True))
+    return TensorProto(name=name, data_type=kind, dims=array.shape)
 
 
 class _Builder:
@@ -106,6 +105,7 @@ class _Builder:
         self.constants: dict[tuple[Any, ...], str] = {}
         self.initializers: list[onnx.TensorProto] = []
         self.names: set[str] = set(graph.shapes) | set(graph.blobs) | set(graph.params)
+        self.repeats: dict[str, int] = {}
         self.layer = ""
 
     def op(
@@ -147,12 +147,13 @@ class _Builder:
         except UnsupportedLayerError as error:
             raise error if error.layer is not None else layer.unsupported(error.reason) from None
         made = {name for node in self.nodes[first:] for name in node.output}
+        own: dict[str, str] = {}
         for result, output in zip(results, outputs, strict=True):
-            if result in made:
-                made.discard(result)
-                self._rename(result, output, first)
+            if result in made and result not in own:
+                own[result] = output
             else:
                 self.nodes.append(helper.make_node("Identity", [result], [output], name=output))
+        self._rename(own, first)
 
     def finish(self, free_batch: bool) -> onnx.ModelProto:
         outputs = {blob: self._output_name(blob) for blob in self.graph.outputs}
@@ -209,17 +210,18 @@ class _Builder:
         self.nodes.append(helper.make_node("Identity", [value], [name], name=name))
         return name
 
-    def _rename(self, old: str, new: str, first: int) -> None:
+    def _rename(self, names: Mapping[str, str], first: int) -> None:
         for node in self.nodes[first:]:
             for field in (node.input, node.output):
-                field[:] = [new if name == old else name for name in field]
+                field[:] = [names.get(name, name) for name in field]
 
     def _fresh(self, name: str) -> str:
-        unique, count = name, 1
+        unique, count = name, self.repeats.get(name, 1)
         while unique in self.names:
             count += 1
             unique = f"{name}_{count}"
         self.names.add(unique)
+        self.repeats[name] = count
         return unique
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 
 RESERVED = frozenset(
     """
@@ -24,6 +24,11 @@ RESERVED = frozenset(
 )
 """Names that a torch module has for itself; a layer of such a name gets ``_`` appended."""
 
+MOST_MARKS = 8
+"""Marks that tell names apart, before numbers do."""
+MOST_PARTS = 32
+"""Of a module's path: torch walks through modules by recursion, which has an end."""
+
 
 def module_keys(names: Sequence[str], arrays: Sequence[Iterable[str]]) -> list[str]:
     """Return a unique dotted module path for each layer name: ``a/b`` becomes ``a.b``.
@@ -32,23 +37,37 @@ def module_keys(names: Sequence[str], arrays: Sequence[Iterable[str]]) -> list[s
     a layer ``conv1/weight`` below a layer ``conv1`` becomes ``conv1.weight_``.
     """
     keys: list[str] = []
-    taken: dict[str, frozenset[str]] = {}
+    taken: set[str] = set()
+    repeats: dict[str, int] = {}
     owned = {_clean(n): frozenset(a) for n, a in zip(names, arrays, strict=True)}
     for name in names:
         parts: list[str] = []
         for part in _clean(name).split("."):
             parent_arrays = owned.get(".".join(parts), frozenset())
             parts.append(part + "_" if part in parent_arrays else part)
-        key = ".".join(parts)
-        while key in taken:
-            key += "_"
-        taken[key] = frozenset()
+        key = unused(".".join(parts), "_", taken, repeats)
+        taken.add(key)
         keys.append(key)
     return keys
 
 
+def unused(name: str, mark: str, taken: Container[str], repeats: dict[str, int]) -> str:
+    """``name`` with as many ``mark`` as make it one that is not ``taken``.
+
+    After some marks a number: a net may have thousands of layers of one name. ``repeats``
+    holds how often each name was asked for before; give the same dict every time.
+    """
+    count = repeats.get(name, 0)
+    while (unique := name + (mark * count if count < MOST_MARKS else f"{mark}{count}")) in taken:
+        count += 1
+    repeats[name] = count
+    return unique
+
+
 def _clean(name: str) -> str:
     parts = name.replace("/", ".").split(".")
+    if len(parts) > MOST_PARTS:
+        parts[MOST_PARTS - 1 :] = ["_".join(parts[MOST_PARTS - 1 :])]
     return ".".join(_clean_part(part) for part in parts)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
@@ -10,6 +10,7 @@ from caffe2torch.graph import Preprocessing
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import find_layer
 from caffe2torch.layers._base import Layer, Role
+from caffe2torch.passes.naming import unused
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,8 @@ class _Connector:
         self.value: dict[str, str] = {}
         self.available: set[str] = set()
         self.memory: dict[str, int] = {}
+        self.producers: dict[str, Step] = {}
+        self.repeats: dict[str, int] = {}
         self.overwritten: dict[int, tuple[str, str]] = {}
         self.used_names: set[str] = {top for proto in layers for top in proto.top}
         self.readers = _count_readers(layers)
@@ -177,6 +180,8 @@ class _Connector:
         )
         self._track_memory(proto, layer, inputs, outputs)
         step = Step(proto, layer, inputs, outputs)
+        if not is_source:
+            self.producers.update(dict.fromkeys(outputs, step))
         (self.result.sources if is_source else self.result.steps).append(step)
 
     def _write(self, index: int, proto: Message, position: int, is_source: bool) -> str:
@@ -207,10 +212,9 @@ class _Connector:
         return name
 
     def _fresh(self, name: str) -> str:
-        while name in self.used_names:
-            name += "'"
-        self.used_names.add(name)
-        return name
+        fresh = unused(name, "'", self.used_names, self.repeats)
+        self.used_names.add(fresh)
+        return fresh
 
     def _track_memory(
         self, proto: Message, layer: Layer, inputs: tuple[str, ...], outputs: tuple[str, ...]
@@ -241,16 +245,15 @@ class _Connector:
 
     def _descends(self, value: str, ancestor: str) -> bool:
         """Whether ``value`` is ``ancestor`` or was made from it, so that it has the change."""
-        producers: Mapping[str, Step] = {
-            output: step for step in self.result.steps for output in step.outputs
-        }
-        pending = [value]
+        pending, seen = [value], {value}
         while pending:
             current = pending.pop()
             if current == ancestor:
                 return True
-            if current in producers and self.memory[current] == self.memory[ancestor]:
-                pending.extend(producers[current].inputs)
+            if current in self.producers and self.memory[current] == self.memory[ancestor]:
+                new = set(self.producers[current].inputs) - seen
+                seen |= new
+                pending.extend(new)
         return False
 
 

@@ -1,0 +1,1 @@
+"""Hostile inputs for every reader: seeds, mutations, what is run, and who watches it."""
