@@ -12,7 +12,7 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
-from caffe2torch.layers._python import trailing
+from caffe2torch.layers._python import call, trailing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -59,4 +59,7 @@ class Axpy(Layer):
         self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
     ) -> str | Sequence[str]:
         a, x, z = inputs
-        return f"{trailing(a, len(bottoms[1]) - len(bottoms[0]))} * {x} + {z}"
+        if len(bottoms[0]) != len(bottoms[1]):
+            a = call("torch.flatten", a, 1) if len(bottoms[0]) > 2 else a
+            a = trailing(a, len(bottoms[1]) - 2)
+        return f"{a} * {x} + {z}"

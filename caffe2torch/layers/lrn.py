@@ -12,7 +12,7 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
-from caffe2torch.layers._python import call
+from caffe2torch.layers._python import call, exact
 from caffe2torch.layers._spatial import require_axes
 
 if TYPE_CHECKING:
@@ -87,9 +87,9 @@ class LRN(Layer):
     def to_source(
         self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
     ) -> str | Sequence[str]:
+        beta = exact(self.beta)  # torch raises to a power in float64.
         if self.within_channel:
-            return call(
-                s.use("lrn_within_channel"), inputs[0], self.local_size, self.alpha, self.beta
-            )
-        options = {"alpha": self.alpha, "beta": self.beta, "k": self.k}
+            function = s.use("lrn_within_channel")
+            return call(function, inputs[0], self.local_size, self.alpha, beta)
+        options = {"alpha": self.alpha, "beta": beta, "k": self.k}
         return call("F.local_response_norm", inputs[0], self.local_size, **options)

@@ -13,7 +13,7 @@ from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import Affine, Layer, OnnxBuilder, SourceBuilder
 from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
-from caffe2torch.layers._python import call, scaled
+from caffe2torch.layers._python import call, exact, scaled
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ class Power(Layer):
         if self.constant is not None:
             return call("torch.full_like", inputs[0], self.constant)
         y = scaled(inputs[0], self.scale, self.shift)
-        return y if self.power == 1 else call("torch.pow", y, self.power)
+        return y if self.power == 1 else call("torch.pow", y, exact(self.power))
 
 
 def _power(base: float, exponent: float) -> float:

@@ -10,16 +10,20 @@ import onnxruntime
 import pytest
 import torch
 
-from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.errors import Caffe2TorchError, UnsupportedLayerError
 from caffe2torch.graph import Graph
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.lower.batch import batch_of
 from caffe2torch.lower.to_onnx import complete, to_onnx
+from caffe2torch.lower.to_source import to_source
 from caffe2torch.lower.to_torch import to_torch
 from caffe2torch.passes.blob_source import BlobSource
 from caffe2torch.passes.build import build_graph
 from caffe2torch.passes.filter_phase import filter_net
 from caffe2torch.passes.resolve import resolve
+
+WITHOUT_SOURCE = {"BN", "Im2col", "InfogainLoss", "PSROIPooling", "ROIPooling"}
+"""Types with no source form, or with none for some parameters."""
 
 ABSOLUTE = 1e-6
 """Beside the tolerance relative to the peak, as the conformance corpus advises."""
@@ -61,12 +65,16 @@ def check_layer(
     batch_inputs: Sequence[Any] | None = None,
     batch_expected: Sequence[Any] | None = None,
 ) -> None:
-    """Assert that both lowerings give ``expected``, and agree on a larger batch."""
+    """Assert that both lowerings give ``expected``, and agree on a larger batch.
+
+    The source form must give the very numbers of the torch form.
+    """
     arrays = [np.asarray(x, np.float32) for x in inputs]
     graph = build(layer_text, [x.shape for x in arrays], len(expected), blobs, phase)
     module = to_torch(graph)
     session = _session(graph) if onnx else None
-    _check(graph, module, session, arrays, expected, rtol_peak)
+    source = _source_module(graph)
+    _check(graph, module, session, source, arrays, expected, rtol_peak)
     for value, array in zip((f"t{i}" for i in range(len(expected))), expected, strict=True):
         declared = graph.shapes[graph.blobs[value]]
         free = graph.nodes[-1].layer.free_axes
@@ -74,7 +82,7 @@ def check_layer(
             assert want == got or axis in free
     if batch_inputs is not None:
         more = [np.asarray(x, np.float32) for x in batch_inputs]
-        _check(graph, module, session, more, batch_expected or (), rtol_peak)
+        _check(graph, module, session, source, more, batch_expected or (), rtol_peak)
     elif session is not None and batch_of(graph) is not None:
         batch = batch_of(graph)
         larger = [np.concatenate([x, x[:1]]) if len(x) == batch else x for x in arrays]
@@ -122,10 +130,45 @@ def _run_onnx(session: Any, arrays: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(names, session.run(names, feed), strict=True))
 
 
+def _source_module(graph: Graph) -> Any:
+    """The module that emitted source makes, with the graph's arrays; None if it has none."""
+    try:
+        text = to_source(graph)
+    except UnsupportedLayerError as error:
+        if error.layer != "l" or not (error.type in WITHOUT_SOURCE or "axes" in error.reason):
+            raise
+        return None
+    scope: dict[str, Any] = {"__file__": "net.py", "__name__": "emitted"}
+    exec(compile(text, "net.py", "exec"), scope)
+    module = scope["N"]()
+    plain = to_torch(graph)
+    module.load_state_dict(plain.state_dict())
+    return module.train(plain.training)
+
+
+def _run_source(graph: Graph, module: Any, arrays: Sequence[Any]) -> dict[str, Any]:
+    feed = [torch.from_numpy(np.ascontiguousarray(x).reshape(x.shape)) for x in arrays]
+    with torch.no_grad():
+        output = module(*feed)
+    named = output if isinstance(output, dict) else {graph.outputs[0]: output}
+    return {name: tensor.numpy() for name, tensor in named.items()}
+
+
 def _check(
-    graph: Graph, module: Any, session: Any, arrays: Any, expected: Any, rtol_peak: float
+    graph: Graph,
+    module: Any,
+    session: Any,
+    source: Any,
+    arrays: Any,
+    expected: Any,
+    rtol_peak: float,
 ) -> None:
+    state = torch.get_rng_state()
     runs = {"torch": _run_torch(graph, module, arrays)}
+    if source is not None:
+        torch.set_rng_state(state)
+        for name, value in _run_source(graph, source, arrays).items():
+            np.testing.assert_array_equal(value, runs["torch"][name], f"source {name}")
     if session is not None:
         runs["onnxruntime"] = _run_onnx(session, arrays)
     for engine, outputs in runs.items():
