@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 
 from caffe2torch.errors import ReadError
 from caffe2torch.io._fields import Buffer
-from caffe2torch.io.atomic import atomic_write
 from caffe2torch.io.blob import Blob
 from caffe2torch.io.caffemodel import Weights
 from caffe2torch.io.kinds import open_file, other_kind
@@ -99,21 +98,19 @@ def read_deep_compression(path: str | os.PathLike[str], net: Sequence[Convolutio
     return Weights(message, blobs, source, data)
 
 
-def write_deep_compression(path: str | os.PathLike[str], layers: Sequence[CodedLayer]) -> None:
-    """Write the convolutions of a net, in its order."""
-    parts = [_encode(layer.codes) for layer in layers]
-    with atomic_write(path) as file:
-        file.write(np.array([len(codes) for codes, _ in parts], "<u4").tobytes())
-        for layer, (codes, gaps) in zip(layers, parts, strict=True):
-            file.write(layer.codebook.astype("<f4").tobytes())
-            file.write(layer.bias.astype("<f4").tobytes())
-            file.write(codes.tobytes())
-            file.write(gaps.tobytes())
+def encode(layers: Sequence[CodedLayer]) -> bytes:
+    """The file of a net's convolutions, which come in its order."""
+    entries = [_entries(layer.codes) for layer in layers]
+    parts = [np.array([len(codes) for codes, _ in entries], "<u4").tobytes()]
+    for layer, (codes, gaps) in zip(layers, entries, strict=True):
+        floats = np.concatenate([layer.codebook, layer.bias]).astype("<f4")
+        parts += [floats.tobytes(), codes.tobytes(), gaps.tobytes()]
+    return b"".join(parts)
 
 
 def coded_size(layer: CodedLayer) -> int:
     """Bytes that the layer takes in a file."""
-    return layer_size(len(_encode(layer.codes)[0]), len(layer.bias))
+    return layer_size(len(_entries(layer.codes)[0]), len(layer.bias))
 
 
 def layer_size(entries: int, outputs: int) -> int:
@@ -122,7 +119,7 @@ def layer_size(entries: int, outputs: int) -> int:
     return _COUNT_BYTES + _FLOAT_BYTES * floats + entries + (entries + 1) // 2
 
 
-def _encode(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+def _entries(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The codes of the entries, fillers among them, and the gaps, two in a byte."""
     flat = codes.reshape(-1)
     places = np.flatnonzero(flat)

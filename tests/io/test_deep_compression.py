@@ -18,10 +18,10 @@ from caffe2torch.io.deep_compression import (
     CodedLayer,
     Convolution,
     coded_size,
+    encode,
     fits,
     is_deep_compression,
     read_deep_compression,
-    write_deep_compression,
 )
 
 NET = [Convolution("a", (2, 3, 3, 3)), Convolution("b", (3, 2, 1, 1))]
@@ -84,7 +84,7 @@ def test_by_hand(tmp_path: Path) -> None:
     assert not fits(tmp_path / "x.net", NET[:1])
 
 
-def test_written_as_by_hand(tmp_path: Path) -> None:
+def test_written_as_by_hand() -> None:
     codebook = np.float32(CODEBOOK)
     codes = {
         "a": dense({0: 1, 4: 2, 21: 2, 26: 1}, NET[0].shape).astype(np.uint8),
@@ -94,8 +94,7 @@ def test_written_as_by_hand(tmp_path: Path) -> None:
         CodedLayer(codebook, codes["a"], np.float32(BIAS_A)),
         CodedLayer(codebook, codes["b"], np.float32(BIAS_B)),
     ]
-    write_deep_compression(tmp_path / "x.net", layers)
-    assert (tmp_path / "x.net").read_bytes() == sound()
+    assert encode(layers) == sound()
     assert sum(map(coded_size, layers)) == len(sound())
 
 
@@ -115,7 +114,7 @@ def test_round_trip(
         for c in net
     ]
     path = tmp_path_factory.mktemp("round") / "x.net"
-    write_deep_compression(path, layers)
+    path.write_bytes(encode(layers))
     assert path.stat().st_size == sum(map(coded_size, layers))
     for layer, (weight, bias) in zip(layers, read_deep_compression(path, net).blobs, strict=True):
         np.testing.assert_array_equal(weight.data, layer.codebook[layer.codes].reshape(-1))
