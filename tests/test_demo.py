@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 
 import cv2
+import make_digits
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
@@ -109,6 +110,13 @@ def test_a_changed_or_missing_model_is_refused(
     result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "out")])
     assert result.exit_code == 2
     assert "the sample model is incomplete" in result.output
+
+
+def test_the_manifest_is_the_tools() -> None:
+    kept = json.loads((MODELS / "squeezenet_digits.json").read_text())
+    accuracy = kept["accuracy"]
+    measured = {"images": accuracy["count"], "top1": accuracy["top1"], "loss": accuracy["loss"]}
+    assert make_digits.manifest(MODELS / kept["file"], measured) == kept
 
 
 def test_the_manifest_says_what_the_files_are() -> None:
