@@ -16,6 +16,7 @@ from caffe2torch.layers._base import (
     BlobSpec,
     Layer,
     OnnxBuilder,
+    SourceBuilder,
     constant_filler,
     net_error,
     unsupported,
@@ -26,6 +27,7 @@ from caffe2torch.layers._normalization import (
     normalize_by_batch_onnx,
     normalize_onnx,
 )
+from caffe2torch.layers._python import call, exact, trailing
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -119,19 +121,18 @@ class BN(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Tensor | Sequence[Tensor]:
-        from caffe2torch.layers._runtime.batch_norm import normalize_by_batch
+        from caffe2torch.layers._runtime import bn
 
         (x,) = inputs
         weight, bias = params["weight"], params["bias"]
         if self.has_running_stats:
             return self._running_forward(x, params, training)
-        x = x.reshape(x.shape + (1,) * (4 - x.ndim))
-        if not self.by_batch:
-            return _affine(x, weight, bias)
-        y, mean, variance = normalize_by_batch(x, self.eps)
-        return [_affine(y, weight, bias), mean, variance][: self.num_tops]
+        if self.by_batch:
+            return bn.batch_bn(x, weight, bias, self.eps)[: self.num_tops]
+        return bn.channel_affine(x.reshape(x.shape + (1,) * (4 - x.ndim)), weight, bias)
 
     def _running_forward(self, x: Tensor, params: Mapping[str, Tensor], training: bool) -> Tensor:
+        from caffe2torch.layers._runtime import bn
         from caffe2torch.layers._runtime.batch_norm import normalize_by_batch
 
         weight, bias = params["weight"], params["bias"]
@@ -139,11 +140,24 @@ class BN(Layer):
         by_batch = training if self.by_batch is None else self.by_batch
         if not by_batch:
             return normalize(x, *running, self.eps, weight, bias)
-        y, *statistics = normalize_by_batch(x, self.eps)
+        y, mean, variance = normalize_by_batch(x, self.eps)
         if training:
-            for old, batch in zip(running, statistics, strict=True):
-                old.lerp_(batch.detach().flatten(), 1 - self.momentum)
-        return _affine(y, weight, bias)
+            bn.learn_statistics(running, (mean, variance), self.momentum)
+        return bn.channel_affine(y, weight, bias)
+
+    def to_source(
+        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
+    ) -> str | Sequence[str]:
+        (x,), (shape,) = inputs, bottoms
+        if self.has_running_stats:
+            options = self.eps, exact(self.momentum), self.by_batch
+            return f"{s.module(call(s.use('BN'), shape[1], *options))}({x})"
+        arrays = s.arrays()
+        learned = f"{arrays}.weight", f"{arrays}.bias"
+        if not self.by_batch:
+            return call(s.use("channel_affine"), trailing(x, 4 - len(shape)), *learned)
+        tops = call(s.use("batch_bn"), x, *learned, self.eps)
+        return {1: f"{tops}[0]", 2: f"{tops}[:2]", 3: tops}[self.num_tops]
 
     def affine(self, params: Mapping[str, FloatArray], channels: int) -> Affine | None:
         if self.by_batch or self.num_tops > 1:
@@ -173,11 +187,6 @@ class BN(Layer):
             y = g.op("Reshape", y, g.const([0] * num_axes + [1] * (4 - num_axes), np.int64))
         statistics = g.const([1, -1, 1, 1], np.int64)
         return [y, *(g.op("Reshape", s, statistics) for s in (mean, variance)[: self.num_tops - 1])]
-
-
-def _affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    shape = (-1, *[1] * (x.ndim - 2))
-    return x * weight.reshape(shape) + bias.reshape(shape)
 
 
 def _has_running_stats(proto: Message) -> bool:

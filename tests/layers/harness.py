@@ -22,7 +22,7 @@ from caffe2torch.passes.build import build_graph
 from caffe2torch.passes.filter_phase import filter_net
 from caffe2torch.passes.resolve import resolve
 
-WITHOUT_SOURCE = {"BN", "Im2col", "InfogainLoss", "PSROIPooling", "ROIPooling"}
+WITHOUT_SOURCE = {"Im2col", "InfogainLoss", "PSROIPooling", "ROIPooling"}
 """Types with no source form, or with none for some parameters."""
 
 ABSOLUTE = 1e-6
