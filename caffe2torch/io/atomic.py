@@ -43,18 +43,18 @@ _STREAM_FOLDERS = ("/dev", "/dev/fd", "/proc/self/fd")
 
 
 @contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str], durable: bool = True) -> Iterator[BinaryIO]:
     """Open a new file that takes the place of ``path`` once the block ends without an error.
 
     Until then, and after an error, an interrupt or a kill, ``path`` is what it was before. A
     device or pipe is written directly. Raises ArtefactError where the file system refuses.
     """
-    with atomic_group() as group:
+    with atomic_group(durable) as group:
         yield group.open(path)
 
 
 @contextmanager
-def atomic_group() -> Iterator[AtomicGroup]:
+def atomic_group(durable: bool = True) -> Iterator[AtomicGroup]:
     """Write files of one folder that belong together; they appear when the block ends.
 
     Open the parts first and last the main file, the one that refers to them or that readers
@@ -73,9 +73,12 @@ def atomic_group() -> Iterator[AtomicGroup]:
       of mixing old and new. The old files are moved aside first, and the next writer in the
       folder puts all of them back.
 
+    ``durable`` False leaves it to the system when the content reaches the disk: for output
+    that can be made again after a loss of power, the only thing that it makes a difference to.
+
     Raises ArtefactError where the file system refuses, and for files of several folders.
     """
-    group = AtomicGroup()
+    group = AtomicGroup(durable)
     try:
         try:
             yield group
@@ -90,7 +93,8 @@ def atomic_group() -> Iterator[AtomicGroup]:
 class AtomicGroup:
     """The files of ``atomic_group``."""
 
-    def __init__(self) -> None:
+    def __init__(self, durable: bool) -> None:
+        self._durable = durable
         self._id = uuid4().hex[:8]
         self._files: list[_Stream | _File] = []
 
@@ -99,15 +103,17 @@ class AtomicGroup:
         path = os.fspath(path)
         try:
             file = _Stream(path) if _is_stream(path) else _File(path, self._id)
+            # Known to _discard before there is a temporary file: Ctrl-C may come at any moment.
+            self._files.append(file)
+            stream = file.open()
         except OSError as error:
             raise _refusal(path, error) from error
-        self._files.append(file)
         if len({file.folder for file in self._files}) > 1:
             raise ArtefactError(
                 f"{path}: cannot be written together with {self._files[0].path}: they, or what "
                 "they link to, lie in different folders; choose one folder for both"
             )
-        return file.stream
+        return stream
 
     def _explain(self, error: Exception) -> None:
         """Raise what the user has to know instead of an error of the block, if it is ours."""
@@ -121,7 +127,7 @@ class AtomicGroup:
     def _publish(self) -> None:
         for file in self._files:
             try:
-                file.complete()
+                file.complete(self._durable)
             except OSError as error:
                 raise _refusal(file.path, error) from error
         files = [file for file in self._files if isinstance(file, _File)]
@@ -150,14 +156,20 @@ class _Stream:
 
     def __init__(self, path: str) -> None:
         self.path = path
-        self.stream: BinaryIO = open(path, "wb")  # noqa: SIM115  # closed by discard
+        self._stream: BinaryIO | None = None
 
-    def complete(self) -> None:
-        self.stream.flush()
+    def open(self) -> BinaryIO:
+        self._stream = open(self.path, "wb")  # noqa: SIM115  # closed by discard
+        return self._stream
+
+    def complete(self, durable: bool) -> None:
+        if self._stream:
+            self._stream.flush()
 
     def discard(self) -> None:
-        with suppress(OSError):
-            self.stream.close()
+        if self._stream:
+            with suppress(OSError):
+                self._stream.close()
 
 
 class _File:
@@ -167,21 +179,28 @@ class _File:
         self.path = path
         self.final = os.path.realpath(path)
         self.folder = os.path.dirname(self.final)
-        self.group = group
-        self.published = False
+        self._part = temporary_name(self.final, group)
+        self._group = group
+        self._raw: TemporaryFile | None = None
+        self._stream: io.BufferedWriter | None = None
         self._aside: str | None = None
+        self._renaming = False
+
+    def open(self) -> BinaryIO:
+        """Create the temporary file."""
         before = _status(self.final)
         clean_folder(self.folder)
-        self._part = temporary_name(self.final, group)
-        self._raw = TemporaryFile(self._part, 0o666 if before is None else before.st_mode & 0o777)
-        self.stream = cast(BinaryIO, io.BufferedWriter(self._raw))
+        mode = 0o666 if before is None else before.st_mode & 0o777
+        self._raw = TemporaryFile(self._part, mode)
+        self._stream = io.BufferedWriter(self._raw)
         if before is not None:
-            self._keep(before)
+            _keep_owner_and_mode(self._raw.fileno(), self._part, before)
+        return cast(BinaryIO, self._stream)
 
     @property
     def fault(self) -> OSError | None:
         """The first error of a write, whatever became of it."""
-        return self._raw.fault
+        return self._raw.fault if self._raw else None
 
     @property
     def exists(self) -> bool:
@@ -193,32 +212,37 @@ class _File:
         """Whether the final name already has this content."""
         return os.path.isfile(self.final) and filecmp.cmp(self._part, self.final, shallow=False)
 
-    def complete(self) -> None:
-        """Bring the content to the disk."""
-        self.stream.flush()
-        if self.fault:
-            raise self.fault
-        os.fsync(self._raw.fileno())
+    @property
+    def published(self) -> bool:
+        """Whether the new file has the final name, as the disk says it."""
+        return self._renaming and self.exists and not os.path.lexists(self._part)
+
+    def complete(self, durable: bool) -> None:
+        """Write what is buffered, and bring it to the disk."""
+        if self._stream and self._raw:
+            self._stream.flush()
+            if self.fault:
+                raise self.fault
+            if durable:
+                os.fsync(self._raw.fileno())
 
     def move_aside(self, kind: str) -> None:
         """Take the old file from its name, to be put back by ``restore`` or ``clean_folder``."""
-        aside = temporary_name(self.final, self.group, kind)
-        os.replace(self.final, aside)
-        self._aside = aside
+        self._aside = temporary_name(self.final, self._group, kind)
+        os.replace(self.final, self._aside)
 
     def publish(self) -> None:
         """Give the file its final name, in place of the old one."""
-        if sys.platform == "win32":
-            self.stream.close()
+        if sys.platform == "win32" and self._stream:
+            self._stream.close()
         # Elsewhere it stays open and locked until it has its name.
+        self._renaming = True
         os.replace(self._part, self.final)
-        self.published = True
 
     def restore(self) -> None:
         """Undo ``publish`` and ``move_aside``."""
-        if self._aside:
+        if self._aside and os.path.lexists(self._aside):
             os.replace(self._aside, self.final)
-            self._aside = None
         elif self.published:
             os.unlink(self.final)
 
@@ -229,19 +253,12 @@ class _File:
 
     def discard(self) -> None:
         """Close the file, and remove what has not been published."""
-        with suppress(OSError):
-            self.stream.close()
-        if not self.published:
-            with suppress(OSError):
-                os.unlink(self._part)
-
-    def _keep(self, before: os.stat_result) -> None:
-        if sys.platform != "win32":
-            now = os.fstat(self._raw.fileno())
-            if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
+        for file in (self._stream, self._raw):
+            if file:
                 with suppress(OSError):
-                    os.fchown(self._raw.fileno(), before.st_uid, before.st_gid)
-        os.chmod(self._part, before.st_mode & 0o777)
+                    file.close()
+        with suppress(OSError):
+            os.unlink(self._part)
 
 
 def _publish_together(files: Sequence[_File]) -> None:
@@ -275,6 +292,15 @@ def _status(final: str) -> os.stat_result | None:
     if not os.access(final, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), final)
     return before
+
+
+def _keep_owner_and_mode(descriptor: int, path: str, before: os.stat_result) -> None:
+    if sys.platform != "win32":
+        now = os.fstat(descriptor)
+        if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
+            with suppress(OSError):
+                os.fchown(descriptor, before.st_uid, before.st_gid)
+    os.chmod(path, before.st_mode & 0o777)
 
 
 def _is_stream(path: str) -> bool:

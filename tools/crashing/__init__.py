@@ -1,0 +1,1 @@
+"""Kills of real processes at random moments, and what they leave behind."""
