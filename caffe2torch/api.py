@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -15,7 +15,9 @@ from caffe2torch.artefact.read import is_artefact, read_artefact
 from caffe2torch.artefact.write import check_suffix, write_graph
 from caffe2torch.errors import ArtefactError, Caffe2TorchWarning, NetError, ReadError
 from caffe2torch.graph import Graph, Preprocessing, Shape
+from caffe2torch.io.arrays import ignore
 from caffe2torch.io.caffemodel import Weights, read_caffemodel
+from caffe2torch.io.checksum import Checksum
 from caffe2torch.io.deep_compression import fits, is_deep_compression, read_deep_compression
 from caffe2torch.io.kinds import Source
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
@@ -136,6 +138,8 @@ def convert(
     scale: float | None = None,
     layout: str | None = None,
     half: bool = False,
+    optimize: bool = False,
+    progress: Callable[[int], None] | None = None,
     **read_options: Unpack[ReadOptions],
 ) -> Path:
     """Convert to the kind of file that the suffix of ``output`` names.
@@ -159,14 +163,22 @@ def convert(
             torchvision's ``squeezenet1_1`` (.pt, .safetensors), which no command here reads.
         half: store the weights as float16. Loading widens them to float32, and the ONNX
             form computes in float32.
+        optimize: fold BatchNorm, Scale and Bias into the layer before them and remove
+            Dropout: for inference, as ``caffe2torch.optimize`` does for a module.
+        progress: called with the number of bytes of each piece of the weights when it has
+            been written.
 
     Returns:
         The path of the file.
     """
     check_suffix(output)
     graph = _with_input(read(model, prototxt, **read_options), input, mean, scale)
+    if optimize:
+        from caffe2torch.rewrites.fuse import fuse
+
+        graph = fuse(graph)
     if layout is None:
-        write_graph(graph, output, half=half)
+        write_graph(graph, output, half=half, durable=False, progress=progress or ignore)
     else:
         write_layout(graph, output, layout, half=half)
     return Path(output)
@@ -249,4 +261,6 @@ def _read_artefact(model: PathLike, prototxt: Source | None) -> Graph:
         raise ArtefactError(f"{model}: its metadata is incomplete ({error}).") from error
     resolved = resolve(parse_prototxt(definition, f"the definition in {model}"))
     graph = restore_graph(resolved, own, name=name, phase=phase)
-    return replace(graph, preprocessing=preprocessing, source_sha256=metadata.get("source_sha256"))
+    recorded = metadata.get("source_sha256")
+    checksum = Checksum.known(str(recorded)) if recorded else None
+    return replace(graph, preprocessing=preprocessing, source_sha256=checksum)

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 if TYPE_CHECKING:
+    from caffe2torch.io.checksum import Checksum
     from caffe2torch.layers._base import Layer
 
 Shape = tuple[int, ...]
@@ -78,5 +79,5 @@ class Graph:
     params: Mapping[str, FloatArray]
     definition: str
     preprocessing: Preprocessing | None = None
-    source_sha256: str | None = None
+    source_sha256: Checksum | None = None
     warnings: tuple[str, ...] = ()

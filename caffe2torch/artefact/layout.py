@@ -52,7 +52,7 @@ def write_layout(
             from caffe2torch.artefact.safetensors import write_safetensors
 
             # What transformers and others look for before they load a file into torch.
-            write_safetensors(file, params, {"format": "pt"})
+            write_safetensors(file, params, None, {"format": "pt"})
         else:
             from caffe2torch.artefact.pt import write_state_dict
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from caffe2torch.graph import Graph, Preprocessing
+from caffe2torch.io.checksum import LENGTH
 from caffe2torch.version import __version__
 
 FORMAT = "caffe2torch"
@@ -15,7 +16,7 @@ FORMAT_VERSION = 1
 
 
 def metadata_of(graph: Graph, architecture: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the metadata of ``graph``; plain JSON values only.
+    """Return the metadata of ``graph``: JSON values, and a checksum that may be pending.
 
     ``architecture`` names a known model and its variant, where the net is one.
     """
@@ -46,5 +47,10 @@ def preprocessing_from(record: Mapping[str, Any] | None) -> Preprocessing | None
 
 
 def dumps(metadata: Mapping[str, Any]) -> str:
-    """The metadata as text; the same text for the same values."""
-    return json.dumps(metadata, sort_keys=True)
+    """The metadata as text; the same text for the same values. Waits for the checksum."""
+    return json.dumps(metadata, sort_keys=True, default=str)
+
+
+def draft(metadata: Mapping[str, Any]) -> str:
+    """A text as long as that of ``dumps``, without waiting for the checksum."""
+    return json.dumps(metadata, sort_keys=True, default=lambda _: "0" * LENGTH)

@@ -1,22 +1,41 @@
-"""The .onnx form."""
+"""The .onnx form, in one file or, where it is too large for that, with its weights beside it."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from caffe2torch.artefact.metadata import FORMAT, dumps
+from caffe2torch.artefact.metadata import FORMAT, draft, dumps
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io._fields import BYTES, tag_bytes, varint_bytes
-from caffe2torch.io.arrays import write_array
+from caffe2torch.io.arrays import Progress, header_last, ignore, seekable, write_array
+from caffe2torch.io.atomic import atomic_group
+
+if TYPE_CHECKING:
+    from caffe2torch.lower.to_onnx import OnnxModel
+
+LARGEST = 2**31 - 1
+"""Bytes of a file that every protobuf library reads; above it weights go beside it."""
+DATA_SUFFIX = ".data"
+"""Added to the name of the model for the file of its weights."""
+ALIGNMENT = 4096
+"""Where each array begins in that file, so that it can be mapped (ONNX's external data)."""
 
 
 def write_onnx(
-    file: BinaryIO, graph: Graph, metadata: Mapping[str, Any], *, half: bool = False
+    path: str | os.PathLike[str],
+    graph: Graph,
+    metadata: Mapping[str, Any],
+    *,
+    half: bool = False,
+    durable: bool = True,
+    progress: Progress = ignore,
 ) -> None:
     """Write the ONNX form, with its weights in half precision if ``half``.
 
-    Raises UnsupportedLayerError where ONNX has none.
+    A model above 2 GB has its weights in ``NAME.onnx.data`` beside it, published together
+    with it. Raises UnsupportedLayerError where ONNX has no form for a layer.
     """
     from caffe2torch.lower.to_onnx import to_onnx
 
@@ -26,21 +45,68 @@ def write_onnx(
 
         model = halve(model)
     entry = model.skeleton.metadata_props.add()
-    entry.key, entry.value = FORMAT, dumps(metadata)
-    file.write(model.skeleton.SerializeToString(deterministic=True))
-    for name, array in model.weights.items():
-        _write_initializer(file, name, array)
+    entry.key = FORMAT
+    heads = {name: _initializer_head(name, array) for name, array in model.weights.items()}
+    size = sum(len(head) + model.weights[name].nbytes for name, head in heads.items())
+    size += len(_skeleton(model, draft(metadata)))
+    with atomic_group(durable) as group:
+        if size > LARGEST:
+            data = group.open(f"{os.fspath(path)}{DATA_SUFFIX}")
+            location = os.path.basename(f"{os.fspath(path)}{DATA_SUFFIX}")
+            _write_data(data, model, location, progress)
+            group.open(path).write(_skeleton(model, dumps(metadata)))
+            return
+        with (
+            seekable(group.open(path)) as file,
+            header_last(
+                file,
+                _skeleton(model, draft(metadata)),
+                lambda: _skeleton(model, dumps(metadata)),
+            ),
+        ):
+            for name, array in model.weights.items():
+                file.write(heads[name])
+                write_array(file, array, progress)
 
 
-def _write_initializer(file: BinaryIO, name: str, array: FloatArray) -> None:
-    """Append ModelProto { graph { initializer } }: protobuf merges it into the graph."""
-    from caffe2torch.lower.to_onnx import initializer_header
+def _skeleton(model: OnnxModel, text: str) -> bytes:
+    """The model without the arrays of its learned weights."""
+    model.skeleton.metadata_props[-1].value = text
+    return bytes(model.skeleton.SerializeToString(deterministic=True))
 
-    tensor = initializer_header(name, array) + _field(9, array.nbytes)
-    tensor_length = len(tensor) + array.nbytes
-    initializer = _field(5, tensor_length)
-    file.write(_field(7, len(initializer) + tensor_length) + initializer + tensor)
-    write_array(file, array)
+
+def _initializer_head(name: str, array: FloatArray) -> bytes:
+    """The start of ModelProto { graph { initializer } }: protobuf merges it into the graph."""
+    from caffe2torch.lower.to_onnx import initializer
+
+    tensor = initializer(name, array).SerializeToString(deterministic=True)
+    tensor += _field(9, array.nbytes)
+    length = len(tensor) + array.nbytes
+    head = _field(5, length)
+    return bytes(_field(7, len(head) + length) + head + tensor)
+
+
+def _write_data(file: BinaryIO, model: OnnxModel, location: str, progress: Progress) -> None:
+    """Write the arrays to their own file, and into the skeleton where they are."""
+    from caffe2torch.lower.to_onnx import initializer
+
+    with seekable(file) as out:
+        start = out.tell()
+        for name, array in model.weights.items():
+            offset = out.tell() - start
+            out.write(bytes(-offset % ALIGNMENT))
+            offset += -offset % ALIGNMENT
+            write_array(out, array, progress)
+            tensor = initializer(name, array)
+            tensor.data_location = tensor.EXTERNAL
+            for key, value in (
+                ("location", location),
+                ("offset", offset),
+                ("length", array.nbytes),
+            ):
+                record = tensor.external_data.add()
+                record.key, record.value = key, str(value)
+            model.skeleton.graph.initializer.append(tensor)
 
 
 def _field(number: int, length: int) -> bytes:

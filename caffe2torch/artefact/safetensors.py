@@ -9,29 +9,50 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from caffe2torch.artefact.metadata import FORMAT, draft, dumps
 from caffe2torch.graph import FloatArray
-from caffe2torch.io.arrays import write_array
+from caffe2torch.io.arrays import Progress, header_last, ignore, seekable, write_array
 
 
 def write_safetensors(
-    file: BinaryIO, params: Mapping[str, FloatArray], metadata: Mapping[str, str]
+    file: BinaryIO,
+    params: Mapping[str, FloatArray],
+    metadata: Mapping[str, Any] | None,
+    extra: Mapping[str, str] | None = None,
+    progress: Progress = ignore,
 ) -> None:
     """Write the safetensors format: header length, JSON header, then the arrays as they lie.
 
-    The arrays are float32 or float16; ``metadata`` is the header's ``__metadata__``.
+    The arrays are float32 or float16. The header's ``__metadata__`` is ``extra`` and, under
+    our name, the text of ``metadata``.
     """
-    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+
+    def header(text: str | None) -> bytes:
+        return _header(params, {**(extra or {}), **({FORMAT: text} if text else {})})
+
+    with (
+        seekable(file) as out,
+        header_last(
+            out,
+            header(draft(metadata) if metadata else None),
+            lambda: header(dumps(metadata) if metadata else None),
+        ),
+    ):
+        for array in params.values():
+            write_array(out, array, progress)
+
+
+def _header(params: Mapping[str, FloatArray], metadata: Mapping[str, str]) -> bytes:
+    content: dict[str, Any] = {"__metadata__": dict(metadata)}
     offset = 0
     for key, array in params.items():
         end = offset + array.nbytes
-        header[key] = {
+        content[key] = {
             "dtype": "F16" if array.dtype == np.float16 else "F32",
             "shape": list(array.shape),
             "data_offsets": [offset, end],
         }
         offset = end
-    text = json.dumps(header, separators=(",", ":")).encode()
+    text = json.dumps(content, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    file.write(struct.pack("<Q", len(text)) + text)
-    for array in params.values():
-        write_array(file, array)
+    return struct.pack("<Q", len(text)) + text

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from caffe2torch.artefact.metadata import FORMAT, dumps, metadata_of
+from caffe2torch.artefact.metadata import metadata_of
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import Graph
+from caffe2torch.io.arrays import Progress, ignore
 from caffe2torch.io.atomic import atomic_write
 from caffe2torch.io.half import to_half
 
@@ -24,10 +25,19 @@ def check_suffix(path: str | os.PathLike[str]) -> None:
         )
 
 
-def write_graph(graph: Graph, path: str | os.PathLike[str], *, half: bool = False) -> None:
+def write_graph(
+    graph: Graph,
+    path: str | os.PathLike[str],
+    *,
+    half: bool = False,
+    durable: bool = True,
+    progress: Progress = ignore,
+) -> None:
     """Write ``graph`` as the kind of artefact that the suffix names, atomically.
 
     ``half`` stores the learned arrays as float16; see ``to_half`` for what it refuses.
+    ``durable`` False is for what can be made again; see ``atomic_group``. ``progress`` is
+    told of the bytes of the arrays as they are written.
     """
     from squeezenet.recognise import recognise
 
@@ -41,23 +51,25 @@ def write_graph(graph: Graph, path: str | os.PathLike[str], *, half: bool = Fals
                 "precision is for .pt, .safetensors and .onnx."
             )
         return write_source(path, graph)
+    if graph.source_sha256 is not None:
+        graph.source_sha256.start()
     spec = recognise(graph)
     metadata = metadata_of(graph, spec.architecture if spec else None)
     params = {(spec.params[k] if spec else k): v for k, v in graph.params.items()}
     metadata["params"] = {key: spec.params[key] for key in graph.params} if spec else None
     suffix = Path(path).suffix
-    if half and suffix != ".onnx":
-        params = to_half(params)
-    with atomic_write(path) as file:
-        if suffix == ".onnx":
-            from caffe2torch.artefact.onnx import write_onnx
+    if suffix == ".onnx":
+        from caffe2torch.artefact.onnx import write_onnx
 
-            write_onnx(file, graph, metadata, half=half)
-        elif suffix == ".safetensors":
+        write_onnx(path, graph, metadata, half=half, durable=durable, progress=progress)
+        return
+    params = to_half(params) if half else params
+    with atomic_write(path, durable) as file:
+        if suffix == ".safetensors":
             from caffe2torch.artefact.safetensors import write_safetensors
 
-            write_safetensors(file, params, {FORMAT: dumps(metadata)})
+            write_safetensors(file, params, metadata, progress=progress)
         else:
             from caffe2torch.artefact.pt import write_pt
 
-            write_pt(file, params, metadata)
+            write_pt(file, params, metadata, progress)

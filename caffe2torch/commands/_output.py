@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import click
 
 from caffe2torch.errors import printable
+
+LARGE = 64 << 20
+"""Bytes of a file whose conversion one waits for."""
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -22,3 +28,22 @@ def write_text(path: str, text: str) -> None:
 
     with atomic_write(path) as file:
         file.write(text.encode())
+
+
+@contextmanager
+def progress_bar(path: str) -> Iterator[Callable[[int], None] | None]:
+    """A bar for what is done with a file above 64 MB, if stderr is a terminal; else None."""
+    try:
+        size = os.path.getsize(path)
+    except OSError:
+        size = 0
+    if size < LARGE or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=size)
+        yield lambda count: bar.advance(task, count)

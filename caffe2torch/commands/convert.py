@@ -12,6 +12,7 @@ from caffe2torch.commands._options import (
     read_options,
     weights_of,
 )
+from caffe2torch.commands._output import progress_bar
 
 
 @click.command()
@@ -25,6 +26,11 @@ from caffe2torch.commands._options import (
     help="Write the bare state_dict of torchvision's squeezenet1_1.",
 )
 @click.option("--half", is_flag=True, help="Store the weights in half precision.")
+@click.option(
+    "--optimize",
+    is_flag=True,
+    help="Fold BatchNorm and Scale into convolutions and remove Dropout, for inference.",
+)
 @click.option(
     "--for",
     "reader",
@@ -44,7 +50,8 @@ def convert(model: str, output: str, reader: str | None, **options: Any) -> None
     options = read_options(options)
     weights = weights_of(model, options)
     if reader is None:
-        path = api.convert(weights, output, **options)
+        with progress_bar(model) as progress:
+            path = api.convert(weights, output, progress=progress, **options)
     else:
         from caffe2torch.opencv.check import convert_for_opencv
 

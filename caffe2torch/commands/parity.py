@@ -11,7 +11,7 @@ import click
 
 from caffe2torch.commands._options import net_options, read_options, weights_of
 from caffe2torch.commands._output import print_table, write_text
-from caffe2torch.parity.check import ENGINES, RANDOM_BATCHES
+from caffe2torch.parity.defaults import ENGINES, RANDOM_BATCHES
 
 if TYPE_CHECKING:
     from caffe2torch.parity.reproducer import Reproducer

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
 
 from caffe2torch.io._fields import Buffer, Fields
 from caffe2torch.io.blob import Blob, read_blob
+from caffe2torch.io.checksum import Checksum
 from caffe2torch.io.hdf5 import read_hdf5
 from caffe2torch.io.kinds import HDF5_SIGNATURE, Source, name_of, open_file
 from caffe2torch.io.schema import Message
@@ -29,9 +29,9 @@ class Weights:
     _bytes: Buffer = field(repr=False)
 
     @cached_property
-    def sha256(self) -> str:
-        """The checksum of the file, in hexadecimal."""
-        return hashlib.sha256(self._bytes).hexdigest()
+    def sha256(self) -> Checksum:
+        """The checksum of the file."""
+        return Checksum(self._bytes, self.path)
 
 
 def read_caffemodel(path: Source) -> Weights:

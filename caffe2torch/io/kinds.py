@@ -7,6 +7,7 @@ import os
 import stat
 
 from caffe2torch.errors import ReadError
+from caffe2torch.io.mapped import MappedFile
 
 Source = str | os.PathLike[str] | bytes
 """A file by its path, or the content of one."""
@@ -49,7 +50,7 @@ def open_file(path: Source) -> mmap.mmap | bytes:
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size == 0:
                 raise ReadError(f"{path}: the file is empty; download or copy it again")
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            return MappedFile.of(file)
     except FileNotFoundError:
         raise ReadError(f"{path}: there is no such file; check the path") from None
     except (OSError, ValueError) as error:

@@ -15,6 +15,7 @@ from caffe2torch.parity.compare import (
     Score,
     common_blobs,
 )
+from caffe2torch.parity.defaults import ENGINES, RANDOM_BATCHES
 from caffe2torch.parity.result import Comparison, ParityReport, logits_of
 
 if TYPE_CHECKING:
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from caffe2torch.parity.inputs import Batch
 
     PathLike = str | os.PathLike[str]
-
-ENGINES = ("torch", "onnxruntime", "opencv")
-RANDOM_BATCHES = 3
 
 
 def check_parity(
@@ -68,6 +66,7 @@ def check_parity(
         Caffe2TorchError: the model is.
     """
     from caffe2torch.api import read
+    from caffe2torch.finite import warn_not_finite
     from caffe2torch.parity.engines import ReferenceEngine, start_engines
     from caffe2torch.parity.feed import feed
     from caffe2torch.parity.provenance import file_records, versions
@@ -78,6 +77,7 @@ def check_parity(
         raise ParityError(f"unknown engine {unknown or 'list'}; known are {', '.join(ENGINES)}.")
     names = () if synset_words is None else read_names(synset_words)
     graph = read(model, prototxt, **read_options)
+    warn_not_finite(graph)
     fed = feed(graph, inputs, images, random)
     running, skipped = start_engines(graph, engines, model, prototxt)
     if reference is not None:

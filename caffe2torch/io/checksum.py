@@ -1,0 +1,72 @@
+"""The checksum of a file, computed while other things are done."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import Future
+from threading import Thread
+
+from caffe2torch.io._fields import Buffer
+from caffe2torch.io.mapped import MappedFile
+
+LENGTH = 64
+"""Hexadecimal digits of a sha256."""
+
+
+class Checksum:
+    """The sha256 of a file; ``str()`` of it waits for it.
+
+    It is computed in a thread, from ``start`` on or else when it is first asked for.
+    """
+
+    def __init__(self, data: Buffer, path: str) -> None:
+        self._data: Buffer | None = data
+        self._path = path
+        self._result: Future[str] | None = None
+
+    @classmethod
+    def known(cls, digest: str) -> Checksum:
+        """A checksum that need not be computed."""
+        checksum = cls(b"", "")
+        checksum._result = Future()
+        checksum._result.set_result(digest)
+        return checksum
+
+    def start(self) -> None:
+        """Begin to compute it, if that has not been done."""
+        if self._result is None:
+            self._result = Future()
+            # A daemon: an interrupted program does not wait for it.
+            Thread(target=self._compute, args=(self._result,), daemon=True).start()
+
+    def __str__(self) -> str:
+        """The digest. Raises ReadError if the file has become shorter meanwhile."""
+        self.start()
+        assert self._result is not None
+        return self._result.result()
+
+    def __eq__(self, other: object) -> bool:
+        return str(self) == str(other) if isinstance(other, Checksum | str) else NotImplemented
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Checksum.known, (str(self),)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def _compute(self, result: Future[str]) -> None:
+        data, self._data = self._data, None
+        assert data is not None
+        try:
+            result.set_result(_digest(data, self._path))
+        except Exception as error:  # Raised where the result is asked for.
+            result.set_exception(error)
+
+
+def _digest(data: Buffer, path: str) -> str:
+    if not isinstance(data, MappedFile):
+        return hashlib.sha256(data).hexdigest()
+    digest = hashlib.sha256()
+    for part in data.parts(0, len(data), path):
+        digest.update(part)
+    return digest.hexdigest()
