@@ -17,6 +17,8 @@ from caffe2torch.cli import main
 from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.layers import all_layers, register_layer
 from caffe2torch.layers._base import Layer
+from caffe2torch.parity.engines import TorchEngine, with_every_value
+from caffe2torch.parity.reproducer import excerpt, write_excerpt
 
 pytestmark = pytest.mark.filterwarnings("ignore:layer .* has no weights")
 
@@ -276,3 +278,43 @@ def test_a_layer_that_joins_the_batch_keeps_it(
     figures = {(c.baseline, c.engine): c.blobs[0].max_abs for c in again.comparisons}
     assert figures["reference", "onnxruntime"] == found.alone
     assert figures["torch", "reference"] == 0
+
+
+def cases() -> list[Path]:
+    found = []
+    for path in sorted((Path(__file__).parent / "conformance" / "cases").glob("*/case.json")):
+        case = json.loads(path.read_text())
+        if case["expect"] == "ok" and (path.parent / str(case.get("weights_file"))).is_file():
+            found.append(path.parent)
+    return found[::8]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::caffe2torch.Caffe2TorchWarning")
+@pytest.mark.parametrize("case", cases(), ids=lambda path: path.name)
+def test_every_layer_computes_the_same_by_itself(case: Path, tmp_path: Path) -> None:
+    """Each layer, written as a reproducer and read again, gives what it gave in the net."""
+    facts = json.loads((case / "case.json").read_text())
+    graph = caffe2torch.read(
+        case / str(facts["weights_file"]),
+        case / "net.prototxt",
+        phase=facts["phase"],
+        level=facts["level"],
+        stages=facts["stages"],
+    )
+    with np.load(case / "io.npz") as file:
+        inputs = {k[3:]: np.float32(file[k]) for k in file.files if k.startswith("in/")}
+    whole = with_every_value(graph)
+    values = {**TorchEngine(whole).run(inputs), **inputs}
+    for node in (node for node in graph.nodes if node.outputs):
+        found = excerpt(whole, [node], tuple(dict.fromkeys(node.inputs)), values)
+        files = write_excerpt(found, tmp_path)
+        report = caffe2torch.check_parity(
+            files.model,
+            files.prototxt,
+            inputs=files.inputs,
+            reference=files.reference,
+            engines=("torch",),
+            phase=graph.phase,
+        )
+        assert report.passed, node.layer.name

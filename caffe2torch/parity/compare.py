@@ -14,7 +14,7 @@ RELATIVE_TOLERANCE = 1e-4
 """Of the blob's peak: fifty times what float32 engines differ by on whole nets (2e-6)."""
 ABSOLUTE_FLOOR = 1e-6
 """Added to every tolerance, for blobs of values near zero."""
-SAMPLE = 2000
+SAMPLE = 1000
 """Pairs of logits that are kept of two engines: enough for a plot, whatever the images."""
 
 

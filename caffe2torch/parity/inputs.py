@@ -22,7 +22,7 @@ SPREAD = 50.0
 SEED = 0
 BATCH = 20
 """Most images a batch."""
-BATCH_BYTES = 1 << 29
+BATCH_BYTES = 1 << 28
 """What the blobs of one batch may take in one engine, which shows all of them at once."""
 
 
