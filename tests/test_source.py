@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
@@ -182,6 +183,7 @@ def test_variables_hold_what_the_blobs_do(tmp_path: Path, seed: int) -> None:
     ruff(tmp_path, "format", "--isolated", "--check")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_genuine_squeezenet(tmp_path: Path, version: str) -> None:
     model = models() / f"squeezenet_v{version}" / f"squeezenet_v{version}.caffemodel"
@@ -194,6 +196,7 @@ def test_genuine_squeezenet(tmp_path: Path, version: str) -> None:
     assert "BGR, less the mean (104, 117, 123)" in source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["sr", "detect"])
 def test_genuine_qr_nets(tmp_path: Path, name: str) -> None:
     folder = models() / "wechat_qr"
@@ -342,3 +345,34 @@ def test_source_needs_no_weights(tmp_path: Path) -> None:
     graph = read_net(tmp_path, data() + layer("ReLU", "relu", ["data"], ["y"]))
     assert "y = F.relu(data)" in to_source(graph)
     check_same(graph, tmp_path)
+
+
+def test_a_call_is_written_once(tmp_path: Path) -> None:
+    text = data() + layer("Convolution", "conv", ["data"], ["x"], CONVOLUTION)
+    text += layer("Swish", "swish", ["x"], ["x"])
+    check_same(read_net(tmp_path, text), tmp_path)
+    assert (tmp_path / "net.py").read_text().count("self.conv(") == 1
+
+
+def test_a_version_of_a_blob_that_is_read_later_is_kept(tmp_path: Path) -> None:
+    text = data() + layer("ReLU", "relu", ["data"], ["old"])
+    text += layer("Power", "power", ["old"], ["new"], "power_param { shift: 1 }")
+    text += layer("Eltwise", "sum", ["old", "new"], ["sum"])
+    graph = read_net(tmp_path, text)
+    versions = {"old": "new@relu"}
+    nodes = tuple(
+        replace(
+            node,
+            inputs=tuple(versions.get(value, value) for value in node.inputs),
+            outputs=tuple(versions.get(value, value) for value in node.outputs),
+        )
+        for node in graph.nodes
+    )
+    renamed = replace(
+        graph,
+        nodes=nodes,
+        shapes={versions.get(value, value): shape for value, shape in graph.shapes.items()},
+        blobs={blob: versions.get(value, value) for blob, value in graph.blobs.items()},
+    )
+    check_same(renamed, tmp_path)
+    assert "new_2 = new + 1.0" in (tmp_path / "net.py").read_text()
