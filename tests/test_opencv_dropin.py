@@ -14,7 +14,14 @@ import pytest
 
 import caffe2torch
 from caffe2torch.opencv import Net, OpenCVError, readNetFromCaffe
-from caffe2torch.opencv.engines import OnnxRuntimeRunner, OpenCVRunner, difference, refusal
+from caffe2torch.opencv.engines import (
+    OnnxRuntimeRunner,
+    OpenCVRunner,
+    RefusedError,
+    difference,
+    refusal,
+)
+from caffe2torch.opencv.plan import Plan
 
 CASES = Path(__file__).parent / "conformance" / "cases"
 needs_reader = pytest.mark.skipif(
@@ -183,6 +190,18 @@ def test_insisting_on_opencv_is_refused_with_the_reason() -> None:
     feed(net, "ssd_mini_ssd")
     with pytest.raises(OpenCVError, match="OpenCV does not run this net rightly: "):
         net.forward()
+
+
+def test_a_later_failure_of_opencv_is_its_error() -> None:
+    class Failing(OpenCVRunner):
+        def __init__(self) -> None:
+            pass
+
+        def run(self, inputs: Any) -> Any:
+            raise RefusedError("out of memory")
+
+    with pytest.raises(cv2.error, match="OpenCV cannot run the net: out of memory"):
+        Plan((), (), Failing(), None).run({})
 
 
 def test_a_wrong_opencv_is_found_out() -> None:

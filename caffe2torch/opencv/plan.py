@@ -35,7 +35,10 @@ class Plan:
 
     def run(self, inputs: Mapping[str, FloatArray]) -> list[Array]:
         """The outputs for the inputs of the net, of which some may not be needed."""
-        return self.runner.run({name: inputs[name] for name in self.inputs})
+        try:
+            return self.runner.run({name: inputs[name] for name in self.inputs})
+        except RefusedError as error:
+            raise OpenCVError(f"OpenCV cannot run the net: {error}") from error
 
 
 def make_plan(
