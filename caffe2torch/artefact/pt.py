@@ -87,7 +87,7 @@ def _crc(array: FloatArray) -> int:
     return crc
 
 
-def _parts(array: FloatArray) -> Iterator[bytes | memoryview]:
+def _parts(array: FloatArray) -> Iterator[memoryview]:
     """The array's bytes in C order, without a copy of the whole."""
     if array.flags.c_contiguous:
         place = place_in_file(array)

@@ -45,6 +45,10 @@ def convert(model: str, output: str, reader: str | None, **options: Any) -> None
     MODEL is a .caffemodel (binary or HDF5), one of our artefacts, or a .prototxt for a net
     without learned weights.
     """
+    from caffe2torch.io.checksum import begin_checksum
+
+    # Before the rest is imported, which takes as long as the checksum of a small file.
+    begin_checksum(model)
     from caffe2torch import api
 
     options = read_options(options)

@@ -7,7 +7,7 @@ from functools import cached_property
 
 from caffe2torch.io._fields import Buffer, Fields
 from caffe2torch.io.blob import Blob, read_blob
-from caffe2torch.io.checksum import Checksum
+from caffe2torch.io.checksum import Checksum, checksum_of
 from caffe2torch.io.hdf5 import read_hdf5
 from caffe2torch.io.kinds import HDF5_SIGNATURE, Source, name_of, open_file
 from caffe2torch.io.schema import Message
@@ -31,7 +31,7 @@ class Weights:
     @cached_property
     def sha256(self) -> Checksum:
         """The checksum of the file."""
-        return Checksum(self._bytes, self.path)
+        return checksum_of(self._bytes, self.path)
 
 
 def read_caffemodel(path: Source) -> Weights:

@@ -3,14 +3,38 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from concurrent.futures import Future
 from threading import Thread
+from typing import TYPE_CHECKING
 
-from caffe2torch.io._fields import Buffer
 from caffe2torch.io.mapped import MappedFile
+
+if TYPE_CHECKING:
+    from caffe2torch.io._fields import Buffer
 
 LENGTH = 64
 """Hexadecimal digits of a sha256."""
+
+_begun: dict[object, Checksum] = {}
+
+
+def begin_checksum(path: str | os.PathLike[str]) -> None:
+    """Begin the checksum of a file that is going to be read; any error shows up then."""
+    try:
+        with open(path, "rb") as file:
+            data = MappedFile.of(file)
+    except (OSError, ValueError):
+        return
+    checksum = Checksum(data, os.fspath(path))
+    checksum.start()
+    _begun[data.identity] = checksum
+
+
+def checksum_of(data: Buffer, path: str) -> Checksum:
+    """The checksum of ``data``: the one that was begun for the same file, if any."""
+    begun = _begun.pop(data.identity, None) if isinstance(data, MappedFile) else None
+    return begun or Checksum(data, path)
 
 
 class Checksum:

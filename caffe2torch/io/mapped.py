@@ -6,12 +6,12 @@ import mmap
 import os
 import weakref
 from collections.abc import Iterator
-from typing import Any, BinaryIO
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from caffe2torch.errors import ReadError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 PIECE = 1 << 20
 
@@ -29,25 +29,35 @@ class MappedFile(mmap.mmap):
         weakref.finalize(mapped, os.close, mapped.descriptor)
         return mapped
 
-    def parts(self, start: int, count: int, path: str = "the file") -> Iterator[bytes]:
-        """The bytes of a part of the file, read from it a piece at a time.
+    @property
+    def identity(self) -> tuple[int, int, int, int]:
+        """What tells this state of the file from others."""
+        status = os.fstat(self.descriptor)
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+    def parts(self, start: int, count: int, path: str = "the file") -> Iterator[memoryview]:
+        """The bytes of a part of the file, read a piece at a time into one buffer.
 
         Touched in memory instead, a page that a shrinking file has lost would end the
         process. Raises ReadError if the file has become shorter.
         """
+        buffer = bytearray(min(PIECE, count))
         for begin in range(start, start + count, PIECE):
-            size = min(PIECE, start + count - begin)
-            if hasattr(os, "pread"):
-                part = os.pread(self.descriptor, size, begin)
+            piece = memoryview(buffer)[: min(PIECE, start + count - begin)]
+            if hasattr(os, "preadv"):
+                done = os.preadv(self.descriptor, [piece], begin)
             else:
-                part = self[begin : begin + size]
-            if len(part) != size:
+                piece[:] = self[begin : begin + len(piece)]
+                done = len(piece)
+            if done != len(piece):
                 raise ReadError(f"{path} was changed while it was read; try again")
-            yield part
+            yield piece
 
 
 def place_in_file(array: NDArray[Any]) -> tuple[MappedFile, int] | None:
     """The mapped file that holds the memory of a contiguous ``array``, and where in it."""
+    import numpy as np
+
     base: Any = array
     while isinstance(base, np.ndarray):
         base = base.base
