@@ -78,7 +78,8 @@ class Files(Case):
             return NEW
         if {name: there[name] for name in self.new if name in there} == self.old:
             return OLD
-        raise LostError(f"{self.folder}: { ({n: _sha(c) for n, c in there.items()}) }")
+        sums = {name: _sha(content) for name, content in there.items()}
+        raise LostError(f"{self.folder} holds neither the old nor the new files: {sums}")
 
 
 class Convert(Files):

@@ -24,6 +24,7 @@ PLACES = (
     "run was over",
 )
 DURING = PLACES[2:6]
+LOST = "neither"
 _WATCH_S = 0.0002
 
 
@@ -81,17 +82,22 @@ def run_kills(case: Case, kills: int, seed: int, interrupt: bool = False) -> Out
         with suppress(ProcessLookupError):
             os.kill(process.pid, signal.SIGINT if interrupt else signal.SIGKILL)
         process.join()
-        outcome.places[_place(case, sending, process.exitcode, life)] += 1
-        left = _temporaries(case.folder)
-        outcome.left_overs += len(left)
         try:
-            if left and interrupt:
-                raise LostError(f"the interrupted process left {[path.name for path in left]}")
-            outcome.found[case.found()] += 1
+            found = case.found()
+        except LostError as error:
+            found = LOST
+            outcome.faults.append(f"kill {number}: {error}")
+        left = _temporaries(case.folder)
+        outcome.found[found] += 1
+        outcome.left_overs += len(left)
+        outcome.places[_place(left, found, sending, process.exitcode, life)] += 1
+        if left and interrupt:
+            outcome.faults.append(f"kill {number}: the process left {[p.name for p in left]}")
+        try:
             finish(case.start(), case.log)
             _check_whole(case)
         except LostError as error:
-            outcome.faults.append(f"kill {number}: {error}")
+            outcome.faults.append(f"run after kill {number}: {error}")
     return outcome
 
 
@@ -131,9 +137,8 @@ def _await_write(folder: Path, which: int, at_most: float) -> None:
         time.sleep(_WATCH_S)
 
 
-def _place(case: Case, sending: bool, exit_code: int | None, life: _Life) -> str:
+def _place(left: list[Path], found: str, sending: bool, exit_code: int | None, life: _Life) -> str:
     """Where the kill landed, by what it left."""
-    left = _temporaries(case.folder)
     if any("caffe2torch-old" in path.name for path in left):
         return "between renames"
     if left:
@@ -143,7 +148,7 @@ def _place(case: Case, sending: bool, exit_code: int | None, life: _Life) -> str
         return "run was over"
     if sending:
         return "in the transfer"
-    return "before the write" if case.found() == OLD else "after the rename"
+    return "before the write" if found == OLD else "after the rename"
 
 
 def _temporaries(folder: Path) -> list[Path]:
@@ -164,9 +169,11 @@ def table(outcomes: list[Outcome]) -> str:
     rows += [(place, [str(o.places[place]) for o in outcomes]) for place in PLACES]
     rows += [("kills", [str(o.kills) for o in outcomes])]
     rows += [("during a write", [str(o.during) for o in outcomes])]
-    rows += [(f"found {what}", [str(o.found[what]) for o in outcomes]) for what in (OLD, NEW, NONE)]
+    rows += [
+        (f"found {what}", [str(o.found[what]) for o in outcomes]) for what in (OLD, NEW, NONE, LOST)
+    ]
     rows += [("temporaries left, then removed", [str(o.left_overs) for o in outcomes])]
-    rows += [("lost", [str(len(o.faults)) for o in outcomes])]
+    rows += [("faults", [str(len(o.faults)) for o in outcomes])]
     return "\n".join(
         head.ljust(32) + "".join(cell.rjust(width) for cell in cells) for head, cells in rows
     )
