@@ -10,7 +10,7 @@ import click
 
 from caffe2torch.errors import NO_MEMORY, Caffe2TorchError, one_line
 
-COMMANDS = ("demo", "convert", "parity", "compress", "inspect", "layers")
+COMMANDS = ("demo", "convert", "parity", "quantize", "compress", "inspect", "layers")
 
 
 class _Group(click.Group):

@@ -79,7 +79,7 @@ def image_batches(graph: Graph, folder: str | os.PathLike[str]) -> Iterator[Batc
     if len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 4:
         raise ParityError("--images needs a net with one image input; use --random.")
     target = graph.inputs[0]
-    files = _listed(Path(folder))
+    files = list_images(folder)
     batch = batch_size(graph, len(files))
     for start in range(0, len(files), batch):
         part = files[start : start + batch]
@@ -140,9 +140,22 @@ def image_input(
     return np.ascontiguousarray(pixels.transpose(2, 0, 1))
 
 
-def _listed(folder: Path) -> list[tuple[Path, int | None]]:
+def list_images(
+    folder: str | os.PathLike[str], listing: str | os.PathLike[str] | None = None
+) -> list[tuple[Path, int | None]]:
+    """The images of a folder with their labels, None where there are none.
+
+    ``listing`` (``file label`` a line) gives order and labels; without it a ``val_list.txt``
+    in the folder or beside it does, and else the images are taken by name.
+    """
+    folder = Path(folder)
     if not folder.is_dir():
         raise ParityError(f"{folder} is not a folder of images.")
+    if listing is not None:
+        try:
+            return [_entry(folder, line) for line in _lines(Path(listing))]
+        except (OSError, UnicodeDecodeError) as error:
+            raise ParityError(f"cannot read the list {os.fspath(listing)}: {error}") from error
     for place in (folder, folder.parent):
         if (place / "val_list.txt").is_file():
             return [_entry(folder, line) for line in _lines(place / "val_list.txt")]
