@@ -18,11 +18,14 @@ from caffe2torch.commands._output import print_table
 def inspect(model: str, as_json: bool, **options: Any) -> None:
     """Show the layers of MODEL: output shapes, parameters and multiply-adds."""
     from caffe2torch import api
+    from caffe2torch.finite import warn_not_finite
     from caffe2torch.summary import summary
 
     options = read_options(options)
     weights = weights_of(model, options)
-    table = summary(api.read(weights, **options))
+    graph = api.read(weights, **options)
+    warn_not_finite(graph)
+    table = summary(graph)
     if as_json:
         click.echo(json.dumps(table, indent=1))
         return

@@ -87,6 +87,7 @@ def lmdbs(folder: Path) -> list[bytes]:
     found = []
     for number, values in enumerate(sets):
         path = folder / f"{number}.mdb"
+        path.unlink(missing_ok=True)
         options = {"subdir": False, "map_size": 1 << 20, "lock": False}
         with lmdb.open(str(path), **options) as database, database.begin(write=True) as write:
             for key, value in enumerate(values):

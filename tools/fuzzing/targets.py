@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
@@ -59,7 +60,7 @@ def _plain(seed: bytes, others: Sequence[bytes], rng: Random) -> bytes:
 def _text(seed: bytes, others: Sequence[bytes], rng: Random) -> bytes:
     if rng.random() < 0.2:
         return damage_bytes(seed, others, rng)
-    if rng.random() < 0.4:
+    if rng.random() < 0.6:
         return _as_message(seed, others, rng) or damage_bytes(seed, others, rng)
     text = seed.decode("utf-8", "replace")
     others = [rng.choice(others).decode("utf-8", "replace")]
@@ -106,6 +107,20 @@ def _binary_net(seed: bytes, others: Sequence[bytes], rng: Random) -> bytes:
     return bytes(net.SerializeToString())
 
 
+def _changed_metadata(header: str, rng: Random) -> str:
+    """The header with another value in its metadata, or another definition of the net."""
+    parsed = json.loads(header)
+    metadata = json.loads(parsed["__metadata__"]["caffe2torch"])
+    key = rng.choice((*metadata, "definition", "definition", "definition"))
+    if key == "definition":
+        text = metadata[key].encode()
+        metadata[key] = (_as_message(text, [text], rng) or text).decode("utf-8", "replace")
+    else:
+        metadata[key] = rng.choice((None, 0, -1, 10**9, 1e308, "x", [], {}, [[]], {"a": None}))
+    parsed["__metadata__"]["caffe2torch"] = json.dumps(metadata)
+    return json.dumps(parsed)
+
+
 def _pair(
     seed: tuple[Path, Path], others: Sequence[tuple[Path, Path]], rng: Random
 ) -> tuple[bytes, Path]:
@@ -139,7 +154,9 @@ def _safetensors(seed: bytes, others: Sequence[bytes], rng: Random) -> bytes:
         return damage_bytes(seed, others, rng)
     end = 8 + int.from_bytes(seed[:8], "little")
     header = seed[8:end].decode()
-    if rng.random() < 0.5:
+    if rng.random() < 0.6:
+        header = _changed_metadata(header, rng)
+    elif rng.random() < 0.5:
         header = damage_text(header, [header], rng)
     else:
         at = rng.randrange(len(header))
@@ -214,8 +231,10 @@ def _list(path: Path, extra: Any, deep: bool) -> None:
 
 def _lmdb(path: Path, extra: Any, deep: bool) -> None:
     from caffe2torch.errors import Caffe2TorchError
+    from squeezenet import lmdb_data
     from squeezenet.lmdb_data import LmdbSource
 
+    lmdb_data._map.cache_clear()  # It keeps a database open, of whatever content.
     source = LmdbSource(path)
     for index in range(min(len(source), 20)):
         source.where(index)
