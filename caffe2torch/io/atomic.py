@@ -225,6 +225,9 @@ class _File:
                 raise self.fault
             if durable:
                 os.fsync(self._raw.fileno())
+            else:
+                # Network file systems say that a disk is full only when a descriptor is closed.
+                os.close(os.dup(self._raw.fileno()))
 
     def move_aside(self, kind: str) -> None:
         """Take the old file from its name, to be put back by ``restore`` or ``clean_folder``."""

@@ -323,6 +323,25 @@ def test_full_disk_found_at_the_end(tmp_path, monkeypatch, code, remedy):
     assert names(tmp_path) == []
 
 
+def test_full_disk_that_a_network_file_system_tells_of_at_close(tmp_path, monkeypatch):
+    dup, close = os.dup, os.close
+    copies = []
+
+    def failing_close(descriptor):
+        close(descriptor)
+        if descriptor in copies:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "dup", lambda descriptor: copies.append(dup(descriptor)) or copies[-1])
+    monkeypatch.setattr(os, "close", failing_close)
+    with (
+        pytest.raises(ArtefactError, match="f: cannot be written: No space left on device"),
+        atomic_write(tmp_path / "f", durable=False) as file,
+    ):
+        file.write(b"new")
+    assert names(tmp_path) == []
+
+
 # Groups.
 
 
