@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 import caffe2torch
+from caffe2torch.io.atomic import atomic_write
 from caffe2torch.lower.to_onnx import complete, to_onnx
 from caffe2torch.lower.to_torch import to_torch
 from caffe2torch.summary import support
@@ -93,7 +94,8 @@ def main() -> int:
     new = f"{head}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
     if "--check" in sys.argv[1:]:
         return int(new != text)
-    README.write_text(new)
+    with atomic_write(README) as file:
+        file.write(new.encode())
     return 0
 
 
