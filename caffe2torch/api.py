@@ -145,8 +145,9 @@ def convert(
     """Convert to the kind of file that the suffix of ``output`` names.
 
     ``.pt`` and ``.safetensors`` are artefacts for ``load`` (and ``squeezenet.load_pretrained``
-    where the net is a SqueezeNet); ``.onnx`` is an ONNX model. The file is written whole or
-    not at all, and the same input gives the same bytes.
+    where the net is a SqueezeNet); ``.onnx`` is an ONNX model; ``.py`` is PyTorch source that
+    runs without caffe2torch, with its weights beside it (``net.weights.pt``). The file is
+    written whole or not at all, and the same input gives the same bytes.
 
     Args:
         model: with ``prototxt`` and ``read_options`` as for ``read``.

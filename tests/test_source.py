@@ -38,8 +38,11 @@ def models() -> Path:
 
 
 def emitted(graph: caffe2torch.Graph, folder: Path) -> ModuleType:
-    path = folder / "net.py"
-    write_source(path, graph)
+    write_source(folder / "net.py", graph)
+    return imported(folder / "net.py")
+
+
+def imported(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location("emitted", path)
     assert spec is not None
     assert spec.loader is not None
@@ -208,11 +211,7 @@ def test_folded_input(tmp_path: Path) -> None:
     model = models() / "squeezenet_v1.1" / "squeezenet_v1.1.caffemodel"
     caffe2torch.convert(model, tmp_path / "net.py", input="rgb01")
     plain = caffe2torch.load(model, input="rgb01")
-    spec = importlib.util.spec_from_file_location("emitted", tmp_path / "net.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = imported(tmp_path / "net.py")
     x = torch.rand(2, 3, 227, 227, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(module.load()(x), plain(x))
@@ -376,3 +375,17 @@ def test_a_version_of_a_blob_that_is_read_later_is_kept(tmp_path: Path) -> None:
     )
     check_same(renamed, tmp_path)
     assert "new_2 = new + 1.0" in (tmp_path / "net.py").read_text()
+
+
+def test_half_precision_weights(tmp_path: Path) -> None:
+    case = CASES / "net_vgg_block"
+    prototxt, model = case / "net.prototxt", case / "net.caffemodel"
+    for suffix in (".pt", ".py"):
+        caffe2torch.convert(model, tmp_path / f"net{suffix}", prototxt, half=True)
+    state = torch.load(tmp_path / "net.weights.pt", weights_only=True)["state_dict"]
+    assert {value.dtype for value in state.values()} == {torch.float16}
+    module = imported(tmp_path / "net.py")
+    with pytest.warns(caffe2torch.Caffe2TorchWarning, match="half precision"):
+        plain = caffe2torch.load(tmp_path / "net.pt")
+    for key, value in plain.state_dict().items():
+        assert torch.equal(module.load().state_dict()[key], value)

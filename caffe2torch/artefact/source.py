@@ -8,20 +8,32 @@ from pathlib import Path
 from caffe2torch.artefact.metadata import metadata_of
 from caffe2torch.artefact.pt import write_pt
 from caffe2torch.graph import Graph
+from caffe2torch.io.arrays import Progress, ignore
 from caffe2torch.io.atomic import atomic_group
+from caffe2torch.io.half import to_half
 
 
-def write_source(path: str | os.PathLike[str], graph: Graph) -> None:
+def write_source(
+    path: str | os.PathLike[str],
+    graph: Graph,
+    *,
+    half: bool = False,
+    durable: bool = True,
+    progress: Progress = ignore,
+) -> None:
     """Write ``net.py`` and ``net.weights.pt``, together or not at all.
 
-    The weights file is a ``.pt`` artefact whose state_dict has the graph's own keys.
+    The weights file is a ``.pt`` artefact whose state_dict has the graph's own keys; with
+    ``half`` it is of float16, which the source widens when it loads it. ``durable`` and
+    ``progress`` are those of ``write_graph``.
+
     Raises UnsupportedLayerError for a layer without a source form.
     """
     from caffe2torch.lower.to_source import WEIGHTS_SUFFIX, to_source
 
     text = to_source(graph)
-    with atomic_group() as group:
-        write_pt(
-            group.open(Path(path).with_suffix(WEIGHTS_SUFFIX)), graph.params, metadata_of(graph)
-        )
+    params = to_half(graph.params) if half else graph.params
+    with atomic_group(durable) as group:
+        weights = group.open(Path(path).with_suffix(WEIGHTS_SUFFIX))
+        write_pt(weights, params, metadata_of(graph), progress)
         group.open(path).write(text.encode())

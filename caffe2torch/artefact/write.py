@@ -45,12 +45,7 @@ def write_graph(
     if Path(path).suffix == ".py":
         from caffe2torch.artefact.source import write_source
 
-        if half:
-            raise ArtefactError(
-                f"{os.fspath(path)}: the weights beside PyTorch source are float32; half "
-                "precision is for .pt, .safetensors and .onnx."
-            )
-        return write_source(path, graph)
+        return write_source(path, graph, half=half, durable=durable, progress=progress)
     if graph.source_sha256 is not None:
         graph.source_sha256.start()
     spec = recognise(graph)

@@ -116,11 +116,6 @@ def test_the_command_and_the_warning(tmp_path: Path) -> None:
     assert "widened to float32" in result.output
 
 
-def test_source_has_no_half_form(tmp_path: Path) -> None:
-    with pytest.raises(ArtefactError, match="beside PyTorch source are float32"):
-        caffe2torch.convert(MODEL, tmp_path / "net.py", PROTOTXT, half=True)
-
-
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_a_genuine_squeezenet_in_half(tmp_path: Path, version: str) -> None:
     models = os.environ.get("CAFFE2TORCH_TEST_MODELS")
