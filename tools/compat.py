@@ -62,7 +62,7 @@ COMBINATIONS = (
             "click==8.1.0",
             "filelock==3.12.0",
             "rich==13.0.0",
-            "numpy==1.24.0",
+            "numpy==1.24.2",  # What onnxruntime 1.17.0 accepts.
         ),
     ),
     Combination("python-3.10", python="3.10"),
@@ -147,10 +147,12 @@ def try_out(
 
 
 def call(*command: str) -> None:
-    """Run a command; its output is shown only if it fails."""
+    """Run a command. Raises RuntimeError with what it says of its failure."""
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(command[1:5])} ...: {done.stderr.strip()[-1500:]}")
+        lines = done.stderr.strip().splitlines()
+        causes = [line for line in lines if line.startswith("ERROR")] or lines[-5:]
+        raise RuntimeError(f"{' '.join(causes)} ({' '.join(command[1:5])} ...)")
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:

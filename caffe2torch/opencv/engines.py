@@ -84,15 +84,19 @@ class OpenCVRunner:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep OpenCV from writing errors to the terminal that are answered here."""
+    """Keep OpenCV from writing errors to the terminal that are answered here.
+
+    OpenCV 4.8 cannot be told to.
+    """
     import cv2
 
-    logging = cv2.utils.logging
-    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    set_level = getattr(getattr(cv2.utils, "logging", None), "setLogLevel", None)
+    level = set_level(0) if set_level else None
     try:
         yield
     finally:
-        logging.setLogLevel(level)
+        if set_level:
+            set_level(level)
 
 
 def is_half(target: int) -> bool:
