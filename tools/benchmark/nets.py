@@ -17,6 +17,7 @@ from caffe2torch.passes.filter_phase import filter_net
 from caffe2torch.passes.resolve import resolve
 from squeezenet.deploy import deploy_prototxt
 
+CHAIN_WIDTH = 1024
 CHAIN_PART = 250
 """Layers of a chain in one message: 1 GiB."""
 
@@ -161,18 +162,18 @@ def ssd() -> str:
         "detection_out",
         "DetectionOutput",
         (loc, conf, prior),
-        "detection_output_param { num_classes: 21 nms_param { nms_threshold: 0.45 top_k: 400 } "
+        "detection_output_param { num_classes: 21 share_location: true nms_param { nms_threshold: 0.45 top_k: 400 } "
         "code_type: CENTER_SIZE keep_top_k: 200 confidence_threshold: 0.1 }",
     )
     return net.text()
 
 
-def linear_chain(layers: int, prefix: str = "") -> str:
-    """Square InnerProducts of 4 MiB each."""
-    net = Net("chain", 1, 1024)
+def linear_chain(layers: int, prefix: str = "", outputs: int = CHAIN_WIDTH) -> str:
+    """InnerProducts in a row, 4 MiB each unless ``outputs`` is other than usual."""
+    net = Net("chain", 1, outputs)
     x = "data"
     for number in range(layers):
-        x = net.linear(f"{prefix}fc{number}", x, 1024)
+        x = net.linear(f"{prefix}fc{number}", x, outputs)
     return net.text().replace('"data"', f'"{prefix}data"')
 
 
@@ -204,7 +205,7 @@ def write_chain(megabytes: int, folder: Path) -> Path:
     No writer makes a message of 2 GiB; protobuf reads several that follow each other as one.
     """
     path = folder / f"chain_{megabytes}.caffemodel"
-    layers = max(1, round(megabytes * 1e6 / (1024 * 1025 * 4)))
+    layers = max(1, round(megabytes * 1e6 / (CHAIN_WIDTH * (CHAIN_WIDTH + 1) * 4)))
     with open(path, "wb") as whole:
         for part, start in enumerate(range(0, layers, CHAIN_PART)):
             text = linear_chain(min(CHAIN_PART, layers - start), f"part{part}_")
