@@ -33,7 +33,7 @@ _PLAIN = (
      "of the values that this field can have; correct it"),
 )  # fmt: skip
 _MAX_CAUSE = 300
-MAX_BYTES = 32 << 20
+MAX_BYTES = 8 << 20
 """Of a prototxt: those of the largest nets have one."""
 
 
@@ -47,7 +47,7 @@ def read_prototxt(path: Source) -> Message:
     if len(content) > MAX_BYTES:
         raise ReadError(
             f"{source}: has {len(content):,} bytes; a net's definition has fewer than "
-            f"{MAX_BYTES:,}"
+            f"{MAX_BYTES:,} (weights belong in a caffemodel)"
         )
     data = bytes(content)
     kind = other_kind(data)

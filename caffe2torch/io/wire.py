@@ -30,7 +30,7 @@ _V0_IN_V1 = 1
 _NOTES = 10100
 
 # Far above any net, and low enough that a hostile file cannot take the memory.
-_MAX_LAYERS = 50_000
+_MAX_LAYERS = 20_000
 _MAX_BLOBS = 100_000
 _MAX_REST = 8 << 20  # Bytes without the arrays; a net of 1000 layers has half a million.
 
