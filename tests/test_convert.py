@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +161,7 @@ def test_pt_loads_without_code(tmp_path: Path) -> None:
 def test_light_imports(tmp_path: Path) -> None:
     code = f"""
 import sys
+import warnings
 import caffe2torch, caffe2torch.cli
 heavy = {{"torch", "onnx", "onnxruntime", "cv2"}}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
@@ -186,3 +188,25 @@ def test_a_module_is_a_real_module() -> None:
     assert all(p.grad is not None for p in module.parameters())
     with pytest.raises(caffe2torch.NetError, match="'image' is unknown"):
         module({"data": net_input(), "image": net_input()})
+
+
+def test_torch_exports_and_traces_the_module(tmp_path: Path) -> None:
+    module, x = caffe2torch.load(MODEL, PROTOTXT), net_input()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, of both tools.
+        torch.onnx.export(
+            module,
+            (x,),
+            tmp_path / "net.onnx",
+            dynamo=False,
+            input_names=["data"],
+            dynamic_axes={"data": {0: "N"}},
+        )
+        traced = torch.jit.trace(module, x)
+    session = onnxruntime.InferenceSession(
+        tmp_path / "net.onnx", providers=["CPUExecutionProvider"]
+    )
+    (exported,) = session.run(None, {"data": x.numpy()})
+    expected = module(x).detach()
+    torch.testing.assert_close(torch.from_numpy(exported), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(traced(x), expected, rtol=1e-5, atol=1e-6)

@@ -76,7 +76,7 @@ def test_convolutions_take_their_relu(folder: Path) -> None:
     packed = [m for m in optimized.modules() if isinstance(m, PackedConvolution)]
     assert len(packed) == 26
     assert all(m.relu for m in packed)
-    assert not any(node.layer.type in ("ReLU", "Dropout") for node in optimized.graph.nodes)
+    assert not any(node.layer.type in ("ReLU", "Dropout") for node in optimized.caffe_graph.nodes)
     assert not any(parameter.requires_grad for parameter in optimized.parameters())
     assert all(parameter.requires_grad for parameter in module.parameters())
 

@@ -214,11 +214,11 @@ def _torch_export(module: Any, path: str) -> None:
 
     import torch
 
-    x = torch.zeros(module.graph.inputs[0].shape)
+    x = torch.zeros(module.caffe_graph.inputs[0].shape)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            torch.nn.Sequential(module.eval()),
+            module.eval(),
             (x,),
             path,
             dynamo=False,

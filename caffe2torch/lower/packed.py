@@ -85,15 +85,15 @@ class PackedModule(CaffeModule):
 
     def _pack(self) -> None:
         """Replace the convolutions, and drop the ReLUs that they do along."""
-        relus = _sole_relus(self.graph)
+        relus = _sole_relus(self.caffe_graph)
         nodes, dropped = [], set()
-        for node in self.graph.nodes:
+        for node in self.caffe_graph.nodes:
             if node.key in dropped:
                 continue
             module = self._submodule(node.key)
             if type(module) is nn.Conv2d:
                 relu = relus.get(node.outputs[0])
-                shape = self.graph.shapes[node.inputs[0]]
+                shape = self.caffe_graph.shapes[node.inputs[0]]
                 packed = PackedConvolution(
                     module, relu is not None, [self._part or shape[0], *shape[1:]]
                 )
@@ -103,10 +103,10 @@ class PackedModule(CaffeModule):
                     node = replace(node, outputs=relu.outputs)
             nodes.append(node)
         made = {name for node in nodes for name in node.outputs}
-        made.update(i.name for i in self.graph.inputs)
-        blobs = {blob: value for blob, value in self.graph.blobs.items() if value in made}
-        self.graph = replace(self.graph, nodes=tuple(nodes), blobs=blobs)
-        self._last_use = last_use(self.graph)
+        made.update(i.name for i in self.caffe_graph.inputs)
+        blobs = {blob: value for blob, value in self.caffe_graph.blobs.items() if value in made}
+        self.caffe_graph = replace(self.caffe_graph, nodes=tuple(nodes), blobs=blobs)
+        self._last_use = last_use(self.caffe_graph)
 
 
 class PackedConvolution(nn.Module):

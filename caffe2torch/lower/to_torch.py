@@ -28,12 +28,12 @@ def to_torch(graph: Graph) -> CaffeModule:
 def graph_of(module: CaffeModule) -> Graph:
     """The graph of ``module`` with its present weights."""
     params: dict[str, FloatArray] = {}
-    for node in module.graph.nodes:
+    for node in module.caffe_graph.nodes:
         layer = module.get_submodule(node.key)
         for name, key in node.params.items():
             tensor = getattr(layer, name)
             params[key] = tensor.detach().float().cpu().numpy()
-    return replace(module.graph, params=params)
+    return replace(module.caffe_graph, params=params)
 
 
 class CaffeModule(nn.Module):
@@ -45,12 +45,12 @@ class CaffeModule(nn.Module):
     Attributes:
         input_names: the Caffe blobs that the caller feeds, in order.
         output_names: the Caffe output blobs, in Caffe's order.
-        graph: the net it was lowered from, without its weights.
+        caffe_graph: the net it was lowered from, without its weights.
     """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
-        self.graph = replace(graph, params={})
+        self.caffe_graph = replace(graph, params={})
         self.input_names = tuple(i.name for i in graph.inputs)
         self.output_names = graph.outputs
         self.preprocessing = graph.preprocessing
@@ -71,7 +71,7 @@ class CaffeModule(nn.Module):
             NetError: an input is missing, unknown or of another rank than declared.
         """
         values = self._run(inputs, keep_all=False)
-        outputs = {blob: values[self.graph.blobs[blob]] for blob in self.output_names}
+        outputs = {blob: values[self.caffe_graph.blobs[blob]] for blob in self.output_names}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
     def blobs(self, inputs: Inputs) -> dict[str, Tensor]:
@@ -80,16 +80,16 @@ class CaffeModule(nn.Module):
         A blob that layers change in place has the value after the last of them.
         """
         values = self._run(inputs, keep_all=True)
-        return {blob: values[value] for blob, value in self.graph.blobs.items()}
+        return {blob: values[value] for blob, value in self.caffe_graph.blobs.items()}
 
     def extra_repr(self) -> str:
         """Name, inputs and outputs of the net."""
-        inputs = ", ".join(f"{i.name}: {i.shape}" for i in self.graph.inputs)
-        return f"{self.graph.name!r}, inputs=({inputs}), outputs={self.output_names}"
+        inputs = ", ".join(f"{i.name}: {i.shape}" for i in self.caffe_graph.inputs)
+        return f"{self.caffe_graph.name!r}, inputs=({inputs}), outputs={self.output_names}"
 
     def _run(self, inputs: Inputs, keep_all: bool) -> dict[str, Tensor]:
         values = self._named_inputs(inputs)
-        for index, node in enumerate(self.graph.nodes):
+        for index, node in enumerate(self.caffe_graph.nodes):
             result = self._submodule(node.key)(*(values[name] for name in node.inputs))
             outputs = (result,) if isinstance(result, Tensor) else result
             values.update(zip(node.outputs, outputs, strict=True))
@@ -119,7 +119,7 @@ class CaffeModule(nn.Module):
                 f"the input {odd!r} is {'missing' if odd in self.input_names else 'unknown'}; the "
                 f"net's inputs are {', '.join(self.input_names)}."
             )
-        for declared in self.graph.inputs:
+        for declared in self.caffe_graph.inputs:
             given = inputs[declared.name]
             if given.ndim != len(declared.shape):
                 raise NetError(

@@ -8,13 +8,15 @@ RESERVED = frozenset(
     """
     add_module apply bfloat16 blobs buffers children compile cpu cuda double dump_patches
     eval extra_repr float forward get_buffer get_extra_state get_parameter get_submodule
-    graph half input_names ipu load_state_dict modules mtia named_buffers named_children
-    named_modules named_parameters output_names parameters preprocessing register_backward_hook
+    caffe_graph half input_names ipu load_state_dict modules mtia named_buffers named_children
+    named_modules named_parameters output_names parameters parts_of preprocessing
+    register_backward_hook
     register_buffer register_forward_hook register_forward_pre_hook
     register_full_backward_hook register_full_backward_pre_hook
     register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module
     register_parameter register_state_dict_post_hook register_state_dict_pre_hook
-    requires_grad_ set_extra_state set_submodule share_memory state_dict to to_empty train
+    requires_grad_ set_extra_state set_submodule share_memory splits_batches state_dict to
+    to_empty train
     training type xpu zero_grad layer
     in_channels out_channels kernel_size stride padding dilation transposed output_padding
     groups padding_mode in_features out_features num_features eps momentum affine

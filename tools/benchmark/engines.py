@@ -43,7 +43,7 @@ def _ours(model: str, batch: int, threads: int, optimized: bool) -> tuple[Forwar
 
     torch.set_num_threads(threads)
     module = caffe2torch.load(f"{model}.caffemodel", f"{model}.prototxt")
-    shape = module.graph.inputs[0].shape
+    shape = module.caffe_graph.inputs[0].shape
     if optimized:
         module = caffe2torch.optimize(module)
     x = torch.from_numpy(inputs(batch, shape))
