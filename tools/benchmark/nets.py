@@ -242,7 +242,8 @@ def _bottleneck(net: Net, name: str, x: str, width: int, stride: int, project: b
     shortcut = x
     if project:
         branch = f"{name}_branch1"
-        shortcut = net.batch_norm(branch, net.conv(branch, x, 4 * width, 1, stride))
+        shortcut = net.conv(branch, x, 4 * width, 1, stride, 0, "bias_term: false")
+        shortcut = net.batch_norm(branch, shortcut)
     for part, channels, kernel in (("a", width, 1), ("b", width, 3), ("c", 4 * width, 1)):
         branch = f"{name}_branch2{part}"
         stride_here = stride if part == "a" else 1
