@@ -78,16 +78,17 @@ def _report(result: Result, options: argparse.Namespace, seconds: float, folder:
 def _by_coverage(name: str, options: argparse.Namespace, folder: Path) -> int:
     import atheris
 
-    with atheris.instrument_imports(include=["caffe2torch", "squeezenet"]):
-        prepare()
     target = TARGETS[name]
     corpus = folder / "corpus"
     corpus.mkdir()
-    sound = target.load(folder)
-    for number, seed in enumerate(sound):
-        data = seed[1].read_bytes() if isinstance(seed, tuple) else seed
-        (corpus / str(number)).write_bytes(data)
-    extra = sound[0][0] if isinstance(sound[0], tuple) else None
+    with atheris.instrument_imports(include=["caffe2torch", "squeezenet"]):
+        prepare()
+        sound = target.load(folder)
+        extra = sound[0][0] if isinstance(sound[0], tuple) else None
+        for number, seed in enumerate(sound):
+            data = seed[1].read_bytes() if isinstance(seed, tuple) else seed
+            (corpus / str(number)).write_bytes(data)
+            feed(name, data, extra, number % 2 == 1, folder / f"input{target.suffix}")
 
     def run(data: bytes) -> None:
         feed(name, data, extra, len(data) % 2 == 1, folder / f"input{target.suffix}")

@@ -180,3 +180,23 @@ def test_nothing_evaluates_text_or_unpickles() -> None:
                 assert path.read_text().count("np.load(") == path.read_text().count(
                     "allow_pickle=False"
                 ) - path.read_text().count("write_array("), path
+
+
+def test_pickles_that_take_all_memory_or_time(tmp_path: Path) -> None:
+    def refuse(data: bytes, cause: str) -> None:
+        path = tmp_path / "net.pt"
+        path.write_bytes(archive({"a/data.pkl": data, "a/version": b"3\n"}))
+        with pytest.raises(Caffe2TorchError, match=cause):
+            caffe2torch.read(path)
+        with pytest.raises(Caffe2TorchError):
+            load_checkpoint(path)
+
+    refuse(b"\x80\x02c__builtin__\nbytearray\n\x8a\x05\xff\xff\xff\xff\x10\x85R.", "bytearray")
+    refuse(pickle.dumps({"x": {1, 2}}, 2), "__builtin__ set")
+    # Written by hand: to pickle such keys one would have to hash them.
+    tuples = b")q\x00" + b"".join(b"h%ch%c\x86q%c" % (n, n, n + 1) for n in range(60))
+    refuse(b"\x80\x02" + tuples + b"}h\x3cNs.", "keys that no saved state has")
+    wide = b"(" + b"K\x01" * 3000 + b"tq\x00"
+    refuse(b"\x80\x02" + wide + b"}" + b"h\x00Ns" * 2000 + b".", "keys that no saved state has")
+    refuse(b"\x80\x02}h\x07Ns.", "pickle is corrupt")
+    refuse(b"\x80\x02s.", "pickle is corrupt")
