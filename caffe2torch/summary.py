@@ -41,12 +41,13 @@ def summary(graph: Graph) -> dict[str, Any]:
 
 
 def support() -> list[dict[str, str]]:
-    """Return every known layer type with its torch and ONNX support."""
+    """Return every known layer type with its support in torch, ONNX and PyTorch source."""
     return [
         {
             "type": name,
             "torch": _state(cls, ("forward", "to_torch")),
             "onnx": _state(cls, ("to_onnx",)),
+            "source": _state(cls, ("to_source",)),
             "summary": (cls.__doc__ or "").strip().split("\n")[0].rstrip("."),
         }
         for name, cls in all_layers().items()

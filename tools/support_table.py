@@ -1,6 +1,7 @@
-"""Write the table of supported layers, with conformance results, into README.md.
+"""Write the table of layer types, with conformance results, into docs/layers.md.
 
-Runs every net of the corpus through both lowerings, so the table says what was measured::
+Lowers every net of the corpus to torch, to ONNX and to PyTorch source and compares each with
+what Caffe computed, so the table says what was measured::
 
     python tools/support_table.py          # rewrite the table
     python tools/support_table.py --check  # fail if it is out of date
@@ -8,34 +9,173 @@ Runs every net of the corpus through both lowerings, so the table says what was 
 
 from __future__ import annotations
 
+import ast
+import importlib.util
 import json
 import os
 import sys
+import tempfile
 import warnings
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 import caffe2torch
+from caffe2torch.artefact.source import write_source
 from caffe2torch.io.atomic import atomic_write
-from caffe2torch.lower.to_onnx import complete, to_onnx
+from caffe2torch.layers import all_layers
+from caffe2torch.layers._module import LayerModule
+from caffe2torch.lower.to_onnx import OnnxModel, complete, to_onnx
 from caffe2torch.lower.to_torch import to_torch
 from caffe2torch.summary import support
 
 ROOT = Path(__file__).resolve().parent.parent
 CASES = ROOT / "tests" / "conformance" / "cases"
-README = ROOT / "README.md"
-BEGIN, END = "<!-- support table -->", "<!-- end of support table -->"
+PAGE = ROOT / "docs" / "layers.md"
+BEGIN, END = "<!-- layer table -->", "<!-- end of layer table -->"
 TOLERANCE = 1e-4
+FORMS = ("torch", "onnx", "source")
+
+SHAPES = {"x": (2, 8, 6, 6), "a": (2, 8), "rois": (3, 5), "mask": (2, 8, 6, 6)}
+WITHOUT_A_CASE = (
+    ("Axpy", ("a", "x", "mask"), ""),
+    ("BN", ("x",), "bn_param { bn_mode: INFERENCE }"),
+    ("ConvolutionDepthwise", ("x",), "convolution_param { num_output: 8 kernel_size: 3 }"),
+    ("DepthwiseConvolution", ("x",), "convolution_param { num_output: 8 kernel_size: 3 }"),
+    ("Interp", ("x",), "interp_param { zoom_factor: 2 }"),
+    ("PSROIPooling", ("x", "rois"), "psroi_pooling_param { output_dim: 2 group_size: 2 "
+     "spatial_scale: 1 }"),
+    ("ReLU6", ("x",), ""),
+    ("Reorg", ("x",), "reorg_param { stride: 2 }"),
+    ("ROIPooling", ("x", "rois"), "roi_pooling_param { pooled_h: 2 pooled_w: 2 }"),
+    ("ShuffleChannel", ("x",), "shuffle_channel_param { group: 2 }"),
+    ("SmoothL1Loss", ("x", "mask"), ""),
+    ("Upsample", ("x",), "upsample_param { scale: 2 }"),
+    ("Upsample", ("x", "mask"), "upsample_param { scale: 2 }"),
+)  # fmt: skip
+"""Type, bottoms and parameters of a layer for each type that no case of the corpus has: those
+of Caffe's forks, whose results tests/layers compares with formulas from their sources. Here
+they only show what the type becomes."""
+EXPRESSION = "expression"
+"""What stands for Python operators in the column of torch."""
 
 
-def run_case(folder: Path) -> tuple[list[str], bool, bool]:
-    """The layer types of a case, and whether torch and ONNX agree with Caffe."""
+@dataclass
+class Row:
+    """What was seen of one layer type."""
+
+    nets: int = 0
+    right: dict[str, int] = field(default_factory=lambda: dict.fromkeys(FORMS, 0))
+    torch: set[str] = field(default_factory=set)
+    operators: set[str] = field(default_factory=set)
+
+
+class SourceNames:
+    """A SourceBuilder that collects the names of what is called."""
+
+    def __init__(self) -> None:
+        self.own: set[str] = set()
+        self.constructors: list[str] = []
+
+    def module(self, constructor: str) -> str:
+        """See SourceBuilder."""
+        self.constructors.append(constructor)
+        return "self.module"
+
+    def arrays(self) -> str:
+        """See SourceBuilder."""
+        return "self.module"
+
+    def use(self, name: str) -> str:
+        """See SourceBuilder."""
+        self.own.add(name)
+        return name
+
+    def called(self, expressions: str | list[str]) -> set[str]:
+        """The functions, modules and methods of torch, and our own functions, in the text."""
+        texts = [expressions] if isinstance(expressions, str) else list(expressions)
+        names = set()
+        for node in ast.walk(ast.parse("\n".join(texts + self.constructors))):
+            if isinstance(node, ast.Call):
+                head, _, last = ast.unparse(node.func).rpartition(".")
+                if head in ("nn", "F", "torch") or not head:
+                    names.add(f"{head}.{last}".lstrip("."))
+                elif not head.startswith(("self", "math")):
+                    names.add(f"Tensor.{last}")
+        known = {name for name in names if "." in name or name in self.own}
+        return known or {EXPRESSION}
+
+
+def torch_names(graph: caffe2torch.Graph, node: Any) -> set[str]:
+    """The torch module of a node, or what its source form calls."""
+    shapes = [graph.shapes[name] for name in node.inputs]
+    module = node.layer.to_torch(shapes)
+    if not isinstance(module, LayerModule):
+        return {f"nn.{type(module).__name__}"}
+    names = SourceNames()
+    try:
+        inputs = [f"x{i}" for i in range(len(shapes))]
+        return names.called(node.layer.to_source(names, inputs, shapes))
+    except caffe2torch.UnsupportedLayerError:
+        return set()
+
+
+def record_forms(rows: Mapping[str, Row], graph: caffe2torch.Graph, model: OnnxModel) -> None:
+    """What each layer of ``graph`` became in torch and in ``model``."""
+    types = {node.layer.name: node.layer.type for node in graph.nodes}
+    for node in graph.nodes:
+        rows[node.layer.type].torch |= torch_names(graph, node)
+    for made in model.skeleton.graph.node:
+        layer = made.name.rpartition("/")[0]
+        if layer in types:
+            rows[types[layer]].operators.add(made.op_type)
+
+
+def run_torch(graph: caffe2torch.Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs of the torch module by name."""
+    feed = {name: torch.from_numpy(value) for name, value in inputs.items()}
+    return {name: value.numpy() for name, value in to_torch(graph).blobs(feed).items()}
+
+
+def run_onnx(
+    graph: caffe2torch.Graph, model: OnnxModel, inputs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The outputs of ONNX Runtime by name."""
     import onnxruntime
 
-    case = json.loads((folder / "case.json").read_text())
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(
+        complete(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    return dict(zip(graph.outputs, session.run(None, inputs), strict=True))
+
+
+def run_source(graph: caffe2torch.Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs of the emitted file by name; none if a layer has no source form."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "emitted.py"
+        try:
+            write_source(path, graph)
+        except caffe2torch.UnsupportedLayerError:
+            return {}
+        spec = importlib.util.spec_from_file_location("emitted", path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        result = module.load()(*(torch.from_numpy(inputs[i.name]) for i in graph.inputs))
+    values = result if isinstance(result, dict) else {graph.outputs[0]: result}
+    return {name: value.numpy() for name, value in values.items()}
+
+
+def run_case(folder: Path, case: Mapping[str, Any], rows: Mapping[str, Row]) -> None:
+    """Add a case to the rows of the layer types that it has."""
     os.chdir(folder)
     with np.load("io.npz") as file:
         arrays = {key: file[key] for key in file.files}
@@ -49,54 +189,96 @@ def run_case(folder: Path) -> tuple[list[str], bool, bool]:
         stages=case["stages"],
         allow_missing=case.get("quirk") == "missing_layer_filler",
     )
-    with torch.no_grad():
-        feed = {name: torch.from_numpy(value) for name, value in inputs.items()}
-        blobs = {name: value.numpy() for name, value in to_torch(graph).blobs(feed).items()}
-    in_torch = all(_close(blobs[name], value) for name, value in outputs.items())
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    model = complete(to_onnx(graph)).SerializeToString()
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    values = dict(zip(graph.outputs, session.run(None, inputs), strict=True))
-    in_onnx = all(_close(values[name], value) for name, value in outputs.items())
-    return case["layer_types"], in_torch, in_onnx
+    model = to_onnx(graph)
+    record_forms(rows, graph, model)
+    made = {
+        "torch": run_torch(graph, inputs),
+        "onnx": run_onnx(graph, model, inputs),
+        "source": run_source(graph, inputs),
+    }
+    for name in case["layer_types"]:
+        rows[name].nets += 1
+        for form in FORMS:
+            rows[name].right[form] += all(
+                blob in made[form] and _close(made[form][blob], value)
+                for blob, value in outputs.items()
+            )
 
 
-def table() -> str:
-    """The Markdown table."""
-    total: dict[str, int] = defaultdict(int)
-    right: dict[str, list[int]] = defaultdict(lambda: [0, 0])
+def measure() -> dict[str, Row]:
+    """All rows, from the corpus and the nets beside it."""
+    rows: dict[str, Row] = defaultdict(Row)
     for path in sorted(CASES.glob("*/case.json")):
         case = json.loads(path.read_text())
-        if case["expect"] != "ok" or str(case["weights_file"]).startswith(".."):
-            continue
-        types, in_torch, in_onnx = run_case(path.parent)
-        for name in types:
-            total[name] += 1
-            right[name][0] += in_torch
-            right[name][1] += in_onnx
+        if case["expect"] == "ok" and not str(case["weights_file"]).startswith(".."):
+            run_case(path.parent, case, rows)
+    for type_, bottoms, param in WITHOUT_A_CASE:
+        graph = caffe2torch.read(None, _net(type_, bottoms, param), allow_missing=True)
+        record_forms(rows, graph, to_onnx(graph))
+    return rows
+
+
+def table(rows: Mapping[str, Row]) -> str:
+    """The Markdown table."""
     lines = [
-        "| Layer type | torch | ONNX | conformance nets right, torch / ONNX |",
-        "|---|---|---|---|",
+        "| Caffe type | what it computes | PyTorch | ONNX | source | nets right |",
+        "|---|---|---|---|---|---|",
     ]
-    for row in support():
-        name = row["type"]
-        result = f"{right[name][0]} / {right[name][1]} of {total[name]}" if total[name] else "-"
-        lines.append(f"| {name} | {row['torch']} | {row['onnx']} | {result} |")
+    for known in support():
+        name = known["type"]
+        row = rows.get(name, Row())
+        cells = (
+            _link(name),
+            _first_sentence(name),
+            _code(row.torch) or known["torch"].replace("yes", "own code"),
+            _code(row.operators) or known["onnx"].replace("yes", "none"),
+            known["source"],
+            f"{' / '.join(str(row.right[f]) for f in FORMS)} of {row.nets}" if row.nets else "-",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> int:
     """Rewrite or check the table."""
     warnings.simplefilter("ignore", caffe2torch.Caffe2TorchWarning)
-    text = README.read_text()
+    text = PAGE.read_text()
     head, rest = text.split(BEGIN)
-    new = f"{head}{BEGIN}\n{table()}\n{END}{rest.split(END)[1]}"
+    with torch.no_grad():
+        new = f"{head}{BEGIN}\n{table(measure())}\n{END}{rest.split(END)[1]}"
     if "--check" in sys.argv[1:]:
         return int(new != text)
-    with atomic_write(README) as file:
+    with atomic_write(PAGE) as file:
         file.write(new.encode())
     return 0
+
+
+def _net(type_: str, bottoms: Sequence[str], param: str) -> bytes:
+    """A prototxt of one layer."""
+    lines = []
+    for name in bottoms:
+        dims = " ".join(f"dim: {size}" for size in SHAPES[name])
+        lines.append(f'input: "{name}" input_shape {{ {dims} }}')
+    names = " ".join(f'bottom: "{name}"' for name in bottoms)
+    lines.append(f'layer {{ name: "layer" type: "{type_}" {names} top: "y" {param} }}')
+    return "\n".join(lines).encode()
+
+
+def _link(name: str) -> str:
+    module = all_layers()[name].__module__.rpartition(".")[2]
+    return f"[{name}](../caffe2torch/layers/{module}.py)"
+
+
+def _first_sentence(name: str) -> str:
+    paragraph = " ".join((all_layers()[name].__doc__ or "").split("\n\n")[0].split())
+    sentence = paragraph.split(". ")[0].rstrip(".")
+    return sentence.replace("``", "`").replace("|", "\\|")
+
+
+def _code(names: set[str]) -> str:
+    ordered = sorted(names - {EXPRESSION}, key=str.lower)
+    words = [f"`{name}`" for name in ordered] + [EXPRESSION] * (EXPRESSION in names)
+    return ", ".join(words)
 
 
 def _close(value: np.ndarray, expected: np.ndarray) -> bool:

@@ -14,7 +14,7 @@ from caffe2torch.commands._output import print_table
 @click.option("--plugin", "plugins", multiple=True, metavar="MODULE")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def layers(plugins: tuple[str, ...], as_json: bool) -> None:
-    """List the supported layer types, for torch and for ONNX."""
+    """List the supported layer types, for torch, for ONNX and for PyTorch source."""
     from caffe2torch.summary import support
 
     import_plugins(plugins)
@@ -23,6 +23,6 @@ def layers(plugins: tuple[str, ...], as_json: bool) -> None:
         click.echo(json.dumps(rows, indent=1))
         return
     print_table(
-        ("layer type", "torch", "onnx", "what it is"),
-        [(r["type"], r["torch"], r["onnx"], r["summary"]) for r in rows],
+        ("layer type", "torch", "onnx", "source", "what it is"),
+        [(r["type"], r["torch"], r["onnx"], r["source"], r["summary"]) for r in rows],
     )
