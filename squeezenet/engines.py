@@ -21,7 +21,7 @@ from squeezenet.loading import load_model, transform_of
 from squeezenet.sampler import EvalSampler
 from squeezenet.sources import open_split
 from squeezenet.transforms import Transform
-from squeezenet.weights import preprocessing_of
+from squeezenet.weights import CONTENT_ERRORS, preprocessing_of
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,12 @@ def _onnxruntime(data: bytes, source: Path) -> tuple[Predict, int]:
     import onnxruntime as ort
 
     model, classes = _logits_model(data, source)
-    session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-    name = session.get_inputs()[0].name
+    try:
+        session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
+        name = session.get_inputs()[0].name
+    except Exception as error:  # Its errors have no common class.
+        cause = str(error).strip().split("\n", maxsplit=1)[0]
+        raise ReadError(f"{source}: ONNX Runtime cannot run the model: {cause}") from error
 
     def predict(images: Tensor) -> Tensor:
         return torch.from_numpy(session.run(None, {name: images.numpy()})[0]).flatten(1)
@@ -114,7 +118,7 @@ def _recorded_transform(data: bytes, source: Path) -> Transform:
     try:
         record = json.loads(text)["preprocessing"] if text else None
         return transform_of(preprocessing_of(source, record))
-    except (KeyError, TypeError, ValueError) as error:
+    except (*CONTENT_ERRORS, RecursionError) as error:
         raise ReadError(f"{source}: its metadata is incomplete ({error})") from error
 
 
@@ -126,12 +130,13 @@ def _logits_model(data: bytes, source: Path) -> tuple[bytes, int]:
     try:
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        raise ReadError(f"{source} is not a valid ONNX file: {error}") from error
-    graph = model.graph
-    output = graph.output[0]
+        graph = model.graph
+        output = graph.output[0]
+    except (DecodeError, onnx.checker.ValidationError, LookupError, ValueError) as error:
+        cause = str(error).strip().split("\n", maxsplit=1)[0]
+        raise ReadError(f"{source} is not a valid ONNX file: {cause}") from error
     last = next((node for node in graph.node if output.name in node.output), None)
-    if last is not None and last.op_type == "Softmax":
+    if last is not None and last.op_type == "Softmax" and last.input:
         output.name = last.input[0]
         graph.node.remove(last)
     return model.SerializeToString(), _classes(output, source)

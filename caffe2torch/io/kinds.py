@@ -35,6 +35,10 @@ def name_of(source: Source) -> str:
 def open_file(path: Source) -> mmap.mmap | bytes:
     """Map a whole file, read-only. The map outlives the file's name and its descriptor.
 
+    The map is of the file, not of its content at this moment. Replace a file that may be in
+    use (a rename), do not write into it: what is read would change, and where it was cut
+    short the system ends the process that reads beyond its end (SIGBUS).
+
     The content of a file is given back as it is.
     """
     if isinstance(path, bytes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import TYPE_CHECKING
 
 from caffe2torch.errors import ParityError
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from caffe2torch.parity.inputs import Batch
 
     PathLike = str | os.PathLike[str]
+
+MOST_VALUES = 1 << 29
+"""Of all blobs of a net together, at the shapes it declares: 2 GiB in each engine."""
 
 
 def check_parity(
@@ -78,6 +82,7 @@ def check_parity(
     names = () if synset_words is None else read_names(synset_words)
     graph = read(model, prototxt, **read_options)
     warn_not_finite(graph)
+    _check_size(graph)
     fed = feed(graph, inputs, images, random)
     running, skipped = start_engines(graph, engines, model, prototxt)
     if reference is not None:
@@ -138,6 +143,16 @@ def _bisect(
         prototxt=prototxt,
         tolerance=report.tolerance,
     )
+
+
+def _check_size(graph: Graph) -> None:
+    """A net's text can ask for any size in a few bytes, and engines do not ask before."""
+    values = sum(prod(shape) for shape in graph.shapes.values())
+    if values > MOST_VALUES:
+        raise ParityError(
+            f"the net's blobs have {values:,} values together, and each engine holds them all at "
+            f"once; a check runs up to {MOST_VALUES:,}. Give smaller inputs (--input-shape)."
+        )
 
 
 class _Check:

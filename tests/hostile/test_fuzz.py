@@ -21,7 +21,7 @@ from fuzzing.seeds import OTHER_KINDS  # noqa: E402
 from fuzzing.targets import TARGETS, Corpus, feed  # noqa: E402
 
 FINDINGS = sorted((Path(__file__).parent / "findings").iterdir())
-ALONE = [name for name in TARGETS if name not in ("weights", "hdf5")]
+ALONE = [name for name in TARGETS if name not in ("weights", "hdf5", "compressed")]
 """Readers that take one file."""
 
 

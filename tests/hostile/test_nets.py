@@ -247,3 +247,12 @@ def test_fillers_that_make_no_values(tmp_path: Path) -> None:
         )
         with pytest.raises(Caffe2TorchError, match="filler"):
             caffe2torch.read(None, path, allow_missing=True)
+
+
+def test_parity_of_a_net_that_does_not_fit_into_memory(tmp_path: Path) -> None:
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'input: "x" input_shape { dim: 1 dim: 1 dim: 40000 dim: 40000 }\n' + layer("ReLU")
+    )
+    with pytest.raises(Caffe2TorchError, match="3,200,000,000 values together"):
+        caffe2torch.check_parity(None, path)

@@ -52,6 +52,33 @@ def hdf5() -> list[tuple[Path, Path]]:
     return [(path.with_name("net.prototxt"), path) for path in files]
 
 
+def compressed(folder: Path) -> list[tuple[Path, Path]]:
+    """Nets whose weights are a Deep Compression file."""
+    from caffe2torch.io.deep_compression import CODEBOOK, CodedLayer, encode
+    from caffe2torch.io.prototxt import read_prototxt
+    from caffe2torch.passes.convolutions import convolutions
+    from caffe2torch.passes.filter_phase import filter_net
+    from caffe2torch.passes.resolve import resolve
+    from caffe2torch.passes.upgrade import upgrade_net
+
+    found = []
+    rng = np.random.default_rng(0)
+    for name in ("conv_hw", "bin_double_data", "net_squeezenet_v1_1"):
+        text = CASES / name / "net.prototxt"
+        net = resolve(filter_net(upgrade_net(read_prototxt(text)), "TEST"))
+        layers = []
+        for layer in convolutions(net):
+            codes = rng.integers(0, CODEBOOK, layer.shape) * (rng.random(layer.shape) < 0.2)
+            book = rng.standard_normal(CODEBOOK).astype(np.float32)
+            book[0] = 0
+            bias = np.zeros(layer.shape[0], np.float32)
+            layers.append(CodedLayer(book, codes.astype(np.uint8), bias))
+        path = folder / f"{name}.net"
+        path.write_bytes(encode(layers))
+        found.append((text, path))
+    return found
+
+
 def means() -> list[bytes]:
     """Mean images, as binaryproto and as npy."""
     from caffe2torch.io.schema import message_class

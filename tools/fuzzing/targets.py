@@ -127,7 +127,7 @@ def _pair(
     """Damaged weights for a sound net."""
     text, weights = seed
     other = rng.choice(others)[1].read_bytes()
-    damage = _plain if weights.suffix == ".h5" else _binary_net
+    damage = _plain if weights.suffix in (".h5", ".net") else _binary_net
     return damage(weights.read_bytes(), [other], rng), text
 
 
@@ -250,6 +250,14 @@ def _checkpoint(path: Path, extra: Any, deep: bool) -> None:
     load_checkpoint(path)
 
 
+def _onnx(path: Path, extra: Any, deep: bool) -> None:
+    from squeezenet.engines import _logits_model, _recorded_transform
+
+    data = path.read_bytes()
+    _logits_model(data, path)  # What ONNX Runtime makes of a valid model is not ours.
+    _recorded_transform(data, path)
+
+
 @cache
 def _reference_graph() -> Any:
     import caffe2torch
@@ -272,6 +280,8 @@ TARGETS = {
     "weights": Target(20, ".caffemodel", lambda _: seeds.with_weights(), _pair, _net),
     "prototxt": Target(25, ".prototxt", lambda _: seeds.prototxts(), _text, _prototxt),
     "hdf5": Target(7, ".h5", lambda _: seeds.hdf5(), _pair, _net),
+    "compressed": Target(4, ".net", seeds.compressed, _pair, _net),
+    "onnx": Target(3, ".onnx", lambda f: seeds.artefacts(f, ".onnx"), _plain, _onnx),
     "mean": Target(4, ".mean", lambda _: seeds.means(), _plain, _mean),
     "solver": Target(3, ".prototxt", lambda _: seeds.solvers(), _text, _solver),
     "list": Target(3, ".txt", lambda _: seeds.lists(), _plain, _list),

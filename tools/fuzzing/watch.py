@@ -122,15 +122,21 @@ class _Worker:
         self.position += done
         total.run += part.run
         total.accepted += part.accepted
-        total.findings += part.findings
+        for finding in part.findings:
+            _add(total, finding)
 
     def _lost(self, total: Result, kind: str, detail: str) -> None:
         number = self.now.value
         if number < 0:
             raise SystemExit(f"a worker {detail} before its first input")
-        total.findings.append(Finding(number, "", kind, detail, b""))
+        _add(total, Finding(number, "", kind, detail, b""))
         total.run["lost"] += 1
         self.position = self.part.index(number) + 1
+
+
+def _add(total: Result, finding: Finding) -> None:
+    total.findings.append(finding)
+    print(f"found: input {finding.number} {finding.reader}: {finding.kind}", flush=True)
 
 
 def _work(seed: int, names: list[str], part: range, folder: Path, now: Any, reports: Any) -> None:
