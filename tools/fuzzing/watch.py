@@ -8,7 +8,7 @@ import os
 import resource
 import time
 import traceback
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +23,7 @@ ADDRESS_SPACE = 4 << 30
 """Beyond what a worker starts with: keeps a mistake from taking the machine down."""
 STUCK_SECONDS = 15.0
 """Without an end for so long, an input's process is killed."""
-RESTART = 20_000
+RESTART = 10_000
 """Inputs of one process, so that what libraries leak is not held against an input."""
 
 
@@ -52,11 +52,12 @@ def run_all(
 ) -> Result:
     """Feed inputs ``first`` to ``first + count`` and gather what the workers report."""
     context = multiprocessing.get_context("spawn")
-    todo = [range(first + i, first + count, workers) for i in range(workers)]
-    running = [_Worker(context, seed, names, part, folder / str(i)) for i, part in enumerate(todo)]
+    end, size = first + count, min(RESTART, -(-count // workers))
+    parts = deque(range(at, min(at + size, end)) for at in range(first, end, size))
+    running = [_Worker(context, seed, names, parts, folder / str(i)) for i in range(workers)]
     total = Result()
     began = shown = time.monotonic()
-    while any(worker.watch(total) for worker in running):
+    while sum(worker.watch(total) for worker in running):
         time.sleep(0.1)
         if time.monotonic() - shown > 30:
             shown = time.monotonic()
@@ -68,21 +69,31 @@ def run_all(
 
 
 class _Worker:
-    """One process and its share of the inputs; a new process goes on where one ended."""
+    """One process at a time, each for a part of the inputs; a new one goes on where one ended."""
 
     def __init__(
-        self, context: Any, seed: int, names: Sequence[str], part: range, folder: Path
+        self, context: Any, seed: int, names: Sequence[str], parts: deque[range], folder: Path
     ) -> None:
-        self.context, self.seed, self.names, self.part = context, seed, list(names), part
+        self.context, self.seed, self.names, self.parts = context, seed, list(names), parts
         self.folder = folder
+        self.part = range(0)
         folder.mkdir(parents=True, exist_ok=True)
         self.position = 0
+        self.running = self._next()
+
+    def _next(self) -> bool:
+        """Start a process for what is left of this part, or for the next; False at the end."""
+        if self.position == len(self.part):
+            if not self.parts:
+                return False
+            self.part, self.position = self.parts.popleft(), 0
         self._start()
+        return True
 
     def _start(self) -> None:
         self.now = self.context.Value("q", -1)
         self.reports, child = self.context.Pipe(False)
-        part = self.part[self.position : self.position + RESTART]
+        part = self.part[self.position :]
         arguments = (self.seed, self.names, part, self.folder, self.now, child)
         self.process = self.context.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
@@ -91,6 +102,8 @@ class _Worker:
 
     def watch(self, total: Result) -> bool:
         """Take reports; end a process that is stuck; False once all inputs were run."""
+        if not self.running:
+            return False
         ended = False
         with contextlib.suppress(EOFError, OSError):
             while self.reports.poll():
@@ -112,10 +125,8 @@ class _Worker:
         code = self.process.exitcode
         if code not in (0, -9):
             self._lost(total, "crash", f"the process ended with {code}")
-        if self.position < len(self.part):
-            self._start()
-            return True
-        return False
+        self.running = self._next()
+        return self.running
 
     def _take(self, report: tuple[int, Result], total: Result) -> None:
         done, part = report
