@@ -13,8 +13,11 @@ FLOAT, INT64 = 1, 7
 """Values of onnx.TensorProto.DataType."""
 
 
-MAX_CONSTANT = 1 << 23
-"""Values of a constant: one for each pixel of an 8 megapixel map, far more than nets have."""
+MAX_CONSTANT = 1 << 22
+"""Values of a constant: one for each pixel of a 2048 x 2048 map, far more than nets have.
+
+onnx and its checker copy a model some eight times.
+"""
 
 
 def check_constant(count: int) -> None:

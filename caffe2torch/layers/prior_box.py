@@ -115,14 +115,14 @@ class PriorBox(Layer):
             (np.arange(height)[:, None], np.arange(width)[:, None]),
             (extents[:, 0], extents[:, 1]),
         )
-        boxes = np.empty((height, width, len(self.boxes), 4))
+        top = np.empty((2, height, width, len(self.boxes), 4), np.float32)
+        boxes, top[1] = top[0], self.variance
         for i in range(2):
             boxes[..., 2 * i] = xs[i][None]
             boxes[..., 2 * i + 1] = ys[i][:, None]
         if self.clip:
-            boxes = boxes.clip(0, 1)
-        top = np.stack([boxes, np.broadcast_to(self.variance, boxes.shape)])
-        return [g.op("Identity", g.const(top.reshape(1, 2, -1).astype(np.float32)))]
+            boxes.clip(0, 1, out=boxes)
+        return [g.op("Identity", g.const(top.reshape(1, 2, -1)))]
 
     def _edges(self, bottoms: Sequence[Shape], cells: Any, extents: Any) -> Any:
         """Low and high edges, on each axis, of every cell's boxes; for numpy and torch."""
