@@ -10,12 +10,14 @@ keeps is chosen over all layers at once, for the least expected change of the lo
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from caffe2torch.errors import NetError
 from caffe2torch.io.deep_compression import CODEBOOK, CodedLayer, coded_size
@@ -27,14 +29,17 @@ from squeezenet.prune import as_matrix, output_places, prune, sample_patches
 DAMPING = 0.1
 """Of a layer's moment, in mean squares of its inputs: what few images say is not all there is."""
 
-SHARES = (0.94, 0.85, 0.7, 0.55, 0.45, 0.36, 0.28, 0.22, 0.17, 0.13, 0.1, 0.07, 0.05)
+SHARES = (0.6, 0.4, 0.28, 0.2, 0.13, 0.08, 0.05)
 """Shares of a layer's weights at which its error is measured."""
 
 STEPS = 4
 """In which a layer is pruned to its share."""
 
-PLACES = 30_000
+PLACES = 60_000
 """Positions of a layer's output that its moment is taken over."""
+
+PROBED = 32
+"""Images on which the change of the logits is measured."""
 
 BATCH = 8
 
@@ -79,11 +84,10 @@ def compress(
         )
     rng = torch.Generator().manual_seed(seed)
     report("measuring what each layer can spare")
-    importance = _importance(model, images, rng)
     with torch.no_grad():
-        curves = _curves(model, images, importance, rng)
-        budgets = share_out(curves, size)
-        return _Compressor(model, importance, rng, report).run(images, curves, budgets)
+        curves = _curves(model, images, rng)
+        budgets = {c.name: b for c, b in zip(curves, share_out(curves, size), strict=True)}
+        return _Compressor(model, rng, report).run(images, budgets)
 
 
 def convolutions(model: SqueezeNet) -> dict[str, nn.Conv2d]:
@@ -91,57 +95,66 @@ def convolutions(model: SqueezeNet) -> dict[str, nn.Conv2d]:
     return {n: m for n, m in model.named_modules() if isinstance(m, nn.Conv2d)}
 
 
-def _importance(model: SqueezeNet, images: Tensor, rng: torch.Generator) -> dict[str, Tensor]:
-    """How the square of the logits' change grows with noise in each convolution's outputs.
-
-    Per output channel: the mean over the images of the squared gradients, summed over the
-    positions, of a random direction in the logits.
-    """
-    found = {name: torch.zeros(c.out_channels) for name, c in convolutions(model).items()}
-
-    def watch(name: str, output: Tensor) -> None:
-        def add(gradient: Tensor) -> None:
-            found[name] += gradient.square().sum((0, 2, 3)) / len(images)
-
-        output.register_hook(add)  # type: ignore[no-untyped-call]  # torch has no types here
-
-    hooks = [
-        conv.register_forward_hook(lambda _, __, output, name=name: watch(name, output))
+def _curves(model: SqueezeNet, images: Tensor, rng: torch.Generator) -> list[Curve]:
+    """How much the logits change as each layer alone is pruned to SHARES of its weights."""
+    changes = dict(_changes(model, images, rng))
+    squares = {name: torch.zeros(len(SHARES)) for name in changes}
+    for batch in _batches(images[:PROBED]):
+        for name, probe in _probe(model, batch, rng).items():
+            conv = convolutions(model)[name]
+            for index, change in enumerate(changes[name]):
+                weight = change[:, :-1].reshape(conv.weight.shape)
+                output = F.conv2d(probe.inputs, weight, change[:, -1], conv.stride, conv.padding)
+                squares[name][index] += (output * probe.gradients).sum((1, 2, 3)).square().sum()
+    return [
+        Curve(name, conv.weight.numel(), conv.out_channels, SHARES, squares[name].tolist())
         for name, conv in convolutions(model).items()
     ]
-    try:
-        for batch in _batches(images):
-            # The gradient of the images is not wanted, but with it come those on the way.
-            batch = batch.clone().requires_grad_()
-            logits = model(batch)
-            directions = torch.randn(logits.shape, generator=rng)
-            torch.autograd.grad((logits * directions).sum(), batch)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return found
 
 
-def _curves(
-    model: SqueezeNet, images: Tensor, importance: dict[str, Tensor], rng: torch.Generator
-) -> list[Curve]:
-    """The error of every layer at SHARES of its weights, each alone."""
-    curves = []
+def _changes(
+    model: SqueezeNet, images: Tensor, rng: torch.Generator
+) -> Iterator[tuple[str, list[Tensor]]]:
+    """What pruning to SHARES changes of the matrix of each layer, by name."""
     inputs = images
     for stage in _stages(model):
         for name in stage.convolutions:
             conv = convolutions(model)[name]
-            moment, _ = _moments(conv, conv, inputs, inputs, rng)
-            weights = conv.weight.numel()
-            matrix = as_matrix(conv)
-            counts = [round(share * weights) for share in SHARES]
-            errors = []
-            for pruned in prune(moment, matrix, importance[name], counts):
-                change = pruned - matrix
-                errors.append(float(((change @ moment) * change).sum(1) @ importance[name]))
-            curves.append(Curve(name, weights, conv.out_channels, SHARES, errors))
+            moment, matrix = _moments(conv, conv, inputs, inputs, rng)
+            counts = [max(1, round(share * conv.weight.numel())) for share in SHARES]
+            yield name, [pruned - matrix for pruned in prune(moment, matrix, counts)]
         inputs = _in_batches(stage.forward, inputs)
-    return curves
+
+
+class _Probe(NamedTuple):
+    """What a convolution read, and how a direction in the logits depends on what it gave."""
+
+    inputs: Tensor
+    gradients: Tensor
+
+
+def _probe(model: SqueezeNet, images: Tensor, rng: torch.Generator) -> dict[str, _Probe]:
+    """The probes of all convolutions, for a direction that is random for each image."""
+    inputs: dict[str, Tensor] = {}
+    outputs: dict[str, Tensor] = {}
+
+    def record(name: str, args: tuple[Tensor, ...], output: Tensor) -> Tensor:
+        inputs[name], outputs[name] = args[0].detach(), output
+        return output.clone()  # The ReLU that follows works in place.
+
+    hooks = [
+        conv.register_forward_hook(lambda _, args, output, name=name: record(name, args, output))
+        for name, conv in convolutions(model).items()
+    ]
+    try:
+        with torch.enable_grad():
+            logits = model(images.clone().requires_grad_())
+            directions = torch.randn(logits.shape, generator=rng)
+            gradients = torch.autograd.grad((logits * directions).sum(), list(outputs.values()))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return {n: _Probe(inputs[n], g) for n, g in zip(outputs, gradients, strict=True)}
 
 
 @dataclass
@@ -149,14 +162,12 @@ class _Compressor:
     """Goes through the net once, the original beside the copy that is compressed."""
 
     original: SqueezeNet
-    importance: dict[str, Tensor]
     rng: torch.Generator
     report: Report
 
-    def run(self, images: Tensor, curves: Sequence[Curve], budgets: Sequence[int]) -> Compressed:
+    def run(self, images: Tensor, budgets: Mapping[str, int]) -> Compressed:
         """Compress every layer to its budget in bytes; what one leaves over the next may use."""
         model = copy.deepcopy(self.original)
-        wanted = {c.name: budget for c, budget in zip(curves, budgets, strict=True)}
         layers = []
         spare = 0
         theirs = ours = images
@@ -164,8 +175,8 @@ class _Compressor:
             for name in before.convolutions:
                 old, new = convolutions(self.original)[name], convolutions(model)[name]
                 moments = _moments(new, old, ours, theirs, self.rng)
-                layer = self._fit(name, new, moments, wanted[name] + spare)
-                spare += wanted[name] - coded_size(layer)
+                layer = self._fit(name, new, moments, budgets[name] + spare)
+                spare += budgets[name] - coded_size(layer)
                 layers.append(layer)
             theirs, ours = _in_batches(before.forward, theirs), _in_batches(after.forward, ours)
         return Compressed(layers, model)
@@ -182,7 +193,7 @@ class _Compressor:
             counts = [round(weights * share ** (step / STEPS)) for step in range(1, STEPS + 1)]
             matrix = target
             if count < weights:
-                *_, matrix = prune(moment, target, self.importance[name], counts)
+                *_, matrix = prune(moment, target, counts)
             layer = _coded(matrix, conv)
             excess = coded_size(layer) - budget
             if excess <= 0:

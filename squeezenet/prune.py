@@ -48,15 +48,12 @@ def as_matrix(conv: nn.Conv2d) -> Tensor:
     return torch.cat([conv.weight.flatten(1), conv.bias[:, None]], 1).detach()
 
 
-def prune(
-    moment: Tensor, target: Tensor, importance: Tensor, counts: Sequence[int]
-) -> Iterator[Tensor]:
+def prune(moment: Tensor, target: Tensor, counts: Sequence[int]) -> Iterator[Tensor]:
     """Yield the matrix with each of ``counts`` weights left, which descend; biases all stay.
 
     Args:
         moment: H (d + 1, d + 1), positive definite.
         target: W (out, d + 1), the matrix to come close to.
-        importance: (out,), the factors of the error in each row.
         counts: how many weights stay at each step; smaller steps choose better.
     """
     right = target @ moment
@@ -64,7 +61,7 @@ def prune(
     matrix = target
     inverse = torch.linalg.inv(moment.double()).diagonal().float().expand_as(target)
     for count in counts:
-        cost = importance[:, None] * matrix.square() / inverse.clamp_min(1e-30)
+        cost = matrix.square() / inverse.clamp_min(1e-30)
         cost = cost.masked_fill(~mask, -1.0)[:, :-1]
         kept = torch.topk(cost.flatten(), count).indices
         weights = torch.zeros(cost.numel(), dtype=torch.bool)

@@ -37,9 +37,10 @@ def load_pretrained(
 
     Args:
         version: "1.0" or "1.1"; a file must hold that version.
-        weights: a .caffemodel, or what ``caffe2torch convert`` made of one (.pt or
-            .safetensors); the file decides the bypass. None: the published weights, fetched
-            at first use, kept in the cache, and checked at each use.
+        weights: a .caffemodel, a Deep Compression file (.net), or what ``caffe2torch
+            convert`` made of one (.pt or .safetensors); the file decides the bypass. None:
+            the published weights, fetched at first use, kept in the cache, and checked at
+            each use.
         device: where the model is put.
         num_classes: other than the weights have (1000 if published): conv10 is replaced by
             a freshly filled one for so many classes. None keeps the weights' own.

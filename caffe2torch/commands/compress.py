@@ -40,7 +40,7 @@ class _SizeType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
 @click.option(
     "--images",
     type=click.IntRange(min=1),
-    default=64,
+    default=128,
     show_default=True,
     help="How many of the folder's images to take.",
 )

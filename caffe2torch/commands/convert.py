@@ -42,8 +42,8 @@ def convert(model: str, output: str, reader: str | None, **options: Any) -> None
 
     A .py is PyTorch source that runs without caffe2torch; its weights are written beside it.
 
-    MODEL is a .caffemodel (binary or HDF5), one of our artefacts, or a .prototxt for a net
-    without learned weights.
+    MODEL is a .caffemodel (binary or HDF5), a Deep Compression file (.net), one of our
+    artefacts, or a .prototxt for a net without learned weights.
     """
     from caffe2torch.io.checksum import begin_checksum
 
