@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caffe2torch.errors import NetError
+from caffe2torch.errors import NetError, WeightsError
 from caffe2torch.io.deep_compression import CODEBOOK, CodedLayer, coded_size
 from squeezenet.budget import Curve, fixed_bytes, share_out
 from squeezenet.codebook import cluster, nearest
@@ -76,12 +76,19 @@ def compress(
 
     Raises:
         NetError: the model has a bypass, or ``size`` is too small for it.
+        WeightsError: the model, or its answer to the images, has infinity or NaN.
     """
     if model.bypass is not None:
         raise NetError(
             f"the model has the bypass {model.bypass!r}, and a Deep Compression file holds "
             "convolutions alone: it would be read as a net without one. Write .safetensors."
         )
+    with torch.no_grad():
+        if not all(model(batch).isfinite().all() for batch in _batches(images[:PROBED])):
+            raise WeightsError(
+                "the model's logits on the calibration images hold infinity or NaN; it diverged "
+                "in training or is damaged, and cannot be compressed"
+            )
     rng = torch.Generator().manual_seed(seed)
     report("measuring what each layer can spare")
     with torch.no_grad():

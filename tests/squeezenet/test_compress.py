@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -12,12 +13,13 @@ from click.testing import CliRunner
 
 import caffe2torch
 from caffe2torch.cli import main
-from caffe2torch.errors import ArtefactError, NetError, ReadError
+from caffe2torch.errors import ArtefactError, NetError, ReadError, WeightsError
 from caffe2torch.io.deep_compression import coded_size, encode
 from squeezenet import SqueezeNet, load_pretrained
 from squeezenet.architecture import ARCHITECTURES, Architecture
 from squeezenet.compress import compress
 from squeezenet.compressed_file import compress_file, read_calibration
+from squeezenet.deploy import deploy_prototxt
 from squeezenet.export import export
 from squeezenet.transforms import Transform
 
@@ -75,8 +77,6 @@ def test_the_file_holds_exactly_the_compressed_model(version: str, tmp_path: Pat
     assert len(data) == sum(map(coded_size, result.layers))
     assert size - 200 < len(data) <= size
     (tmp_path / "x.net").write_bytes(data)
-    from squeezenet.deploy import deploy_prototxt
-
     (tmp_path / "x.prototxt").write_text(deploy_prototxt(version, None, CLASSES, size=SIDE))
     again = load_pretrained(version, tmp_path / "x.net")
     assert again.num_classes == CLASSES
@@ -118,6 +118,13 @@ def test_what_the_file_cannot_hold_is_refused() -> None:
         compress(net(bypass="simple"), images(2), size=10**6)
     with pytest.raises(NetError, match=r"28,000 bytes is too small"):
         compress(net(), images(2), size=28_000)
+
+
+def test_a_model_that_diverged_is_refused() -> None:
+    model = net()
+    model.fire5.expand3x3.weight.data[0, 0, 0, 0] = torch.nan
+    with pytest.raises(WeightsError, match="infinity or NaN"):
+        compress(model, images(2), size=10**6)
 
 
 @pytest.fixture
@@ -177,8 +184,6 @@ def test_bad_input_ends_in_one_error(
     export(net(), Transform(crop=SIDE), folder / "model.caffemodel")
     result = CliRunner().invoke(main, ["compress", *change])
     assert result.exit_code == 2, result.output
-    import re
-
     assert re.search(cause, result.output)
     assert not (folder / "small.net").exists()
 
