@@ -5,7 +5,8 @@ r"""What the classic mistakes cost: right answers of SqueezeNet, as it should be
         --val-list imagenet_sample/val_list.txt
 
 prints the table of docs/faq.md: for each mistake how many images have the right best class, the
-right one among the best five, and the same best class as without the mistake.
+right one among the best five, and the same best class as without the mistake; and the largest
+change of a logit.
 """
 
 from __future__ import annotations
@@ -100,14 +101,15 @@ def main(v10: Path, v11: Path, folder: Path, val_list: Path) -> None:
     samples = read_list(val_list, folder)
     images = [read_bgr(sample.path) for sample in samples]
     labels = torch.tensor([sample.label for sample in samples])
-    click.echo(f"| mistake | top-1 of {len(images)} | top-5 | best class unchanged |")
-    click.echo("|---|---|---|---|")
+    click.echo(f"| mistake | top-1 of {len(images)} | top-5 | best class unchanged | logits |")
+    click.echo("|---|---|---|---|---|")
 
     def row(name: str, values: torch.Tensor, usual: torch.Tensor) -> None:
         best = values.topk(5).indices
         top1, same = ((best[:, 0] == other).sum() for other in (labels, usual.argmax(1)))
         top5 = (best == labels[:, None]).any(1).sum()
-        click.echo(f"| {name} | {top1} | {top5} | {same} |")
+        change = (values - usual).abs().max()
+        click.echo(f"| {name} | {top1} | {top5} | {same} | {change:.2g} |")
 
     for version, file in (("1.1", v11), ("1.0", v10)):
         net = load_pretrained(version, weights=file)
