@@ -13,7 +13,7 @@ from caffe2torch.errors import ReadError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-PIECE = 1 << 20
+PIECE = 1 << 25
 
 
 class MappedFile(mmap.mmap):
@@ -36,22 +36,17 @@ class MappedFile(mmap.mmap):
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
     def parts(self, start: int, count: int, path: str = "the file") -> Iterator[memoryview]:
-        """The bytes of a part of the file, read a piece at a time into one buffer.
+        """The bytes of a part of the file, in pieces of its mapped memory.
 
-        Touched in memory instead, a page that a shrinking file has lost would end the
-        process. Raises ReadError if the file has become shorter.
+        Raises ReadError if the file has become shorter: touching a page that it has lost
+        would end the process. The pieces are large, because a thread that works on them waits
+        for the interpreter between two.
         """
-        buffer = bytearray(min(PIECE, count))
-        for begin in range(start, start + count, PIECE):
-            piece = memoryview(buffer)[: min(PIECE, start + count - begin)]
-            if hasattr(os, "preadv"):
-                done = os.preadv(self.descriptor, [piece], begin)
-            else:
-                piece[:] = self[begin : begin + len(piece)]
-                done = len(piece)
-            if done != len(piece):
+        end = start + count
+        for begin in range(start, end, PIECE):
+            if os.fstat(self.descriptor).st_size < len(self):
                 raise ReadError(f"{path} was changed while it was read; try again")
-            yield piece
+            yield memoryview(self)[begin : min(begin + PIECE, end)]
 
 
 def place_in_file(array: NDArray[Any]) -> tuple[MappedFile, int] | None:

@@ -57,18 +57,25 @@ def run(command: Sequence[str], into: Measured) -> None:
 
 
 def run_all(
-    cases: dict[str, tuple[Sequence[str], Path | None]], runs: int, report: Callable[[str], None]
+    cases: dict[str, tuple[Sequence[str], Path | None]],
+    runs: int,
+    report: Callable[[str], None],
+    replace: bool = False,
 ) -> dict[str, Measured]:
-    """Run the commands in turn, ``runs`` times; the file that each writes is new every time."""
+    """Run the commands in turn, ``runs`` times.
+
+    The file that a command writes is new every time, or with ``replace`` takes the place of
+    that of the run before (the first of which is not counted).
+    """
     results = {name: Measured() for name in cases}
-    for number in range(runs):
+    for number in range(-1 if replace else 0, runs):
         report(f"  run {number + 1} of {runs}")
         for name, (command, output) in cases.items():
             if output is not None:
-                for path in output.parent.glob(f"{output.name}*"):
+                for path in [] if replace else output.parent.glob(f"{output.name}*"):
                     path.unlink()
                 os.sync()  # What the run before left to be written is not this one's work.
-            run(command, results[name])
+            run(command, results[name] if number >= 0 else Measured())
     return results
 
 
