@@ -104,8 +104,9 @@ CHANGES = (
     ),
     Change(
         "docs/parity.md",
-        "caffe2torch parity DIR/",
-        ": caffe2torch parity DIR/",
+        "caffe2torch parity DIR/net.caffemodel --prototxt DIR/net.prototxt "
+        "--inputs DIR/inputs.npz --reference DIR/reference.npz",
+        "",
         "is a form to fill in; tests/test_bisect.py runs what the command prints",
     ),
     Change("docs/training.md", "--seconds 5", "--seconds 1", "takes 15 s"),
@@ -255,3 +256,29 @@ def test_the_layer_table_is_current() -> None:
         [sys.executable, tool.__file__, "--check"], capture_output=True, text=True
     )
     assert done.returncode == 0, "run python tools/support_table.py" + done.stdout + done.stderr
+
+
+def test_what_counts_as_a_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("doc_pages.ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text(
+        "Run `caffe2torch convert a b.pt`, not `caffe2torch parity --bisect` nor\n"
+        "`caffe2torch convert MODEL OUTPUT`.\n\n"
+        "    caffe2torch demo && squeezenet info \\\n      --version 1.1\n\n"
+        "```python\n# own.py\nimport caffe2torch\n```\n"
+    )
+    found = blocks(page)
+    assert [(block.where, block.language) for block in found] == [
+        ("page.md:1", SHELL),
+        ("page.md:4", SHELL),
+        ("page.md:7", "python"),
+    ]
+    assert [commands(block.text) for block in found] == [
+        [["caffe2torch", "convert", "a", "b.pt"]],
+        [["caffe2torch", "demo"], ["squeezenet", "info", "--version", "1.1"]],
+        [],
+    ]
+    assert [block.file for block in found] == [None, None, "own.py"]
+    assert commands("run: >\n  caffe2torch parity a\n  --images b\n") == [
+        ["caffe2torch", "parity", "a", "--images", "b"]
+    ]
