@@ -21,6 +21,9 @@ BLOB_BYTES = 32 << 20
 """The largest blob of a part of a batch. The C library maps larger ones afresh in every pass,
 which costs more than the layers that fill them."""
 
+SHAPES = 2
+"""Input shapes whose packed weights are kept: a batch in parts has two."""
+
 BY_ITEM = frozenset(
     "AbsVal Bias BNLL Clip Concat Convolution ConvolutionDepthwise Deconvolution "
     "DepthwiseConvolution Dropout Eltwise ELU Exp Flatten InnerProduct Log LRN Permute Pooling "
@@ -93,11 +96,7 @@ class PackedModule(CaffeModule):
             module = self._submodule(node.key)
             if type(module) is nn.Conv2d:
                 relu = relus.get(node.outputs[0])
-                shape = self.caffe_graph.shapes[node.inputs[0]]
-                packed = PackedConvolution(
-                    module, relu is not None, [self._part or shape[0], *shape[1:]]
-                )
-                self._attach(node.key, packed)
+                self._attach(node.key, PackedConvolution(module, relu is not None))
                 if relu is not None:
                     dropped.add(relu.key)
                     node = replace(node, outputs=relu.outputs)
@@ -112,28 +111,33 @@ class PackedModule(CaffeModule):
 class PackedConvolution(nn.Module):
     """Conv2d, perhaps followed by ReLU, for float32 without gradients.
 
-    ``input_shape`` (N, C, H, W) is what oneDNN chooses its layout for; inputs of other sizes
-    give the same result.
+    oneDNN chooses the layout of the weight for a shape of the input; the packed weights of
+    the last ``SHAPES`` shapes are kept.
     """
 
-    def __init__(self, convolution: nn.Conv2d, relu: bool, input_shape: Sequence[int]) -> None:
+    def __init__(self, convolution: nn.Conv2d, relu: bool) -> None:
         super().__init__()
         self.weight, self.bias, self.relu = convolution.weight, convolution.bias, relu
-        self.input_shape = list(input_shape)
         self._geometry = (
             [int(p) for p in convolution.padding],
             list(convolution.stride),
             list(convolution.dilation),
             convolution.groups,
         )
-        self._packed: tuple[object, Tensor] | None = None
+        self._packed: dict[object, Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H', W')."""
         x = x.contiguous(memory_format=torch.channels_last)
         if _runs_packed(x, self.weight):
             return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]
-                x, self._packed_weight(), self.bias, *self._geometry, self._activation, [], ""
+                x,
+                self._packed_weight(x.shape),
+                self.bias,
+                *self._geometry,
+                self._activation,
+                [],
+                "",
             )
         padding, stride, dilation, groups = self._geometry
         y = nn.functional.conv2d(x, self.weight, self.bias, stride, padding, dilation, groups)
@@ -143,21 +147,25 @@ class PackedConvolution(nn.Module):
     def _activation(self) -> str:
         return "relu" if self.relu else "none"
 
-    def _packed_weight(self) -> Tensor:
+    def _packed_weight(self, input_shape: torch.Size) -> Tensor:
         """The weight in oneDNN's layout, made anew when the weight has changed."""
         weight = self.weight
-        state = (weight.data_ptr(), None if weight.is_inference() else weight._version)
-        if self._packed is None or self._packed[0] != state:
+        version = None if weight.is_inference() else weight._version
+        key = (weight.data_ptr(), version, input_shape)
+        packed = self._packed.get(key)
+        if packed is None:
             packed = torch.ops.mkldnn._reorder_convolution_weight(
                 weight.detach().contiguous(memory_format=torch.channels_last),
                 *self._geometry,
-                self.input_shape,
+                list(input_shape),
             )
-            self._packed = (state, packed)
-        return self._packed[1]
+            while len(self._packed) >= SHAPES:
+                self._packed.pop(next(iter(self._packed)))
+            self._packed[key] = packed
+        return packed
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_packed": None}  # It cannot be copied or pickled.
+        return {**self.__dict__, "_packed": {}}  # It cannot be copied or pickled.
 
     def extra_repr(self) -> str:
         """Sizes, and whether ReLU follows."""
