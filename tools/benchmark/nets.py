@@ -162,7 +162,7 @@ def ssd() -> str:
         "detection_out",
         "DetectionOutput",
         (loc, conf, prior),
-        "detection_output_param { num_classes: 21 share_location: true "
+        "detection_output_param { num_classes: 21 share_location: true background_label_id: 0 "
         "nms_param { nms_threshold: 0.45 top_k: 400 } "
         "code_type: CENTER_SIZE keep_top_k: 200 confidence_threshold: 0.1 }",
     )
