@@ -54,6 +54,10 @@ class Change(NamedTuple):
 
 
 INSTALLS = "makes an environment and installs into it; tests/test_packaging.py does that"
+RECORDS = (
+    "needs genuine weights and records; tests/test_parity.py and tests/test_deep_compression.py "
+    "compare with them"
+)
 COMPRESSES = "takes minutes; tests/squeezenet/test_compress.py compresses a small net"
 CHANGES = (
     Change(
@@ -80,7 +84,7 @@ CHANGES = (
         "caffe2torch parity squeezenet_v1.N.caffemodel --images imagenet_sample/images "
         "--reference imagenet_sample_pool10.npz",
         "",
-        "needs the genuine weights and records; tests/test_parity.py compares with them",
+        RECORDS,
     ),
     Change(
         "README.md",
@@ -89,6 +93,20 @@ CHANGES = (
         COMPRESSES,
     ),
     Change("README.md", "--seconds 15", "--seconds 1", "takes half a minute"),
+    Change(
+        "docs/deep_compression.md",
+        "caffe2torch parity compressed_SqueezeNet.net --prototxt SqueezeNet_deploy.prototxt "
+        "--images imagenet_sample --reference imagenet_sample_pool10.npz",
+        "",
+        RECORDS,
+    ),
+    Change(
+        "docs/deep_compression.md",
+        "caffe2torch compress squeezenet_v1.0.caffemodel small.net --calibrate ants_bees/train "
+        "--data imagenet_sample/images --val-list imagenet_sample/val_list.txt",
+        "",
+        COMPRESSES,
+    ),
     Change(
         "docs/install.md",
         "python3 -m venv .venv && . .venv/bin/activate\npip install -c constraints.txt -e .\n",
