@@ -59,6 +59,7 @@ RECORDS = (
     "compare with them"
 )
 COMPRESSES = "takes minutes; tests/squeezenet/test_compress.py compresses a small net"
+BENCHMARK = "takes a quarter of an hour; tests/test_bench.py tests its parts"
 CHANGES = (
     Change(
         "README.md",
@@ -93,6 +94,13 @@ CHANGES = (
         COMPRESSES,
     ),
     Change("README.md", "--seconds 15", "--seconds 1", "takes half a minute"),
+    Change(
+        "docs/performance.md",
+        "python tools/bench.py --out docs --mnn-python mnn/bin/python "
+        "--torchvision-python torchvision/bin/python",
+        "",
+        BENCHMARK,
+    ),
     Change(
         "docs/deep_compression.md",
         "caffe2torch parity compressed_SqueezeNet.net --prototxt SqueezeNet_deploy.prototxt "
