@@ -66,8 +66,9 @@ def _check(before: CaffeModule, after: CaffeModule, device: torch.device, items:
 
     from caffe2torch.parity.inputs import index_inputs
 
-    rng, indices = np.random.default_rng(0), index_inputs(before.caffe_graph)
-    shapes = {i.name: (items, *i.shape[1:]) if items else i.shape for i in before.caffe_graph.inputs}
+    graph = before.caffe_graph
+    rng, indices = np.random.default_rng(0), index_inputs(graph)
+    shapes = {i.name: (items, *i.shape[1:]) if items else i.shape for i in graph.inputs}
     inputs = {
         # Unit normal, not pixels: a softmax of large logits enlarges rounding errors.
         name: torch.from_numpy(
@@ -84,7 +85,7 @@ def _check(before: CaffeModule, after: CaffeModule, device: torch.device, items:
         result = after(inputs)
         outputs = {after.output_names[0]: result} if isinstance(result, torch.Tensor) else result
         for shown in (after.blobs(inputs), outputs):
-            _compare(expected, shown, before.caffe_graph)
+            _compare(expected, shown, graph)
 
 
 def _compare(expected: Mapping[str, Tensor], shown: Mapping[str, Tensor], graph: Graph) -> None:
