@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
@@ -55,9 +56,9 @@ class Loss(Layer):
     ) -> Sequence[Tensor]:
         return self.values(inputs)[: self.num_tops]
 
+    @abstractmethod
     def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
         """The values of all possible tops."""
-        raise NotImplementedError
 
     def to_source(
         self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
@@ -68,18 +69,18 @@ class Loss(Layer):
         several = len(self.top_shapes(bottoms)) > 1
         return f"{values}[0]" if several and self.num_tops == 1 else values
 
+    @abstractmethod
     def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
         """``values`` as an expression: a tuple if there can be several tops."""
-        raise NotImplementedError
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         return self.values_onnx(g, inputs) if self.num_tops else []
 
+    @abstractmethod
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         """``values`` of the tops that there are, in ONNX."""
-        raise NotImplementedError
 
     def check_legacy_axes(self, bottom: Shape) -> None:
         """Raise NetError for a bottom that Caffe cannot read as (N, C, H, W)."""

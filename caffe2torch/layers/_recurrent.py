@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -108,21 +109,18 @@ class Recurrent(Layer):
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
     ) -> Sequence[Tensor]:
+        from caffe2torch.layers._runtime import recurrent
+
         x, cont, *rest = inputs
         static = rest.pop(0) if self.static_input else None
-        tops = self.run(SimpleNamespace(**params), x, cont, static, rest)
+        run = getattr(recurrent, self._function)
+        tops: Sequence[Tensor] = run(SimpleNamespace(**params), x, cont, static, rest)
         return tops if self.expose_hidden else tops[:1]
 
-    def run(
-        self,
-        arrays: SimpleNamespace,
-        x: Tensor,
-        cont: Tensor,
-        static: Tensor | None,
-        states: Sequence[Tensor],
-    ) -> Sequence[Tensor]:
-        """The outputs and the last states; no states stand for states of 0."""
-        raise NotImplementedError
+    @property
+    def _function(self) -> str:
+        """The name in ``_runtime/recurrent.py`` of the function that runs the layer."""
+        return self.type.lower()
 
     def to_source(
         self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
@@ -130,7 +128,7 @@ class Recurrent(Layer):
         x, cont, *rest = inputs
         options = {"static": rest.pop(0)} if self.static_input else {}
         options |= {"states": f"({', '.join(rest)}{',' * (len(rest) == 1)})"} if rest else {}
-        tops = call(s.use(self.type.lower()), s.arrays(), x, cont, **options)
+        tops = call(s.use(self._function), s.arrays(), x, cont, **options)
         return tops if self.expose_hidden else f"{tops}[0]"
 
     def to_onnx(
@@ -166,12 +164,12 @@ class Recurrent(Layer):
             return [y]
         return [y, *(g.op("Unsqueeze", state, g.const([0], np.int64)) for state in states)]
 
+    @abstractmethod
     def step_onnx(self, g: OnnxBuilder, gates: str, cont: str, states: Sequence[str]) -> list[str]:
-        """``step`` in ONNX; no states stand for states of 0."""
-        raise NotImplementedError
+        """The states after one time step, in ONNX; no states stand for states of 0."""
 
     def output_onnx(self, g: OnnxBuilder, hidden: str, params: Mapping[str, str]) -> str:
-        """``output`` in ONNX."""
+        """The layer's output for the hidden states of all steps, in ONNX."""
         return hidden
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:

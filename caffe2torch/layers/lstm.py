@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import OnnxBuilder
 from caffe2torch.layers._lstm_unit import lstm_unit_onnx
 from caffe2torch.layers._recurrent import Recurrent
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @register_layer()
@@ -30,18 +25,6 @@ class LSTM(Recurrent):
     tops = (1, 3)
     gates = 4
     num_states = 2
-
-    def run(
-        self,
-        arrays: SimpleNamespace,
-        x: Tensor,
-        cont: Tensor,
-        static: Tensor | None,
-        states: Sequence[Tensor],
-    ) -> Sequence[Tensor]:
-        from caffe2torch.layers._runtime.recurrent import lstm
-
-        return lstm(arrays, x, cont, static, states)
 
     def step_onnx(self, g: OnnxBuilder, gates: str, cont: str, states: Sequence[str]) -> list[str]:
         cell, hidden = lstm_unit_onnx(g, states[1] if states else "", gates, cont, self.num_output)

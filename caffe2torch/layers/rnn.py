@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import BlobSpec, OnnxBuilder
 from caffe2torch.layers._onnx import tanh
 from caffe2torch.layers._recurrent import Recurrent
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @register_layer()
@@ -36,18 +31,6 @@ class RNN(Recurrent):
         size = self.num_output
         output = [self._weight("weight_o", size, size), self._bias("bias_o", size)]
         return [*super().blob_specs(bottoms), *output]
-
-    def run(
-        self,
-        arrays: SimpleNamespace,
-        x: Tensor,
-        cont: Tensor,
-        static: Tensor | None,
-        states: Sequence[Tensor],
-    ) -> Sequence[Tensor]:
-        from caffe2torch.layers._runtime.recurrent import rnn
-
-        return rnn(arrays, x, cont, static, states)
 
     def step_onnx(self, g: OnnxBuilder, gates: str, cont: str, states: Sequence[str]) -> list[str]:
         return [tanh(g, gates)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import shutil
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
@@ -45,13 +46,13 @@ class Case:
         shutil.rmtree(self.folder, ignore_errors=True)
         self.folder.mkdir()
 
+    @abstractmethod
     def start(self) -> BaseProcess:
         """Start the work."""
-        raise NotImplementedError
 
+    @abstractmethod
     def found(self) -> str:
         """OLD, NEW or NONE: what the folder holds. Raises LostError for anything else."""
-        raise NotImplementedError
 
 
 class Files(Case):
