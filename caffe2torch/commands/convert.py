@@ -47,8 +47,9 @@ def convert(model: str, output: str, reader: str | None, **options: Any) -> None
     """
     from caffe2torch.io.checksum import begin_checksum
 
-    # Before the rest is imported, which takes as long as the checksum of a small file.
-    begin_checksum(model)
+    if model.endswith(".caffemodel"):  # Artefacts carry the checksum of their source.
+        # Before the rest is imported, which takes as long as the checksum of a small file.
+        begin_checksum(model)
     from caffe2torch import api
 
     options = read_options(options)

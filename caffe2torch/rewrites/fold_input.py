@@ -11,7 +11,10 @@ import numpy.typing as npt
 
 from caffe2torch.errors import ArtefactError, Caffe2TorchError
 from caffe2torch.graph import FloatArray, Graph, Input, Node, Preprocessing
+from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.layers.convolution import Convolution
+from caffe2torch.passes.build import rebuild_graph
+from caffe2torch.passes.resolve import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -199,19 +202,12 @@ def _refuse_padding(graph: Graph, node: Node, layer: Convolution) -> None:
 
 def _with_bias(graph: Graph, index: int, layer: Convolution) -> Graph:
     """The same net with a bias of zeros in the convolution ``index``, in its definition too."""
-    from google.protobuf import text_format
-
-    from caffe2torch.io.prototxt import parse_prototxt
-    from caffe2torch.passes.build import restore_graph
-    from caffe2torch.passes.resolve import resolve
-
     net = parse_prototxt(graph.definition, "the net's definition")
     # The definition lists the inputs before the nodes.
     net.layer[len(net.layer) - len(graph.nodes) + index].convolution_param.bias_term = True
-    bias = np.zeros(layer.num_output, np.float32)
-    params = {**graph.params, f"{graph.nodes[index].key}.bias": bias}
-    resolved = resolve(parse_prototxt(text_format.MessageToString(net), "the net's definition"))
-    restored = restore_graph(resolved, params, name=graph.name, phase=graph.phase)
+    arrays = [{n: graph.params[key] for n, key in node.params.items()} for node in graph.nodes]
+    arrays[index]["bias"] = np.zeros(layer.num_output, np.float32)
+    restored = rebuild_graph(resolve(net), arrays, name=graph.name, phase=graph.phase)
     return replace(
         graph, nodes=restored.nodes, params=restored.params, definition=restored.definition
     )
