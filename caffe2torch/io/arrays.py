@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import io
+import mmap
 import os
 import shutil
 import tempfile
@@ -19,13 +18,9 @@ from caffe2torch.io.mapped import MappedFile, place_in_file
 
 CHUNK = 1 << 18
 """Bytes copied at a time where an array cannot be written from its own memory."""
-COPY = 1 << 25
-"""Bytes that the system copies at a time from file to file."""
-_NO_COPY = {
-    getattr(errno, name)
-    for name in ("EXDEV", "EINVAL", "ENOSYS", "EOPNOTSUPP", "EBADF", "ETXTBSY", "EPERM")
-    if hasattr(errno, name)
-}
+BUFFER = 1 << 19
+"""Bytes copied at a time from file to file."""
+CAN_READ_AT = hasattr(os, "preadv")
 
 Progress = Callable[[int], None]
 """Told of bytes that have been written."""
@@ -44,7 +39,7 @@ def seekable(file: BinaryIO) -> Iterator[BinaryIO]:
     with tempfile.TemporaryFile() as whole:
         yield cast(BinaryIO, whole)
         whole.seek(0)
-        shutil.copyfileobj(whole, file, COPY)
+        shutil.copyfileobj(whole, file, BUFFER)
 
 
 @contextmanager
@@ -64,13 +59,15 @@ def header_last(file: BinaryIO, draft: bytes, final: Callable[[], bytes]) -> Ite
 def write_array(file: BinaryIO, array: FloatArray, progress: Progress = ignore) -> None:
     """Write ``array`` in C order, as float16 if it is, else as float32.
 
-    An array that is a part of a mapped file is copied by the system, without passing through
-    this process; others are written from their own memory, or in pieces.
+    An array that is a part of a mapped file is read from that file in pieces, which leaves its
+    memory alone; others are written from their own memory, or in pieces.
     """
     stored = "<f2" if array.dtype == np.float16 else "<f4"
     if array.flags.c_contiguous and array.dtype == stored:
-        place = place_in_file(array)
-        if array.size and not (place and _copied(file, *place, array.nbytes, progress)):
+        place = place_in_file(array) if CAN_READ_AT else None
+        if place is not None:
+            _copy(file, *place, array.nbytes, progress)
+        else:
             file.write(array.reshape(-1).view(np.uint8).data)
             progress(array.nbytes)
         return
@@ -85,32 +82,23 @@ def write_array(file: BinaryIO, array: FloatArray, progress: Progress = ignore) 
         progress(part.nbytes)
 
 
-def _copied(
-    file: BinaryIO, source: MappedFile, offset: int, count: int, progress: Progress
-) -> bool:
-    """Copy a part of ``source`` to where ``file`` stands; False if the system cannot."""
-    if not hasattr(os, "copy_file_range"):
-        return False
-    try:
-        target = file.fileno()
-    except (OSError, io.UnsupportedOperation):
-        return False
-    position = file.tell()
-    file.flush()
-    done = 0
-    while done < count:
-        size = min(COPY, count - done)
-        try:
-            moved = os.copy_file_range(
-                source.descriptor, target, size, offset + done, position + done
-            )
-        except OSError as error:
-            if error.errno in _NO_COPY and not done:
-                return False
-            raise
-        if not moved:
+def _copy(file: BinaryIO, source: MappedFile, offset: int, count: int, progress: Progress) -> None:
+    """Copy ``count`` bytes of ``source`` from ``offset`` on to where ``file`` stands.
+
+    By way of a buffer that stays in the processor's cache, this is faster than the system's
+    own copy (copy_file_range, sendfile): arrays in a caffemodel lie at odd offsets, and here
+    the writes and the buffer begin where pages do.
+    """
+    if not count:
+        return
+    buffer = memoryview(mmap.mmap(-1, min(BUFFER, count)))
+    room = BUFFER - file.tell() % BUFFER
+    end = offset + count
+    while offset < end:
+        read = os.preadv(source.descriptor, [buffer[: min(room, end - offset)]], offset)
+        if not read:
             raise ReadError("the file with the weights was changed while it was read; try again")
-        done += moved
-        progress(moved)
-    file.seek(position + count)
-    return True
+        file.write(buffer[:read])
+        progress(read)
+        offset += read
+        room = BUFFER
