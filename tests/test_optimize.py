@@ -93,21 +93,26 @@ def test_a_batch_in_parts_is_the_same(folder: Path) -> None:
     torch.testing.assert_close(parts, whole, rtol=0, atol=1e-6 * float(whole.abs().max()))
 
 
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("copied", [False, True])
 @pytest.mark.parametrize("folder", ["net_squeezenet_v1_1"], indirect=True)
-def test_new_weights_take_effect(folder: Path) -> None:
+def test_new_weights_take_effect(folder: Path, copied: bool, assign: bool) -> None:
     module = load(folder)
-    optimized = caffe2torch.optimize(module)
+    original = optimized = caffe2torch.optimize(module)
     feed = inputs_of(folder)
     with torch.inference_mode():
-        before = optimized(feed)
+        before = original(feed)
+    if copied:
+        optimized = copy.deepcopy(original)
     with torch.no_grad():
         for parameter in module.parameters():
             parameter.mul_(0.5)
-    optimized.load_state_dict(module.state_dict())
+    optimized.load_state_dict(module.state_dict(), assign=assign)
     with torch.inference_mode():
         after, expected = optimized(feed), module(feed)
-    torch.testing.assert_close(after, expected)
-    assert not torch.equal(after, before)
+        torch.testing.assert_close(after, expected)
+        assert not torch.equal(after, before)
+        assert torch.equal(original(feed), before) is copied
 
 
 @pytest.mark.parametrize("folder", ["net_squeezenet_v1_1"], indirect=True)
@@ -137,6 +142,25 @@ def test_gradients_of_the_input_and_double_precision(folder: Path) -> None:
     torch.testing.assert_close(grads[1], grads[0], rtol=1e-4, atol=1e-7)
     doubled = optimized.double()(x.double())
     torch.testing.assert_close(doubled.float(), module(x).detach(), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("folder", ["net_squeezenet_v1_1"], indirect=True)
+def test_gradients_of_a_weight_and_automatic_casts(folder: Path) -> None:
+    module = load(folder)
+    optimized = caffe2torch.optimize(module)
+    (x,) = inputs_of(folder).values()
+    grads = []
+    for net in (module, optimized):
+        with torch.no_grad():
+            net(x)  # Binds the layers: what follows must not be served by them.
+        weight = net.get_parameter("conv1.weight").requires_grad_()
+        net(x).square().sum().backward()
+        assert weight.grad is not None
+        grads.append(weight.grad)
+    torch.testing.assert_close(grads[1], grads[0], rtol=1e-4, atol=1e-7)
+    with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
+        assert torch.equal(optimized(x).argmax(1), module(x).argmax(1))
+        assert {b.dtype for b in optimized.blobs(x).values()} > {torch.bfloat16}
 
 
 @pytest.mark.parametrize("folder", ["net_squeezenet_v1_1"], indirect=True)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +16,7 @@ from caffe2torch.errors import NetError
 from caffe2torch.graph import Graph, Node
 from caffe2torch.layers.relu import ReLU
 from caffe2torch.lower.batch import batch_of, shapes_at
-from caffe2torch.lower.to_torch import CaffeModule, Inputs, Outputs, last_use
+from caffe2torch.lower.to_torch import CaffeModule, Inputs, Outputs, steps_of
 
 BLOB_BYTES = 32 << 20
 """The largest blob of a part of a batch. The C library maps larger ones afresh in every pass,
@@ -32,6 +33,15 @@ BY_ITEM = frozenset(
 )
 """Layer types that compute each item of a batch alone where their tops have the batch first."""
 
+Function = Callable[..., Any]
+_CONVOLVE: Function | None = (
+    torch.ops.mkldnn._convolution_pointwise.default
+    if torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+    else None
+)
+"""oneDNN's convolution with packed weights, where torch has it."""
+
 
 class PackedModule(CaffeModule):
     """A net for inference: packed convolutions with their ReLU, large batches in parts.
@@ -39,13 +49,17 @@ class PackedModule(CaffeModule):
     On the CPU a convolution runs on channels-last blobs with weights in oneDNN's own layout,
     and the ReLU that follows it in the same pass; elsewhere the plain operators run on
     channels-last blobs. A blob that only a ReLU reads is not among ``blobs``. Arrays have
-    the keys of the plain module and may be changed or loaded.
+    the keys of the plain module and may be changed or loaded. Layers are bound when they first
+    run: replacing one afterwards, or a hook on it, has no effect.
     """
 
     def __init__(self, graph: Graph) -> None:
         super().__init__(graph)
         self._part = _items_at_once(graph)
+        self._bound: tuple[list[tuple[int, int | None]], list[Function]] | None = None
+        """The state of the arrays when the layers were bound, and what they were bound to."""
         self._pack()
+        self._tables = [module._parameters for module in self.modules() if module._parameters]
         self.requires_grad_(False)
         self.eval()
 
@@ -86,6 +100,26 @@ class PackedModule(CaffeModule):
         super().train(False)
         return self
 
+    def _functions(self, values: Mapping[str, Tensor]) -> Iterable[Function]:
+        # Little Python: the processor has forgotten it by the time of the next pass, so that
+        # for one image the modules' own code takes a tenth of the time.
+        arrays = [array for table in self._tables for array in table.values() if array is not None]
+        if not _runs_bound(values, arrays):
+            return super()._functions(values)
+        state = [(a.data_ptr(), None if a.is_inference() else a._version) for a in arrays]
+        bound = self._bound
+        if bound is None or bound[0] != state:
+            layers = [self.get_submodule(node.key) for node in self.caffe_graph.nodes]
+            functions = [
+                layer.bound() if isinstance(layer, PackedConvolution) else layer.forward
+                for layer in layers
+            ]
+            self._bound = bound = state, functions
+        return bound[1]
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_bound": None}  # It cannot be copied or pickled.
+
     def _pack(self) -> None:
         """Replace the convolutions, and drop the ReLUs that they do along."""
         relus = _sole_relus(self.caffe_graph)
@@ -93,7 +127,7 @@ class PackedModule(CaffeModule):
         for node in self.caffe_graph.nodes:
             if node.key in dropped:
                 continue
-            module = self._submodule(node.key)
+            module = self.get_submodule(node.key)
             if type(module) is nn.Conv2d:
                 relu = relus.get(node.outputs[0])
                 self._attach(node.key, PackedConvolution(module, relu is not None))
@@ -105,80 +139,74 @@ class PackedModule(CaffeModule):
         made.update(i.name for i in self.caffe_graph.inputs)
         blobs = {blob: value for blob, value in self.caffe_graph.blobs.items() if value in made}
         self.caffe_graph = replace(self.caffe_graph, nodes=tuple(nodes), blobs=blobs)
-        self._last_use = last_use(self.caffe_graph)
+        self._steps = steps_of(self.caffe_graph)
 
 
 class PackedConvolution(nn.Module):
-    """Conv2d, perhaps followed by ReLU, for float32 without gradients.
+    """Conv2d, perhaps followed by ReLU, on channels-last blobs."""
 
-    oneDNN chooses the layout of the weight for a shape of the input; the packed weights of
-    the last ``SHAPES`` shapes are kept.
-    """
+    bias: Tensor | None
 
     def __init__(self, convolution: nn.Conv2d, relu: bool) -> None:
         super().__init__()
-        self.weight, self.bias, self.relu = convolution.weight, convolution.bias, relu
+        self.weight, self.relu = convolution.weight, relu
+        self.bias = convolution.bias
         self._geometry = (
             [int(p) for p in convolution.padding],
             list(convolution.stride),
             list(convolution.dilation),
             convolution.groups,
         )
-        self._packed: dict[object, Tensor] = {}
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to (N, C', H', W')."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        if _runs_packed(x, self.weight):
-            return torch.ops.mkldnn._convolution_pointwise(  # type: ignore[no-any-return]
-                x,
-                self._packed_weight(x.shape),
-                self.bias,
-                *self._geometry,
-                self._activation,
-                [],
-                "",
-            )
         padding, stride, dilation, groups = self._geometry
+        x = x.contiguous(memory_format=torch.channels_last)
         y = nn.functional.conv2d(x, self.weight, self.bias, stride, padding, dilation, groups)
         return y.relu_() if self.relu else y
 
-    @property
-    def _activation(self) -> str:
-        return "relu" if self.relu else "none"
+    def bound(self) -> Function:
+        """``forward`` with the present arrays, for float32 on the CPU without gradients.
 
-    def _packed_weight(self, input_shape: torch.Size) -> Tensor:
-        """The weight in oneDNN's layout, made anew when the weight has changed."""
-        weight = self.weight
-        version = None if weight.is_inference() else weight._version
-        key = (weight.data_ptr(), version, input_shape)
-        packed = self._packed.get(key)
-        if packed is None:
-            packed = torch.ops.mkldnn._reorder_convolution_weight(
-                weight.detach().contiguous(memory_format=torch.channels_last),
-                *self._geometry,
-                list(input_shape),
-            )
-            while len(self._packed) >= SHAPES:
-                self._packed.pop(next(iter(self._packed)))
-            self._packed[key] = packed
-        return packed
+        oneDNN chooses the layout of the weight for a shape of the input; packed weights are
+        kept for ``SHAPES`` shapes.
+        """
+        weight = self.weight.detach()
+        if _CONVOLVE is None or not weight.is_cpu or weight.dtype is not torch.float32:
+            return self.forward
+        convolve, bias, channels_last = _CONVOLVE, self.bias, torch.channels_last
+        arguments: tuple[Any, ...] = (*self._geometry, "relu" if self.relu else "none", [], "")
+        packed: dict[torch.Size, Tensor] = {}
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_packed": {}}  # It cannot be copied or pickled.
+        def forward(x: Tensor) -> Tensor:
+            x = x.contiguous(memory_format=channels_last)
+            shape = x.shape
+            fitting = packed.get(shape)
+            if fitting is None:
+                if len(packed) == SHAPES:
+                    packed.clear()
+                fitting = torch.ops.mkldnn._reorder_convolution_weight(
+                    weight.contiguous(memory_format=channels_last), *arguments[:4], list(shape)
+                )
+                packed[shape] = fitting
+            return convolve(x, fitting, bias, *arguments)  # type: ignore[no-any-return]
+
+        return forward
 
     def extra_repr(self) -> str:
         """Sizes, and whether ReLU follows."""
         return f"{tuple(self.weight.shape)}, {self._geometry}, relu={self.relu}"
 
 
-def _runs_packed(x: Tensor, weight: Tensor) -> bool:
+def _runs_bound(values: Mapping[str, Tensor], arrays: Sequence[Tensor]) -> bool:
+    """Whether a pass is on the CPU, without gradients and automatic casts."""
     return (
-        x.device.type == "cpu"
-        and x.dtype == weight.dtype == torch.float32
-        and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-        and not (torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad))
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        all(value.is_cpu for value in values.values())
+        and not torch.is_autocast_enabled("cpu")
+        and not (
+            torch.is_grad_enabled()
+            and any(tensor.requires_grad for tensor in (*values.values(), *arrays))
+        )
     )
 
 

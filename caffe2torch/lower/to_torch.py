@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,17 @@ from caffe2torch.graph import FloatArray, Graph, Node
 
 Inputs = Tensor | Mapping[str, Tensor]
 Outputs = Tensor | dict[str, Tensor]
+
+
+class Step(NamedTuple):
+    """A node's part in a forward pass."""
+
+    path: tuple[str, ...]
+    """Names that lead from the net to its submodule."""
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    dead: tuple[str, ...]
+    """Values that nothing reads afterwards."""
 
 
 def to_torch(graph: Graph) -> CaffeModule:
@@ -55,7 +67,7 @@ class CaffeModule(nn.Module):
         self.output_names = graph.outputs
         self.preprocessing = graph.preprocessing
         self._add_layers(graph)
-        self._last_use = last_use(graph)
+        self._steps = steps_of(graph)
 
     def forward(self, inputs: Inputs) -> Outputs:
         """Run the net.
@@ -89,21 +101,27 @@ class CaffeModule(nn.Module):
 
     def _run(self, inputs: Inputs, keep_all: bool) -> dict[str, Tensor]:
         values = self._named_inputs(inputs)
-        for index, node in enumerate(self.caffe_graph.nodes):
-            result = self._submodule(node.key)(*(values[name] for name in node.inputs))
-            outputs = (result,) if isinstance(result, Tensor) else result
-            values.update(zip(node.outputs, outputs, strict=True))
+        for function, (_, names, tops, dead) in zip(
+            self._functions(values), self._steps, strict=True
+        ):
+            result = function(*[values[name] for name in names])
+            if isinstance(result, Tensor):
+                values[tops[0]] = result
+            else:
+                values.update(zip(tops, result, strict=True))
             if not keep_all:
-                for name in self._last_use[index]:
+                for name in dead:
                     del values[name]
         return values
 
-    def _submodule(self, key: str) -> nn.Module:
-        # Looked up on every call, so that a layer the user replaces takes effect.
-        module: nn.Module = self
-        for part in key.split("."):
-            module = module._modules[part]  # type: ignore[assignment]  # never None here
-        return module
+    def _functions(self, values: Mapping[str, Tensor]) -> Iterable[Callable[..., Any]]:
+        """What to call at each step of a pass on these inputs."""
+        for step in self._steps:
+            module: nn.Module = self
+            # Looked up on every call, so that a layer the user replaces takes effect.
+            for part in step.path:
+                module = module._modules[part]  # type: ignore[assignment]  # never None here
+            yield module
 
     def _named_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         if isinstance(inputs, Tensor):
@@ -175,12 +193,12 @@ def tensor_of(array: FloatArray) -> Tensor:
         return torch.from_numpy(array)
 
 
-def last_use(graph: Graph) -> list[list[str]]:
-    """For each node the values that nothing reads after it."""
+def steps_of(graph: Graph) -> list[Step]:
+    """What to do for each node."""
     keep: set[str] = {graph.blobs[blob] for blob in graph.outputs}
-    result: list[list[str]] = []
+    steps: list[Step] = []
     for node in reversed(graph.nodes):
-        names = [n for n in dict.fromkeys((*node.inputs, *node.outputs)) if n not in keep]
-        keep.update(names)
-        result.append(names)
-    return result[::-1]
+        dead = [n for n in dict.fromkeys((*node.inputs, *node.outputs)) if n not in keep]
+        keep.update(dead)
+        steps.append(Step(tuple(node.key.split(".")), node.inputs, node.outputs, tuple(dead)))
+    return steps[::-1]
