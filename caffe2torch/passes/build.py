@@ -10,12 +10,12 @@ from google.protobuf import text_format
 
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import FloatArray, Graph, Input, Node, Shape
-from caffe2torch.io.schema import message_class
+from caffe2torch.io.schema import Message, message_class
 from caffe2torch.passes.attach_weights import LearnedLayer, Slot, attach_weights, share_blobs
 from caffe2torch.passes.blob_source import BlobSource
 from caffe2torch.passes.infer_shapes import infer_step
 from caffe2torch.passes.naming import module_keys
-from caffe2torch.passes.resolve import Resolved
+from caffe2torch.passes.resolve import Resolved, resolve
 
 
 def build_graph(
@@ -58,17 +58,25 @@ def restore_graph(
     return replace(graph, params={key: params[key] for key in graph.params})
 
 
-def rebuild_graph(
-    net: Resolved, arrays: Sequence[Mapping[str, FloatArray]], *, name: str, phase: str
-) -> Graph:
-    """Build the graph of a changed definition from each layer's arrays, by the layer's names."""
-    graph = _without_values(net, name, phase)
+def rebuild_graph(graph: Graph, net: Message, arrays: Sequence[Mapping[str, FloatArray]]) -> Graph:
+    """``graph`` with the changed definition ``net`` and each layer's arrays, by its own names.
+
+    Inputs, outputs and what the graph records stay.
+    """
+    changed = _without_values(resolve(net), graph.name, graph.phase)
     params = {
         key: own[local]
-        for node, own in zip(graph.nodes, arrays, strict=True)
+        for node, own in zip(changed.nodes, arrays, strict=True)
         for local, key in node.params.items()
     }
-    return replace(graph, params=params)
+    return replace(
+        graph,
+        nodes=changed.nodes,
+        blobs=changed.blobs,
+        shapes=changed.shapes,
+        params=params,
+        definition=changed.definition,
+    )
 
 
 def infer_shapes(net: Resolved) -> dict[str, Shape]:

@@ -1,4 +1,4 @@
-"""Fold the making of the input into the first convolution: the net then takes ordinary RGB."""
+"""Put the making of the input into the net: it then takes ordinary RGB."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from caffe2torch.errors import ArtefactError, Caffe2TorchError
+from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import FloatArray, Graph, Input, Node, Preprocessing
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.layers.convolution import Convolution
 from caffe2torch.passes.build import rebuild_graph
-from caffe2torch.passes.resolve import resolve
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
 
 RGB = "RGB"
 PEAK = 255.0
@@ -80,28 +80,32 @@ def fold_input(graph: Graph, to: str) -> Graph:
     Computed in float64 and rounded once. A convolution without bias gains one if any b_k is
     not 0. The preprocessing that the result records is the new input's.
 
-    Raises ArtefactError where that is not exact or not known: no recorded preprocessing or
-    only a mean image; not exactly one input of three channels; an input that something
-    other than one ungrouped Convolution reads; padding, whose zeros are no longer the value
-    that the net was given, together with a mean.
+    Where the first layer cannot take that (it is not one ungrouped Convolution, it shares its
+    weights, or a mean is subtracted and it is padded: its zeros would mean another colour), a
+    1 x 1 convolution before it makes c of u.
+
+    Raises ArtefactError where the net's own input is not known: no recorded preprocessing or
+    only a mean image; not exactly one input that is an image of three channels, or one that
+    is an output too.
     """
     if to not in INPUTS:
         raise ArtefactError(f"there is no input {to!r}; choose {' or '.join(INPUTS)}.")
     target = INPUTS[to]
     own = _own(graph)
     blob = _image_input(graph)
-    index, node, layer = _first_convolution(graph, blob)
     order, factor, shift = _affine(own, target)
-    if shift.any():
-        _refuse_padding(graph, node, layer)
+    index = _foldable(graph, blob, moves_zero=bool(shift.any()))
+    if index is None:
+        graph, index = _with_identity(graph, blob), 0
+    node = graph.nodes[index]
     weight = np.asarray(graph.params[node.params["weight"]], np.float64)
     folded = {node.params["weight"]: _float32((weight * factor[:, None, None])[:, order], node)}
     if shift.any():
         added = weight.sum(axis=(2, 3)) @ shift
-        if layer.bias_term:
+        if "bias" in node.params:
             added = added + graph.params[node.params["bias"]]
         else:
-            graph = _with_bias(graph, index, layer)
+            graph = _with_bias(graph, index)
         folded[graph.nodes[index].params["bias"]] = _float32(added, node)
     params = {key: folded.get(key, array) for key, array in graph.params.items()}
     record = replace(target, crop_size=own.crop_size, mirror=own.mirror)
@@ -147,85 +151,83 @@ def _own(graph: Graph) -> Preprocessing:
 
 
 def _image_input(graph: Graph) -> Input:
-    """The only input, which must be an image of three channels."""
-    if len(graph.inputs) != 1:
+    """The only input that is an image of three channels."""
+    images = [i for i in graph.inputs if len(i.shape) == 4 and i.shape[1] == 3]
+    if len(images) != 1:
+        inputs = ", ".join(f"{i.name!r} {i.shape}" for i in graph.inputs)
         raise _refusal(
-            f"the net has {len(graph.inputs)} inputs "
-            f"({', '.join(repr(i.name) for i in graph.inputs)}); only one image can be folded"
+            f"the net's inputs are {inputs or 'none'}; exactly one must be a batch of images of "
+            "three channels"
         )
-    (only,) = graph.inputs
-    if len(only.shape) != 4 or only.shape[1] != 3:
-        raise _refusal(
-            f"the input {only.name!r} has the shape {only.shape}, which is not a batch of images "
-            "of three channels"
-        )
-    return only
+    (image,) = images
+    if image.name in graph.outputs:
+        raise _refusal(f"the input {image.name!r} is an output too, which would be another")
+    return image
 
 
-def _first_convolution(graph: Graph, blob: Input) -> tuple[int, Node, Convolution]:
-    """The one node that reads the input, and its place."""
-    readers = [(i, node) for i, node in enumerate(graph.nodes) if blob.name in node.inputs]
-    if len(readers) != 1 or blob.name in (graph.blobs[name] for name in graph.outputs):
-        names = ", ".join(repr(node.layer.name) for _, node in readers) or "no layer"
-        raise _refusal(
-            f"the input {blob.name!r} is read by {names}"
-            + (" and is an output too" if len(readers) == 1 else "")
-            + "; it must be read by one Convolution alone"
-        )
-    ((index, node),) = readers
-    layer = node.layer
-    if not isinstance(layer, Convolution) or len(node.inputs) != 1:
-        raise _refusal("the input goes through it; it must go into one Convolution", node)
-    if layer.group != 1:
-        raise _refusal(f"its {layer.group} groups keep the colours apart", node, "group")
-    if layer.resolved(blob.shape)[0] != 1:
-        raise _refusal("it does not sum over the channels", node, "axis")
-    keys = set(node.params.values())
-    shared = next((n for n in graph.nodes if n is not node and keys & set(n.params.values())), None)
-    if shared is not None:
-        raise _refusal(f"it shares its weights with the layer {shared.layer.name!r}", node)
-    return index, node, layer
+def _foldable(graph: Graph, blob: Input, *, moves_zero: bool) -> int | None:
+    """The place of the convolution that can take the new input itself, if there is one.
+
+    ``moves_zero``: the zeros of a padding would stand for another colour.
+    """
+    readers = [i for i, node in enumerate(graph.nodes) if blob.name in node.inputs]
+    node = graph.nodes[readers[0]] if readers else None
+    if len(readers) != 1 or node is None or not isinstance(node.layer, Convolution):
+        return None
+    layer, keys = node.layer, set(node.params.values())
+    is_shared = any(n is not node and keys & set(n.params.values()) for n in graph.nodes)
+    if len(node.inputs) != 1 or is_shared or layer.group != 1:
+        return None
+    axis, window = layer.resolved(blob.shape)
+    if axis != 1 or (moves_zero and (any(window.pad) or any(window.excess(blob.shape[2:])))):
+        return None
+    return readers[0]
 
 
-def _refuse_padding(graph: Graph, node: Node, layer: Convolution) -> None:
-    """Zeros beyond the image stand for another colour in the new space if a mean moves."""
-    shape = graph.shapes[node.inputs[0]]
-    window = layer.resolved(shape)[1]
-    if any(window.pad) or any(window.excess(shape[2:])):
-        raise _refusal(
-            f"its padding {window.pad} puts zeros around the image, which mean the subtracted "
-            "mean to the net and would mean another colour after folding",
-            node,
-            "pad",
-        )
+def _with_identity(graph: Graph, blob: Input) -> Graph:
+    """The same net with a 1 x 1 convolution before it that passes the input on."""
+    net = parse_prototxt(graph.definition, "the net's definition")
+    layers = list(net.layer)
+    first = len(layers) - len(graph.nodes)  # The definition lists the inputs before the nodes.
+    taken = {layer.name for layer in layers} | set(graph.blobs)
+    name = f"{blob.name}_from_rgb"
+    while name in taken:
+        name += "_"
+    for layer in layers[first:]:
+        for blobs in (layer.bottom, layer.top):
+            blobs[:] = [name if b == blob.name else b for b in blobs]
+    identity = type(layers[0])(name=name, type=Convolution.type, bottom=[blob.name], top=[name])
+    identity.convolution_param.num_output = 3
+    identity.convolution_param.kernel_size.append(1)
+    identity.convolution_param.bias_term = False
+    del net.layer[:]
+    net.layer.extend([*layers[:first], identity, *layers[first:]])
+    weight = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+    return rebuild_graph(graph, net, [{"weight": weight}, *_arrays(graph)])
 
 
-def _with_bias(graph: Graph, index: int, layer: Convolution) -> Graph:
+def _with_bias(graph: Graph, index: int) -> Graph:
     """The same net with a bias of zeros in the convolution ``index``, in its definition too."""
     net = parse_prototxt(graph.definition, "the net's definition")
-    # The definition lists the inputs before the nodes.
     net.layer[len(net.layer) - len(graph.nodes) + index].convolution_param.bias_term = True
-    arrays = [{n: graph.params[key] for n, key in node.params.items()} for node in graph.nodes]
-    arrays[index]["bias"] = np.zeros(layer.num_output, np.float32)
-    restored = rebuild_graph(resolve(net), arrays, name=graph.name, phase=graph.phase)
-    return replace(
-        graph, nodes=restored.nodes, params=restored.params, definition=restored.definition
-    )
+    arrays = _arrays(graph)
+    arrays[index]["bias"] = np.zeros(len(arrays[index]["weight"]), np.float32)
+    return rebuild_graph(graph, net, arrays)
+
+
+def _arrays(graph: Graph) -> list[dict[str, FloatArray]]:
+    """The arrays of each node, by their names in the layer."""
+    return [{n: graph.params[key] for n, key in node.params.items()} for node in graph.nodes]
 
 
 def _float32(values: npt.NDArray[np.float64], node: Node) -> FloatArray:
     rounded = values.astype(np.float32, order="C")
     if not np.isfinite(rounded).all():
-        raise _refusal("the folded weights are beyond what float32 holds", node)
+        raise _refusal(
+            f"the folded weights of the layer {node.layer.name!r} are beyond what float32 holds"
+        )
     return rounded
 
 
-def _refusal(cause: str, node: Node | None = None, field: str | None = None) -> Caffe2TorchError:
-    return ArtefactError(
-        f"the input cannot be folded exactly: {cause}. Convert without --input."
-        if node
-        else f"the input cannot be folded: {cause}.",
-        layer=node.layer.name if node else None,
-        type=node.layer.type if node else None,
-        field=field,
-    )
+def _refusal(cause: str) -> ArtefactError:
+    return ArtefactError(f"the input cannot be folded: {cause}.")

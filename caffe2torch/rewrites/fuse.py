@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from caffe2torch.layers.convolution import Convolution
 from caffe2torch.layers.dropout import Dropout
 from caffe2torch.layers.inner_product import InnerProduct
 from caffe2torch.passes.build import rebuild_graph
-from caffe2torch.passes.resolve import resolve
 
 
 def fuse(graph: Graph) -> Graph:
@@ -40,16 +39,7 @@ def fuse(graph: Graph) -> Graph:
     steps = _fused_steps(graph, list(net.layer[first:]))
     del net.layer[first:]
     net.layer.extend(step.proto for step in steps)
-    arrays = [step.finished() for step in steps]
-    fused = rebuild_graph(resolve(net), arrays, name=graph.name, phase=graph.phase)
-    return replace(
-        graph,
-        nodes=fused.nodes,
-        blobs=fused.blobs,
-        shapes=fused.shapes,
-        params=fused.params,
-        definition=fused.definition,
-    )
+    return rebuild_graph(graph, net, [step.finished() for step in steps])
 
 
 @dataclass
