@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -12,15 +10,13 @@ from typing import BinaryIO, cast
 
 import numpy as np
 
-from caffe2torch.errors import ReadError
 from caffe2torch.graph import FloatArray
 from caffe2torch.io.mapped import MappedFile, place_in_file
 
 CHUNK = 1 << 18
 """Bytes copied at a time where an array cannot be written from its own memory."""
 BUFFER = 1 << 19
-"""Bytes copied at a time from file to file."""
-CAN_READ_AT = hasattr(os, "preadv")
+"""Bytes written at a time from a mapped file."""
 
 Progress = Callable[[int], None]
 """Told of bytes that have been written."""
@@ -59,12 +55,12 @@ def header_last(file: BinaryIO, draft: bytes, final: Callable[[], bytes]) -> Ite
 def write_array(file: BinaryIO, array: FloatArray, progress: Progress = ignore) -> None:
     """Write ``array`` in C order, as float16 if it is, else as float32.
 
-    An array that is a part of a mapped file is read from that file in pieces, which leaves its
-    memory alone; others are written from their own memory, or in pieces.
+    An array that is a part of a mapped file is written in pieces; others from their memory, or
+    in pieces where that cannot be written as it is.
     """
     stored = "<f2" if array.dtype == np.float16 else "<f4"
     if array.flags.c_contiguous and array.dtype == stored:
-        place = place_in_file(array) if CAN_READ_AT else None
+        place = place_in_file(array)
         if place is not None:
             _copy(file, *place, array.nbytes, progress)
         else:
@@ -83,22 +79,17 @@ def write_array(file: BinaryIO, array: FloatArray, progress: Progress = ignore) 
 
 
 def _copy(file: BinaryIO, source: MappedFile, offset: int, count: int, progress: Progress) -> None:
-    """Copy ``count`` bytes of ``source`` from ``offset`` on to where ``file`` stands.
+    """Write ``count`` bytes of ``source`` from ``offset`` on.
 
-    By way of a buffer that stays in the processor's cache, this is faster than the system's
-    own copy (copy_file_range, sendfile): arrays in a caffemodel lie at odd offsets, and here
-    the writes and the buffer begin where pages do.
+    In pieces that begin in ``file`` where pages do, this is faster than the system's own copy
+    (copy_file_range, sendfile): arrays in a caffemodel lie at odd offsets.
     """
-    if not count:
-        return
-    buffer = memoryview(mmap.mmap(-1, min(BUFFER, count)))
     room = BUFFER - file.tell() % BUFFER
     end = offset + count
     while offset < end:
-        read = os.preadv(source.descriptor, [buffer[: min(room, end - offset)]], offset)
-        if not read:
-            raise ReadError("the file with the weights was changed while it was read; try again")
-        file.write(buffer[:read])
-        progress(read)
-        offset += read
+        size = min(room, end - offset)
+        source.populate(offset, size)
+        file.write(source.part(offset, size))
+        progress(size)
+        offset += size
         room = BUFFER

@@ -38,6 +38,7 @@ _REMEDIES = {
     "that holds larger files",
     errno.EACCES: "choose a file and a folder that you may write",
     errno.EROFS: "choose a folder that can be written",
+    errno.EFAULT: "a file that it is made of was changed meanwhile; try again",
 }
 _STREAM_FOLDERS = ("/dev", "/dev/fd", "/proc/self/fd")
 

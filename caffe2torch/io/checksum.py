@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-from concurrent.futures import Future
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -46,28 +45,32 @@ class Checksum:
     def __init__(self, data: Buffer, path: str) -> None:
         self._data: Buffer | None = data
         self._path = path
-        self._result: Future[str] | None = None
+        self._thread: Thread | None = None
+        self._result: str | Exception | None = None
 
     @classmethod
     def known(cls, digest: str) -> Checksum:
         """A checksum that need not be computed."""
         checksum = cls(b"", "")
-        checksum._result = Future()
-        checksum._result.set_result(digest)
+        checksum._result = digest
         return checksum
 
     def start(self) -> None:
         """Begin to compute it, if that has not been done."""
-        if self._result is None:
-            self._result = Future()
+        if self._result is None and self._thread is None:
             # A daemon: an interrupted program does not wait for it.
-            Thread(target=self._compute, args=(self._result,), daemon=True).start()
+            self._thread = Thread(target=self._compute, daemon=True)
+            self._thread.start()
 
     def __str__(self) -> str:
         """The digest. Raises ReadError if the file has become shorter meanwhile."""
         self.start()
+        if self._thread is not None:
+            self._thread.join()
         assert self._result is not None
-        return self._result.result()
+        if isinstance(self._result, Exception):
+            raise self._result
+        return self._result
 
     def __eq__(self, other: object) -> bool:
         return str(self) == str(other) if isinstance(other, Checksum | str) else NotImplemented
@@ -78,13 +81,13 @@ class Checksum:
     def __hash__(self) -> int:
         return hash(str(self))
 
-    def _compute(self, result: Future[str]) -> None:
+    def _compute(self) -> None:
         data, self._data = self._data, None
         assert data is not None
         try:
-            result.set_result(_digest(data, self._path))
+            self._result = _digest(data, self._path)
         except Exception as error:  # Raised where the result is asked for.
-            result.set_exception(error)
+            self._result = error
 
 
 def _digest(data: Buffer, path: str) -> str:
