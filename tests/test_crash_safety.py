@@ -76,7 +76,8 @@ def test_many_writers_of_one_destination(kind: str, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_net(tmp_path_factory.mktemp("net") / "net.caffemodel", 1, MEGABYTES)
+    # So large that writing it takes long enough to be interrupted: 16 MB take 5 ms.
+    return write_net(tmp_path_factory.mktemp("net") / "net.caffemodel", 1, 8 * MEGABYTES)
 
 
 def command(net: Path, out: Path) -> list[str]:
@@ -90,7 +91,7 @@ def names(folder: Path) -> list[str]:
 def test_interrupt_leaves_nothing(net: Path, tmp_path: Path) -> None:
     out = tmp_path / "net.safetensors"
     out.write_bytes(b"old")
-    for _ in range(5):
+    for _ in range(10):
         process = subprocess.Popen(command(net, out), stderr=subprocess.PIPE, text=True)
         while process.poll() is None and names(tmp_path) == [out.name]:
             time.sleep(0.0002)
@@ -101,7 +102,7 @@ def test_interrupt_leaves_nothing(net: Path, tmp_path: Path) -> None:
             assert (process.returncode, said.strip()) == (1, "Aborted!")
             assert out.read_bytes() == b"old"
             return
-    pytest.fail("five conversions were over before their interrupts")
+    pytest.fail("ten conversions were over before their interrupts")
 
 
 def limit_file_size() -> None:

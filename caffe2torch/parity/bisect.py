@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from caffe2torch.errors import Caffe2TorchError
 from caffe2torch.graph import FloatArray, Graph, Node
 from caffe2torch.parity.compare import BlobDifference, common_blobs, worst_item
 from caffe2torch.parity.engines import Blobs, start_engines, with_every_value
 from caffe2torch.parity.reproducer import Reproducer, excerpt, one_item, write_excerpt
-from caffe2torch.parity.result import plain
+from caffe2torch.parity.result import Bisection, ParityReport
 
 if TYPE_CHECKING:
     from caffe2torch.graph import Array
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     PathLike = str | os.PathLike[str]
 
 REFERENCE = "reference"
+Check = Callable[..., ParityReport]
 
 
 @dataclass(frozen=True)
@@ -46,71 +47,6 @@ class Case:
     record: Blobs
 
 
-@dataclass(frozen=True)
-class Bisection:
-    """Where two engines part.
-
-    ``layers`` are (name, type) pairs: one, unless an engine hides the values between them;
-    none, if no layer differs once the engines show every value. ``blob`` is the first output
-    that differs, ``blob@layer`` where a later layer changes it in place. ``max_abs`` and
-    ``peak`` were measured in the net, ``alone`` is the largest error of the layer by itself,
-    fed what the baseline fed it, None where it cannot run by itself (``note`` says why);
-    ``reproduced`` says that it fails the check by itself too.
-    ``others`` are later layers that also turn inputs that agree into outputs that do not.
-    """
-
-    baseline: str
-    engine: str
-    layers: tuple[tuple[str, str], ...] = ()
-    blob: str | None = None
-    max_abs: float = 0.0
-    peak: float = 0.0
-    limit: float = 0.0
-    alone: float | None = None
-    reproduced: bool = False
-    others: tuple[str, ...] = ()
-    files: Reproducer | None = None
-    note: str | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "engine": self.engine,
-            "baseline": self.baseline,
-            "layers": [{"name": name, "type": type_} for name, type_ in self.layers],
-            "blob": self.blob,
-            "max_abs": plain(self.max_abs),
-            "peak": plain(self.peak),
-            "limit": plain(self.limit),
-            "alone_max_abs": None if self.alone is None else plain(self.alone),
-            "reproduced": self.reproduced,
-            "others": list(self.others),
-            "files": None if self.files is None else asdict(self.files),
-            "note": self.note,
-        }
-
-    def summary(self) -> list[str]:
-        """What was found, in lines of text."""
-        if not self.layers:
-            return [f"{self.engine} / {self.baseline}: {self.note}"]
-        names = ", ".join(f"{name} ({type_})" for name, type_ in self.layers)
-        what = "the first layer" if len(self.layers) == 1 else "the first layers (no value between)"
-        lines = [
-            f"{self.engine} / {self.baseline}: {what} whose inputs agree and whose output does "
-            f"not: {names}",
-            f"output {self.blob}: max abs error {self.max_abs:.3g}, peak {self.peak:.3g}, "
-            f"allowed {self.limit:.3g}",
-        ]
-        if self.alone is None:
-            lines.append(f"it could not be run by itself: {self.note}")
-        else:
-            verdict = "differs too" if self.reproduced else "agrees: it magnifies what it is fed"
-            lines.append(f"by itself it {verdict}: max abs error {self.alone:.3g}")
-        if self.others:
-            lines.append(f"layers that differ by themselves further on: {', '.join(self.others)}")
-        return lines
-
-
 def bisect(
     graph: Graph,
     case: Case,
@@ -119,12 +55,13 @@ def bisect(
     model: PathLike | None,
     prototxt: PathLike | None,
     tolerance: float | None,
+    check: Check,
 ) -> Bisection:
     """Find the first layer that makes the engines of ``case`` differ; write it to ``directory``.
 
     Both engines run the batch again and show every value they can, the versions of a blob
     before in-place layers included. Recorded outputs count as the baseline and show what was
-    recorded.
+    recorded. ``check`` is ``check_parity``, for the layer by itself.
     """
     names = (case.baseline, case.engine)
     baseline, engine = names[::-1] if case.engine == REFERENCE else names
@@ -149,7 +86,7 @@ def bisect(
         limit=suspect.difference.limit(tolerance),
         others=tuple(node.layer.name for s in suspects[1:] for node in s.nodes),
     )
-    return _reproduce(found, whole, suspect, first, second, directory, tolerance)
+    return _reproduce(found, whole, suspect, first, second, directory, tolerance, check)
 
 
 def find_suspects(
@@ -225,11 +162,22 @@ def _reproduce(
     second: Blobs,
     directory: PathLike,
     tolerance: float | None,
+    check: Check,
 ) -> Bisection:
     """Write the suspect and run what was written, cut to one item if that fails just so."""
 
     def run(files: Reproducer) -> BlobDifference:
-        return _run_alone(files, suspect.value, graph.phase, found.engine, tolerance)
+        """The difference between the engine on the written net and the record."""
+        report = check(
+            files.model,
+            files.prototxt,
+            inputs=files.inputs,
+            reference=files.reference,
+            engines=(found.engine,),
+            tolerance=tolerance,
+            phase=graph.phase,
+        )
+        return next(d for d in report.comparisons[0].blobs if d.blob == suspect.value)
 
     whole = excerpt(graph, suspect.nodes, suspect.inputs, first)
     files = write_excerpt(whole, directory)
@@ -249,21 +197,3 @@ def _reproduce(
             return replace(found, alone=of_item)
     write_excerpt(whole, directory)
     return found
-
-
-def _run_alone(
-    files: Reproducer, value: str, phase: str, engine: str, tolerance: float | None
-) -> BlobDifference:
-    """The difference of ``value`` between ``engine`` on the written net and the record."""
-    from caffe2torch.parity.check import check_parity
-
-    report = check_parity(
-        files.model,
-        files.prototxt,
-        inputs=files.inputs,
-        reference=files.reference,
-        engines=(engine,),
-        tolerance=tolerance,
-        phase=phase,
-    )
-    return next(d for d in report.comparisons[0].blobs if d.blob == value)

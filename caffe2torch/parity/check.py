@@ -17,14 +17,14 @@ from caffe2torch.parity.compare import (
     common_blobs,
 )
 from caffe2torch.parity.defaults import ENGINES, RANDOM_BATCHES
-from caffe2torch.parity.result import Comparison, ParityReport, logits_of
+from caffe2torch.parity.result import Bisection, Comparison, ParityReport, logits_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from caffe2torch.api import ReadOptions
     from caffe2torch.graph import Array, Graph
-    from caffe2torch.parity.bisect import Bisection, Case
+    from caffe2torch.parity.bisect import Case
     from caffe2torch.parity.engines import Blobs, Engine
     from caffe2torch.parity.feed import Given
     from caffe2torch.parity.inputs import Batch
@@ -142,6 +142,7 @@ def _bisect(
         model=model,
         prototxt=prototxt,
         tolerance=report.tolerance,
+        check=check_parity,
     )
 
 

@@ -12,10 +12,10 @@ from caffe2torch.parity.compare import ABSOLUTE_FLOOR, RELATIVE_TOLERANCE
 from caffe2torch.parity.inputs import SEED
 
 if TYPE_CHECKING:
-    from caffe2torch.parity.bisect import Bisection
     from caffe2torch.parity.compare import Agreement, BlobDifference, LogitSample, Score
     from caffe2torch.parity.feed import Feed
     from caffe2torch.parity.provenance import FileRecord
+    from caffe2torch.parity.reproducer import Reproducer
     from caffe2torch.parity.top5 import ImageRow, TopFive
 
 SCHEMA_VERSION = 2
@@ -53,6 +53,71 @@ class Comparison:
     def passed(self) -> bool:
         """Whether no blob differs by more than the tolerance."""
         return self.first_divergence is None
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """Where two engines part.
+
+    ``layers`` are (name, type) pairs: one, unless an engine hides the values between them;
+    none, if no layer differs once the engines show every value. ``blob`` is the first output
+    that differs, ``blob@layer`` where a later layer changes it in place. ``max_abs`` and
+    ``peak`` were measured in the net, ``alone`` is the largest error of the layer by itself,
+    fed what the baseline fed it, None where it cannot run by itself (``note`` says why);
+    ``reproduced`` says that it fails the check by itself too.
+    ``others`` are later layers that also turn inputs that agree into outputs that do not.
+    """
+
+    baseline: str
+    engine: str
+    layers: tuple[tuple[str, str], ...] = ()
+    blob: str | None = None
+    max_abs: float = 0.0
+    peak: float = 0.0
+    limit: float = 0.0
+    alone: float | None = None
+    reproduced: bool = False
+    others: tuple[str, ...] = ()
+    files: Reproducer | None = None
+    note: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON."""
+        return {
+            "engine": self.engine,
+            "baseline": self.baseline,
+            "layers": [{"name": name, "type": type_} for name, type_ in self.layers],
+            "blob": self.blob,
+            "max_abs": plain(self.max_abs),
+            "peak": plain(self.peak),
+            "limit": plain(self.limit),
+            "alone_max_abs": None if self.alone is None else plain(self.alone),
+            "reproduced": self.reproduced,
+            "others": list(self.others),
+            "files": None if self.files is None else asdict(self.files),
+            "note": self.note,
+        }
+
+    def summary(self) -> list[str]:
+        """What was found, in lines of text."""
+        if not self.layers:
+            return [f"{self.engine} / {self.baseline}: {self.note}"]
+        names = ", ".join(f"{name} ({type_})" for name, type_ in self.layers)
+        what = "the first layer" if len(self.layers) == 1 else "the first layers (no value between)"
+        lines = [
+            f"{self.engine} / {self.baseline}: {what} whose inputs agree and whose output does "
+            f"not: {names}",
+            f"output {self.blob}: max abs error {self.max_abs:.3g}, peak {self.peak:.3g}, "
+            f"allowed {self.limit:.3g}",
+        ]
+        if self.alone is None:
+            lines.append(f"it could not be run by itself: {self.note}")
+        else:
+            verdict = "differs too" if self.reproduced else "agrees: it magnifies what it is fed"
+            lines.append(f"by itself it {verdict}: max abs error {self.alone:.3g}")
+        if self.others:
+            lines.append(f"layers that differ by themselves further on: {', '.join(self.others)}")
+        return lines
 
 
 @dataclass
