@@ -88,11 +88,18 @@ def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
 
+def heed_interrupts() -> None:
+    # A shell starts what it runs in the background with interrupts ignored.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupt_leaves_nothing(net: Path, tmp_path: Path) -> None:
     out = tmp_path / "net.safetensors"
     out.write_bytes(b"old")
     for _ in range(10):
-        process = subprocess.Popen(command(net, out), stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command(net, out), stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts
+        )
         while process.poll() is None and names(tmp_path) == [out.name]:
             time.sleep(0.0002)
         process.send_signal(signal.SIGINT)

@@ -14,16 +14,20 @@ if TYPE_CHECKING:
 
 LENGTH = 64
 """Hexadecimal digits of a sha256."""
+LARGE = 1 << 24
+"""Bytes of a file whose checksum takes as long as importing a few modules."""
 
 _begun: dict[object, Checksum] = {}
 
 
 def begin_checksum(path: str | os.PathLike[str]) -> None:
-    """Begin the checksum of a file that is going to be read; any error shows up then."""
+    """Begin the checksum of a large file that is going to be read; any error shows up then."""
     try:
         with open(path, "rb") as file:
             data = MappedFile.of(file)
     except (OSError, ValueError):
+        return
+    if len(data) < LARGE:  # No thread need outlive a refusal: it would touch what may be cut.
         return
     checksum = Checksum(data, os.fspath(path))
     checksum.start()
