@@ -48,7 +48,7 @@ def convert(model: str, output: str, reader: str | None, **options: Any) -> None
     from caffe2torch.io.checksum import begin_checksum
 
     if model.endswith(".caffemodel"):  # Artefacts carry the checksum of their source.
-        # Before the rest is imported, which takes as long as the checksum of a small file.
+        # Before the rest is imported, which takes as long as the checksum of 300 MB.
         begin_checksum(model)
     from caffe2torch import api
 

@@ -10,6 +10,7 @@ from google.protobuf import text_format
 
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import FloatArray, Graph, Input, Node, Shape
+from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.passes.attach_weights import LearnedLayer, Slot, attach_weights, share_blobs
 from caffe2torch.passes.blob_source import BlobSource
@@ -56,6 +57,15 @@ def restore_graph(
                 f"{graph.params[key].shape}."
             )
     return replace(graph, params={key: params[key] for key in graph.params})
+
+
+def definition_of(graph: Graph) -> tuple[Message, int]:
+    """The net's definition as a message to be changed, and how many of its layers are inputs.
+
+    The inputs come first; the others are those of ``graph.nodes``, in order.
+    """
+    net = parse_prototxt(graph.definition, "the net's definition")
+    return net, len(net.layer) - len(graph.nodes)
 
 
 def rebuild_graph(graph: Graph, net: Message, arrays: Sequence[Mapping[str, FloatArray]]) -> Graph:

@@ -11,13 +11,11 @@ import numpy.typing as npt
 
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import FloatArray, Graph, Input, Node, Preprocessing
-from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.layers.convolution import Convolution
-from caffe2torch.passes.build import rebuild_graph
+from caffe2torch.passes.build import definition_of, rebuild_graph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
 
 RGB = "RGB"
 PEAK = 255.0
@@ -186,9 +184,8 @@ def _foldable(graph: Graph, blob: Input, *, moves_zero: bool) -> int | None:
 
 def _with_identity(graph: Graph, blob: Input) -> Graph:
     """The same net with a 1 x 1 convolution before it that passes the input on."""
-    net = parse_prototxt(graph.definition, "the net's definition")
+    net, first = definition_of(graph)
     layers = list(net.layer)
-    first = len(layers) - len(graph.nodes)  # The definition lists the inputs before the nodes.
     taken = {layer.name for layer in layers} | set(graph.blobs)
     name = f"{blob.name}_from_rgb"
     while name in taken:
@@ -208,8 +205,8 @@ def _with_identity(graph: Graph, blob: Input) -> Graph:
 
 def _with_bias(graph: Graph, index: int) -> Graph:
     """The same net with a bias of zeros in the convolution ``index``, in its definition too."""
-    net = parse_prototxt(graph.definition, "the net's definition")
-    net.layer[len(net.layer) - len(graph.nodes) + index].convolution_param.bias_term = True
+    net, first = definition_of(graph)
+    net.layer[first + index].convolution_param.bias_term = True
     arrays = _arrays(graph)
     arrays[index]["bias"] = np.zeros(len(arrays[index]["weight"]), np.float32)
     return rebuild_graph(graph, net, arrays)

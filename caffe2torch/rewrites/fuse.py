@@ -11,13 +11,12 @@ import numpy.typing as npt
 
 from caffe2torch.errors import NetError
 from caffe2torch.graph import FloatArray, Graph, Node, Shape
-from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import Message
 from caffe2torch.layers._base import Affine
 from caffe2torch.layers.convolution import Convolution
 from caffe2torch.layers.dropout import Dropout
 from caffe2torch.layers.inner_product import InnerProduct
-from caffe2torch.passes.build import rebuild_graph
+from caffe2torch.passes.build import definition_of, rebuild_graph
 
 
 def fuse(graph: Graph) -> Graph:
@@ -34,8 +33,7 @@ def fuse(graph: Graph) -> Graph:
     """
     if graph.phase != "TEST":
         raise NetError(f"a net of phase {graph.phase} cannot be fused; read it with phase TEST.")
-    net = parse_prototxt(graph.definition, "the net's definition")
-    first = len(net.layer) - len(graph.nodes)  # The definition lists the inputs first.
+    net, first = definition_of(graph)
     steps = _fused_steps(graph, list(net.layer[first:]))
     del net.layer[first:]
     net.layer.extend(step.proto for step in steps)
