@@ -1,13 +1,17 @@
-"""The normalised net between reading and lowering: plain data, no behaviour."""
+"""The normalised net between reading and lowering: plain data."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from google.protobuf import text_format
+
+from caffe2torch.io.schema import Message, message_class
 
 if TYPE_CHECKING:
     from caffe2torch.io.checksum import Checksum
@@ -30,11 +34,14 @@ class Input:
 class Node:
     """One layer applied to values. ``params`` maps the layer's own names to graph keys.
 
-    ``key`` is the dotted path of the layer's module (``fire2.squeeze1x1``). Two nodes that
-    share a learned blob hold the same graph key for it.
+    ``proto`` is the LayerParameter that ``layer`` was resolved from, without learned blobs; its
+    bottoms and tops are Caffe's blobs. It may be shared: copy it to change it. ``key`` is the
+    dotted path of the layer's module (``fire2.squeeze1x1``). Two nodes that share a learned
+    blob hold the same graph key for it.
     """
 
     layer: Layer
+    proto: Message
     key: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -63,21 +70,37 @@ class Preprocessing:
 class Graph:
     """A net in single-assignment form: every value is written once, by one node.
 
-    ``blobs`` maps each Caffe blob name to the value that holds it after the whole net has
-    run. The value carries the blob's own name unless an input of that name is changed in
-    place; earlier versions of a blob are values named ``blob@layer``. ``outputs`` are
-    blob names, in the order in which Caffe reports them.
+    ``sources`` are the Input layers, whose tops the caller feeds. ``blobs`` maps each Caffe
+    blob name to the value that holds it after the whole net has run. The value carries the
+    blob's own name unless an input of that name is changed in place; earlier versions of a
+    blob are values named ``blob@layer``. ``outputs`` are blob names, in the order in which
+    Caffe reports them.
     """
 
     name: str
     phase: str
-    inputs: tuple[Input, ...]
+    sources: tuple[Message, ...]
     nodes: tuple[Node, ...]
     outputs: tuple[str, ...]
     blobs: Mapping[str, str]
     shapes: Mapping[str, Shape]
     params: Mapping[str, FloatArray]
-    definition: str
     preprocessing: Preprocessing | None = None
     source_sha256: Checksum | None = None
     warnings: tuple[str, ...] = ()
+
+    @cached_property
+    def inputs(self) -> tuple[Input, ...]:
+        """The blobs that the caller feeds, in order."""
+        return tuple(Input(top, self.shapes[top]) for proto in self.sources for top in proto.top)
+
+    @property
+    def definition(self) -> str:
+        """The net as a V2 prototxt without weights: enough to build it again."""
+        return str(text_format.MessageToString(self.net))
+
+    @property
+    def net(self) -> Message:
+        """The definition as a NetParameter of its own, to be changed at will."""
+        layers = [*self.sources, *(node.proto for node in self.nodes)]
+        return message_class("NetParameter")(name=self.name, layer=layers)

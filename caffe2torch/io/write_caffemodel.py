@@ -14,7 +14,6 @@ from caffe2torch.graph import Graph, Node, Preprocessing, Shape
 from caffe2torch.io._fields import BYTES, tag_bytes, varint_bytes
 from caffe2torch.io.arrays import write_array
 from caffe2torch.io.atomic import atomic_group
-from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import Message, message_class
 
 MAX_BYTES = 2**31 - 1
@@ -58,7 +57,7 @@ def write_caffemodel(
     lie in one folder. Raises ArtefactError for a net that such a file cannot hold: 2 GiB or
     more, two layers of one name with weights, or an input that Caffe has no words for.
     """
-    net = parse_prototxt(graph.definition, "the definition of the net")
+    net = graph.net
     if graph.preprocessing is not None:
         _record_transform(net, graph.preprocessing, path_model)
     entries = _entries(net, graph)
@@ -92,22 +91,16 @@ def _record_transform(net: Message, record: Preprocessing, path: str | os.PathLi
 
 
 def _entries(net: Message, graph: Graph) -> list[_Entry]:
-    """The layers of ``net``, paired with the nodes: all but the inputs have one, in order."""
-    nodes = iter(graph.nodes)
-    return [
-        _Entry(proto.SerializeToString())
-        if proto.type == "Input"
-        else _node_entry(proto, next(nodes), graph)
-        for proto in net.layer
-    ]
+    """The layers of ``net``: the inputs, which may have gained a transform, and the nodes."""
+    sources = [_Entry(proto.SerializeToString()) for proto in net.layer[: len(graph.sources)]]
+    return sources + [_node_entry(node, graph) for node in graph.nodes]
 
 
-def _node_entry(proto: Message, node: Node, graph: Graph) -> _Entry:
-    assert proto.name == node.layer.name
+def _node_entry(node: Node, graph: Graph) -> _Entry:
     bottoms = [graph.shapes[value] for value in node.inputs]
     shapes = [spec.shape for spec in node.layer.blob_specs(bottoms)]
     return _Entry(
-        proto.SerializeToString(),
+        node.proto.SerializeToString(),
         node,
         bottoms,
         [_blob_head(shape) for shape in shapes],

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-from google.protobuf import text_format
 
 from caffe2torch.errors import ParityError
-from caffe2torch.graph import Array, FloatArray, Graph, Input, Node, Shape
+from caffe2torch.graph import Array, FloatArray, Graph, Node, Shape
 from caffe2torch.io.atomic import atomic_write
-from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.lower.batch import batch_of, shapes_at
@@ -78,39 +77,28 @@ def subgraph(graph: Graph, nodes: Sequence[Node], inputs: Mapping[str, FloatArra
     return replace(
         graph,
         name=" + ".join(node.layer.name for node in nodes),
-        inputs=tuple(Input(name, array.shape) for name, array in inputs.items()),
-        nodes=tuple(nodes),
+        sources=tuple(_source(name, array.shape) for name, array in inputs.items()),
+        nodes=tuple(replace(node, proto=_between_values(node)) for node in nodes),
         outputs=tuple(v for node in nodes for v in node.outputs if v not in read),
         blobs={value: value for value in shapes},
         shapes=shapes,
         params={key: graph.params[key] for node in nodes for key in node.params.values()},
-        definition=_definition(graph, nodes, inputs),
         preprocessing=None,
     )
 
 
-def _definition(graph: Graph, nodes: Sequence[Node], inputs: Mapping[str, FloatArray]) -> str:
-    protos = _protos(graph)
-    net = message_class("NetParameter")(name=" + ".join(node.layer.name for node in nodes))
-    for name, array in inputs.items():
-        layer = net.layer.add(name=f"input {name}", type="Input", top=[name])
-        layer.input_param.shape.add(dim=array.shape)
-    for node in nodes:
-        layer = net.layer.add()
-        layer.CopyFrom(protos[id(node)])
-        layer.bottom[:] = node.inputs
-        layer.top[:] = node.outputs
-        # The net was filtered by them already.
-        layer.ClearField("include")
-        layer.ClearField("exclude")
-    return str(text_format.MessageToString(net))
+def _source(blob: str, shape: Shape) -> Message:
+    layer = message_class("LayerParameter")(name=f"input {blob}", type="Input", top=[blob])
+    layer.input_param.shape.add(dim=shape)
+    return layer
 
 
-def _protos(graph: Graph) -> dict[int, Message]:
-    """The layer message of every node, by its id: the definition has them in the same order."""
-    net = parse_prototxt(graph.definition, "the definition of the net")
-    layers = [layer for layer in net.layer if layer.type != "Input"]
-    return {id(node): layer for node, layer in zip(graph.nodes, layers, strict=True)}
+def _between_values(node: Node) -> Message:
+    """The layer's message with values for blobs."""
+    layer = deepcopy(node.proto)
+    layer.bottom[:] = node.inputs
+    layer.top[:] = node.outputs
+    return layer
 
 
 def write_excerpt(found: Excerpt, directory: str | os.PathLike[str]) -> Reproducer:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
-from google.protobuf import text_format
 
 from caffe2torch.errors import ArtefactError
-from caffe2torch.graph import FloatArray, Graph, Input, Node, Shape
-from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.graph import FloatArray, Graph, Node, Shape
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.passes.attach_weights import LearnedLayer, Slot, attach_weights, share_blobs
 from caffe2torch.passes.blob_source import BlobSource
@@ -59,33 +58,22 @@ def restore_graph(
     return replace(graph, params={key: params[key] for key in graph.params})
 
 
-def definition_of(graph: Graph) -> tuple[Message, int]:
-    """The net's definition as a message to be changed, and how many of its layers are inputs.
-
-    The inputs come first; the others are those of ``graph.nodes``, in order.
-    """
-    net = parse_prototxt(graph.definition, "the net's definition")
-    return net, len(net.layer) - len(graph.nodes)
-
-
-def rebuild_graph(graph: Graph, net: Message, arrays: Sequence[Mapping[str, FloatArray]]) -> Graph:
-    """``graph`` with the changed definition ``net`` and each layer's arrays, by its own names.
+def rebuild_graph(
+    graph: Graph, layers: Sequence[tuple[Message, Mapping[str, FloatArray]]]
+) -> Graph:
+    """``graph`` with other layers: their messages and their arrays, by the layers' own names.
 
     Inputs, outputs and what the graph records stay.
     """
+    net = message_class("NetParameter")(layer=[*graph.sources, *(proto for proto, _ in layers)])
     changed = _without_values(resolve(net), graph.name, graph.phase)
     params = {
         key: own[local]
-        for node, own in zip(changed.nodes, arrays, strict=True)
+        for node, (_, own) in zip(changed.nodes, layers, strict=True)
         for local, key in node.params.items()
     }
     return replace(
-        graph,
-        nodes=changed.nodes,
-        blobs=changed.blobs,
-        shapes=changed.shapes,
-        params=params,
-        definition=changed.definition,
+        graph, nodes=changed.nodes, blobs=changed.blobs, shapes=changed.shapes, params=params
     )
 
 
@@ -136,13 +124,13 @@ def _freeze(
     keys = module_keys([step.layer.name for step in net.steps], arrays)
     names = _graph_keys(keys, learned, values, arrays)
     nodes = [
-        Node(step.layer, key, step.inputs, step.outputs, params)
+        Node(step.layer, _without_blobs(step.proto), key, step.inputs, step.outputs, params)
         for step, key, params in zip(net.steps, keys, names, strict=True)
     ]
     return Graph(
         name=name,
         phase=phase,
-        inputs=tuple(Input(blob, shapes[blob]) for step in net.sources for blob in step.outputs),
+        sources=tuple(_without_blobs(step.proto) for step in net.sources),
         nodes=tuple(nodes),
         outputs=net.outputs,
         blobs=net.blobs,
@@ -152,7 +140,6 @@ def _freeze(
             for params, own in zip(names, arrays, strict=True)
             for local, full in params.items()
         },
-        definition=_definition(net, name),
         preprocessing=net.preprocessing,
     )
 
@@ -180,14 +167,12 @@ def _graph_keys(
     ]
 
 
-def _definition(net: Resolved, name: str) -> str:
-    """The net as a V2 prototxt without weights: enough to build it again."""
-    text = message_class("NetParameter")(name=name)
-    for step in [*net.sources, *net.steps]:
-        layer = text.layer.add()
-        layer.CopyFrom(step.proto)
-        layer.ClearField("blobs")
-    return str(text_format.MessageToString(text))
+def _without_blobs(proto: Message) -> Message:
+    if not proto.blobs:
+        return proto
+    bare = deepcopy(proto)
+    bare.ClearField("blobs")
+    return bare
 
 
 def _at(shapes: Mapping[str, Shape], names: Sequence[str]) -> list[Shape]:

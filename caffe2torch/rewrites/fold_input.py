@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ import numpy.typing as npt
 
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import FloatArray, Graph, Input, Node, Preprocessing
+from caffe2torch.io.schema import message_class
 from caffe2torch.layers.convolution import Convolution
-from caffe2torch.passes.build import definition_of, rebuild_graph
+from caffe2torch.passes.build import rebuild_graph
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -184,37 +186,40 @@ def _foldable(graph: Graph, blob: Input, *, moves_zero: bool) -> int | None:
 
 def _with_identity(graph: Graph, blob: Input) -> Graph:
     """The same net with a 1 x 1 convolution before it that passes the input on."""
-    net, first = definition_of(graph)
-    layers = list(net.layer)
-    taken = {layer.name for layer in layers} | set(graph.blobs)
+    layers = [(deepcopy(node.proto), arrays) for node, arrays in _with_arrays(graph)]
+    taken = {proto.name for proto in graph.net.layer} | set(graph.blobs)
     name = f"{blob.name}_from_rgb"
     while name in taken:
         name += "_"
-    for layer in layers[first:]:
-        for blobs in (layer.bottom, layer.top):
+    for proto, _ in layers:
+        for blobs in (proto.bottom, proto.top):
             blobs[:] = [name if b == blob.name else b for b in blobs]
-    identity = type(layers[0])(name=name, type=Convolution.type, bottom=[blob.name], top=[name])
+    identity = message_class("LayerParameter")(
+        name=name, type=Convolution.type, bottom=[blob.name], top=[name]
+    )
     identity.convolution_param.num_output = 3
     identity.convolution_param.kernel_size.append(1)
     identity.convolution_param.bias_term = False
-    del net.layer[:]
-    net.layer.extend([*layers[:first], identity, *layers[first:]])
     weight = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
-    return rebuild_graph(graph, net, [{"weight": weight}, *_arrays(graph)])
+    return rebuild_graph(graph, [(identity, {"weight": weight}), *layers])
 
 
 def _with_bias(graph: Graph, index: int) -> Graph:
-    """The same net with a bias of zeros in the convolution ``index``, in its definition too."""
-    net, first = definition_of(graph)
-    net.layer[first + index].convolution_param.bias_term = True
-    arrays = _arrays(graph)
-    arrays[index]["bias"] = np.zeros(len(arrays[index]["weight"]), np.float32)
-    return rebuild_graph(graph, net, arrays)
+    """The same net with a bias of zeros in the convolution ``index``, in its message too."""
+    layers = [(node.proto, arrays) for node, arrays in _with_arrays(graph)]
+    proto, arrays = deepcopy(layers[index][0]), layers[index][1]
+    proto.convolution_param.bias_term = True
+    bias = np.zeros(len(arrays["weight"]), np.float32)
+    layers[index] = (proto, {**arrays, "bias": bias})
+    return rebuild_graph(graph, layers)
 
 
-def _arrays(graph: Graph) -> list[dict[str, FloatArray]]:
-    """The arrays of each node, by their names in the layer."""
-    return [{n: graph.params[key] for n, key in node.params.items()} for node in graph.nodes]
+def _with_arrays(graph: Graph) -> list[tuple[Node, dict[str, FloatArray]]]:
+    """Each node with its arrays, by their names in the layer."""
+    return [
+        (node, {name: graph.params[key] for name, key in node.params.items()})
+        for node in graph.nodes
+    ]
 
 
 def _float32(values: npt.NDArray[np.float64], node: Node) -> FloatArray:

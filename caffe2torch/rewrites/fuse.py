@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +17,7 @@ from caffe2torch.layers._base import Affine
 from caffe2torch.layers.convolution import Convolution
 from caffe2torch.layers.dropout import Dropout
 from caffe2torch.layers.inner_product import InnerProduct
-from caffe2torch.passes.build import definition_of, rebuild_graph
+from caffe2torch.passes.build import rebuild_graph
 
 
 def fuse(graph: Graph) -> Graph:
@@ -33,18 +34,13 @@ def fuse(graph: Graph) -> Graph:
     """
     if graph.phase != "TEST":
         raise NetError(f"a net of phase {graph.phase} cannot be fused; read it with phase TEST.")
-    net, first = definition_of(graph)
-    steps = _fused_steps(graph, list(net.layer[first:]))
-    del net.layer[first:]
-    net.layer.extend(step.proto for step in steps)
-    return rebuild_graph(graph, net, [step.finished() for step in steps])
+    return rebuild_graph(graph, [(step.proto, step.finished()) for step in _fused_steps(graph)])
 
 
 @dataclass
 class _Step:
     """A layer that stays, and the affine layers that have gone into it."""
 
-    node: Node
     proto: Message
     arrays: Mapping[str, FloatArray]
     takes_affine: bool
@@ -68,34 +64,29 @@ class _Step:
         return {"weight": _float32(weight * by_output), "bias": _float32(bias * scale + shift)}
 
 
-def _fused_steps(graph: Graph, protos: Sequence[Message]) -> list[_Step]:
+def _fused_steps(graph: Graph) -> list[_Step]:
     """The layers that stay, in order."""
     readers = Counter(name for node in graph.nodes for name in node.inputs)
     readers.update(graph.blobs[blob] for blob in graph.outputs)
     owners = Counter(key for node in graph.nodes for key in node.params.values())
     maker: dict[str, _Step] = {}
     steps = []
-    for node, proto in zip(graph.nodes, protos, strict=True):
+    for node in graph.nodes:
         arrays = {name: graph.params[key] for name, key in node.params.items()}
         into = maker.get(node.inputs[0]) if len(node.inputs) == len(node.outputs) == 1 else None
-        if (
-            into is None
-            or readers[node.inputs[0]] > 1
-            or not _absorbed(node, proto, arrays, into, graph)
-        ):
+        if into is None or readers[node.inputs[0]] > 1 or not _absorbed(node, arrays, into, graph):
             shared = any(owners[key] > 1 for key in node.params.values())
-            into = _Step(node, proto, arrays, not shared and _is_linear(node, graph.shapes))
+            is_linear = not shared and _is_linear(node, graph.shapes)
+            into = _Step(deepcopy(node.proto), arrays, is_linear)
             steps.append(into)
         if len(node.outputs) == 1:
             maker[node.outputs[0]] = into
     return steps
 
 
-def _absorbed(
-    node: Node, proto: Message, arrays: Mapping[str, FloatArray], into: _Step, graph: Graph
-) -> bool:
+def _absorbed(node: Node, arrays: Mapping[str, FloatArray], into: _Step, graph: Graph) -> bool:
     """Put ``node`` into the layer before it, if that can be."""
-    in_place = into.proto.top[0] in into.proto.bottom
+    proto, in_place = node.proto, into.proto.top[0] in into.proto.bottom
     if in_place and proto.top[0] != into.proto.top[0]:
         return False  # A new top would leave the name to the blob before the change.
     if isinstance(node.layer, Dropout):
@@ -112,7 +103,7 @@ def _absorbed(
 
 def _is_linear(node: Node, shapes: Mapping[str, Shape]) -> bool:
     """Whether the layer has one weight and one summand for each channel (axis 1) of its top."""
-    if len(node.outputs) != 1:
+    if len(node.inputs) != 1 or len(node.outputs) != 1:
         return False
     layer, bottom = node.layer, shapes[node.inputs[0]]
     if isinstance(layer, Convolution):

@@ -91,6 +91,11 @@ KEPT = {
     + conv("data", "c")
     + RELU
     + layer("drop", "Dropout", "c", "d"),
+    "values_of_no_bottom": IMAGE
+    + 'layer { name: "p" type: "Parameter" top: "p" '
+    + "parameter_param { shape { dim: 4 } } }\n"
+    + layer("c", "Scale", "data", "c", 'bottom: "p"')
+    + NORM,
     "power_of_two": IMAGE
     + conv("data", "c")
     + layer("p", "Power", "c", "c", "power_param { power: 2 }"),
