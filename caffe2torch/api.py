@@ -19,7 +19,7 @@ from caffe2torch.io.arrays import ignore
 from caffe2torch.io.caffemodel import Weights, read_caffemodel
 from caffe2torch.io.checksum import Checksum
 from caffe2torch.io.deep_compression import fits, is_deep_compression, read_deep_compression
-from caffe2torch.io.kinds import Source
+from caffe2torch.io.files import Source
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
 from caffe2torch.passes.blob_source import BlobSource
 from caffe2torch.passes.build import build_graph, restore_graph

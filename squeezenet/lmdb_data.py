@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ReadError
-from caffe2torch.io._fields import Buffer
+from caffe2torch.io.files import Buffer
 from caffe2torch.io.schema import Message, message_class
 from squeezenet.lmdb_file import find_records, map_lmdb
 from squeezenet.preprocess import ImageError, decode_bgr

@@ -16,8 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ReadError
-from caffe2torch.io._fields import Buffer
-from caffe2torch.io.kinds import open_file
+from caffe2torch.io.files import Buffer, open_file
 
 Offsets = npt.NDArray[np.int64]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from caffe2torch.errors import WeightsError
-from caffe2torch.io.mean import read_mean
+from caffe2torch.io.blob import read_mean
 from squeezenet.checkpoint import damage_named, is_checkpoint, load_checkpoint
 from squeezenet.model import SqueezeNet
 from squeezenet.preprocess import Preprocessing

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caffe2torch.errors import Caffe2TorchError, NetError, WeightsError
-from caffe2torch.io.mean import read_mean
+from caffe2torch.io.blob import read_mean
 from squeezenet.checkpoint import damage_named, load_checkpoint, make_folder, save_checkpoint
 from squeezenet.config import TrainConfig
 from squeezenet.data import BadImages, Batch, ImageDataset

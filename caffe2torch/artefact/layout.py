@@ -8,8 +8,8 @@ from pathlib import Path
 
 from caffe2torch.errors import ArtefactError, Caffe2TorchWarning
 from caffe2torch.graph import Graph
+from caffe2torch.io.arrays import to_half
 from caffe2torch.io.atomic import atomic_write
-from caffe2torch.io.half import to_half
 
 LAYOUTS = ("torchvision",)
 SUFFIXES = (".pt", ".safetensors")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from caffe2torch.artefact.metadata import FORMAT, draft, dumps
 from caffe2torch.graph import FloatArray, Graph
-from caffe2torch.io._fields import BYTES, tag_bytes, varint_bytes
 from caffe2torch.io.arrays import Progress, header_last, ignore, seekable, write_array
 from caffe2torch.io.atomic import atomic_group
+from caffe2torch.io.fields import BYTES, tag_bytes, varint_bytes
 
 if TYPE_CHECKING:
     from caffe2torch.lower.to_onnx import OnnxModel

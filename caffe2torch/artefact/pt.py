@@ -21,7 +21,7 @@ from caffe2torch.artefact.metadata import draft, dumps
 from caffe2torch.artefact.zip_archive import Entry, Late, Streamed, write_zip
 from caffe2torch.graph import FloatArray
 from caffe2torch.io.arrays import Progress, ignore, seekable, write_array
-from caffe2torch.io.mapped import place_in_file
+from caffe2torch.io.files import place_in_file
 
 FOLDER = "archive"
 VERSION = b"3\n"

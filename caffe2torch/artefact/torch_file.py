@@ -9,7 +9,7 @@ from typing import Any
 
 from caffe2torch.artefact.pickle_check import check_pickle
 from caffe2torch.errors import ReadError
-from caffe2torch.io.archive import check_archive
+from caffe2torch.io.files import check_archive
 
 
 def load_torch(path: str | os.PathLike[str], device: Any = "cpu", *, mmap: bool = False) -> Any:

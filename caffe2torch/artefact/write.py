@@ -8,9 +8,8 @@ from pathlib import Path
 from caffe2torch.artefact.metadata import metadata_of
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import Graph
-from caffe2torch.io.arrays import Progress, ignore
+from caffe2torch.io.arrays import Progress, ignore, to_half
 from caffe2torch.io.atomic import atomic_write
-from caffe2torch.io.half import to_half
 
 SUFFIXES = (".pt", ".safetensors", ".onnx", ".py")
 

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import BinaryIO, cast
 
 import numpy as np
 
-from caffe2torch.graph import FloatArray
-from caffe2torch.io.mapped import MappedFile, place_in_file
+from caffe2torch.errors import ArtefactError
+from caffe2torch.graph import Array, FloatArray
+from caffe2torch.io.files import MappedFile, place_in_file
 
 CHUNK = 1 << 18
 """Bytes copied at a time where an array cannot be written from its own memory."""
 BUFFER = 1 << 19
 """Bytes written at a time from a mapped file."""
+
+LARGEST_HALF = float(np.finfo(np.float16).max)
+"""65504; values beyond it would become infinite in half precision."""
 
 Progress = Callable[[int], None]
 """Told of bytes that have been written."""
@@ -93,3 +97,23 @@ def _copy(file: BinaryIO, source: MappedFile, offset: int, count: int, progress:
         progress(size)
         offset += size
         room = BUFFER
+
+
+def to_half(params: Mapping[str, FloatArray]) -> dict[str, Array]:
+    """The arrays as float16, each value rounded to the nearest.
+
+    Raises ArtefactError for a finite value that float16 cannot hold.
+    """
+    return {key: _half(key, array) for key, array in params.items()}
+
+
+def _half(key: str, array: FloatArray) -> Array:
+    with np.errstate(over="ignore"):
+        half: Array = array.astype(np.float16)
+    lost = np.isinf(half) & np.isfinite(array)
+    if lost.any():
+        raise ArtefactError(
+            f"the array {key!r} holds {array[lost].flat[0]:g}, and half precision ends at "
+            f"{LARGEST_HALF:g}. Convert without --half."
+        )
+    return half

@@ -1,15 +1,18 @@
-"""A learned array of a file: BlobProto bytes to a view of the values and their shape."""
+"""A single array of a file: BlobProto bytes to a view of the values and their shape, and .npy."""
 
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from caffe2torch.io._fields import BYTES, FIXED32, FIXED64, VARINT, Field, Fields, signed
+from caffe2torch.errors import ReadError
+from caffe2torch.io.fields import BYTES, FIXED32, FIXED64, VARINT, Field, Fields, signed
+from caffe2torch.io.files import open_file, other_kind
 
 _MAX_AXES = 32  # Caffe's kMaxBlobAxes.
 _INT32_MAX = 2**31 - 1
@@ -19,6 +22,7 @@ _DATA, _DIFF, _SHAPE, _DOUBLE_DATA, _DOUBLE_DIFF, _RAW_TYPE, _RAW_DATA = 5, 6, 7
 _RAW_DTYPES = {0: "<f8", 1: "<f4", 2: "<f2"}
 _RAW_NAMES = {3: "INT", 4: "UINT"}
 _VALUE_FIELDS = {_DATA: FIXED32, _DIFF: FIXED32, _DOUBLE_DATA: FIXED64, _DOUBLE_DIFF: FIXED64}
+_NPY = b"\x93NUMPY"
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,3 +194,40 @@ def _raw_values(fields: Fields, parts: _Parts, where: str, start: int) -> NDArra
     if parts.raw is not None:
         values.add(*parts.raw)
     return values.array()
+
+
+def read_blob_proto(path: str | os.PathLike[str]) -> Blob:
+    """The array of a ``.binaryproto`` file."""
+    data = open_file(path)
+    kind = other_kind(data[:4096])
+    if kind is not None and not kind.startswith("a single blob"):
+        raise ReadError(f"{path}: is {kind}, not a blob (.binaryproto)")
+    return read_blob(Fields(data, str(path)), 0, len(data), "the blob")
+
+
+def read_mean(path: str | os.PathLike[str]) -> NDArray[np.float32]:
+    """The mean image in a ``.binaryproto`` or ``.npy`` file, as (channels, height, width)."""
+    head = open_file(path)[: len(_NPY)]
+    mean = _read_npy(path) if head == _NPY else _as_array(read_blob_proto(path))
+    if mean.ndim == 4 and mean.shape[0] == 1:
+        mean = mean[0]
+    if mean.ndim != 3 or mean.size == 0:
+        raise ReadError(
+            f"{path}: the array has the shape {mean.shape}; a mean image has "
+            "(channels, height, width)"
+        )
+    return np.array(mean, np.float32, order="C")  # A copy: a view may be unaligned.
+
+
+def _as_array(blob: Blob) -> NDArray[np.generic]:
+    return blob.data.reshape(blob.shape)
+
+
+def _read_npy(path: str | os.PathLike[str]) -> NDArray[np.generic]:
+    try:
+        mean: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # numpy evaluates the header's text as a literal of Python.
+        raise ReadError(f"{path}: the .npy file is truncated or corrupt ({error})") from None
+    if mean.dtype.kind not in "fiu":
+        raise ReadError(f"{path}: the array holds {mean.dtype}, not numbers")
+    return mean

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from caffe2torch.io._fields import Buffer, Fields
 from caffe2torch.io.blob import Blob, read_blob
 from caffe2torch.io.checksum import Checksum, checksum_of
+from caffe2torch.io.fields import Fields
+from caffe2torch.io.files import HDF5_SIGNATURE, Buffer, Source, name_of, open_file
 from caffe2torch.io.hdf5 import read_hdf5
-from caffe2torch.io.kinds import HDF5_SIGNATURE, Source, name_of, open_file
 from caffe2torch.io.schema import Message
 from caffe2torch.io.wire import walk
 

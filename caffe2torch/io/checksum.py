@@ -7,10 +7,10 @@ import os
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from caffe2torch.io.mapped import MappedFile
+from caffe2torch.io.files import MappedFile
 
 if TYPE_CHECKING:
-    from caffe2torch.io._fields import Buffer
+    from caffe2torch.io.files import Buffer
 
 LENGTH = 64
 """Hexadecimal digits of a sha256."""

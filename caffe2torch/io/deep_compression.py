@@ -29,10 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from caffe2torch.errors import ReadError
-from caffe2torch.io._fields import Buffer
 from caffe2torch.io.blob import Blob
 from caffe2torch.io.caffemodel import Weights
-from caffe2torch.io.kinds import open_file, other_kind
+from caffe2torch.io.files import Buffer, open_file, other_kind
 from caffe2torch.io.schema import message_class
 
 SUFFIX = ".net"

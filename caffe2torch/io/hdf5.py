@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from caffe2torch.errors import ReadError
-from caffe2torch.io._fields import Buffer
 from caffe2torch.io.blob import Blob
+from caffe2torch.io.files import Buffer
 from caffe2torch.io.schema import Message, message_class
 
 ABSENT = Blob(np.zeros(0, "<f4"), (0,), False)

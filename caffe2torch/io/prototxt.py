@@ -9,7 +9,7 @@ from google.protobuf import text_format
 
 from caffe2torch.errors import ReadError
 from caffe2torch.io._scan import NOTES_FIELD, Path, Text, scan
-from caffe2torch.io.kinds import Source, name_of, open_file, other_kind
+from caffe2torch.io.files import Source, name_of, open_file, other_kind
 from caffe2torch.io.schema import Message, message_class
 
 _PLAIN = (

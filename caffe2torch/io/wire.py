@@ -17,11 +17,10 @@ from typing import NamedTuple
 from google.protobuf.message import DecodeError
 
 from caffe2torch.errors import ReadError
-from caffe2torch.io._fields import BYTES, Buffer, Field, Fields, tag_bytes, varint_bytes
 from caffe2torch.io.blob import Blob, read_blob
-from caffe2torch.io.forks import FIRST_FORK_NUMBER, FORK_FIELDS
-from caffe2torch.io.kinds import is_text, open_file, other_kind
-from caffe2torch.io.schema import Message, message_class
+from caffe2torch.io.fields import BYTES, Field, Fields, tag_bytes, varint_bytes
+from caffe2torch.io.files import Buffer, is_text, open_file, other_kind
+from caffe2torch.io.schema import FIRST_FORK_NUMBER, FORK_FIELDS, Message, message_class
 
 __all__ = ["Blob", "read_wire", "walk"]
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from caffe2torch.errors import ReadError
 from caffe2torch.graph import FloatArray, Shape
-from caffe2torch.io.mean import read_blob_proto
+from caffe2torch.io.blob import read_blob_proto
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import OnnxBuilder, SourceBuilder, canonical_axis, net_error

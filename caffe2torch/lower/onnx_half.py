@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import ModelProto, TensorProto, helper
 
-from caffe2torch.io.half import to_half
+from caffe2torch.io.arrays import to_half
 from caffe2torch.lower.to_onnx import OnnxModel
 
 

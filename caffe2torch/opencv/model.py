@@ -9,7 +9,7 @@ import numpy as np
 from caffe2torch.graph import FloatArray, Graph, Shape
 from caffe2torch.io.blob import Blob
 from caffe2torch.io.caffemodel import read_caffemodel
-from caffe2torch.io.kinds import Source
+from caffe2torch.io.files import Source
 from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.passes.blob_source import BlobSource
 from caffe2torch.passes.build import build_graph

@@ -11,7 +11,7 @@ import numpy as np
 
 from caffe2torch.errors import ParityError
 from caffe2torch.graph import Array
-from caffe2torch.io.archive import check_archive
+from caffe2torch.io.files import check_archive
 
 MAX_RATIO = 20
 """Of the arrays to the file: what compressed outputs of a net come to at most."""

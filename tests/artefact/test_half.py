@@ -18,7 +18,7 @@ from onnx import TensorProto
 import caffe2torch
 from caffe2torch.cli import main
 from caffe2torch.errors import ArtefactError, Caffe2TorchWarning
-from caffe2torch.io.half import to_half
+from caffe2torch.io.arrays import to_half
 
 CASES = Path(__file__).parents[1] / "conformance" / "cases"
 NET = CASES / "net_squeezenet_v1_1"

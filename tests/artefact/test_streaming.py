@@ -23,7 +23,7 @@ from caffe2torch.artefact import onnx as onnx_form
 from caffe2torch.artefact.zip_archive import ALIGNMENT
 from caffe2torch.io import arrays
 from caffe2torch.io.checksum import Checksum
-from caffe2torch.io.mapped import place_in_file
+from caffe2torch.io.files import place_in_file
 
 NET = Path(__file__).parents[1] / "conformance" / "cases" / "net_squeezenet_v1_1"
 MODEL, PROTOTXT = NET / "net.caffemodel", NET / "net.prototxt"

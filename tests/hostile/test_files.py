@@ -193,7 +193,7 @@ def test_safetensors_with_a_long_header(tmp_path: Path, length: int) -> None:
 
 def test_a_huge_shape_in_an_npy(tmp_path: Path) -> None:
     from caffe2torch.errors import ReadError
-    from caffe2torch.io.mean import read_mean
+    from caffe2torch.io.blob import read_mean
 
     path = tmp_path / "mean.npy"
     for shape in ((3, 10**6, 10**6), (3, 2**40, 2**40), (-1, 2, 2)):

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 import wire_bytes as w
 
-from caffe2torch.io.forks import FORK_FIELDS
-from caffe2torch.io.schema import message_class
+from caffe2torch.io.schema import FORK_FIELDS, message_class
 from caffe2torch.io.wire import walk
 
 

@@ -250,7 +250,7 @@ def test_corrupt_bytes(data: bytes, cause: str) -> None:
         ("wire._MAX_BLOBS", w.layer("a", *[w.shape(0)] * 21), "more than 20 blobs"),
         ("wire._MAX_REST", w.layer("a", extra=w.text(3, "bottom") * 9), "that is not weights"),
         ("wire._MAX_REST", w.layer("a", extra=w.text(3000, "?" * 30), type="BN"), "not weights"),
-        ("_fields._MAX_FIELDS", w.number(9, 1) * 21, "more than 20 fields"),
+        ("fields._MAX_FIELDS", w.number(9, 1) * 21, "more than 20 fields"),
     ],
 )
 def test_what_a_file_can_cost_is_bounded(

@@ -212,7 +212,7 @@ def _artefact(path: Path, extra: Any, deep: bool) -> None:
 
 
 def _mean(path: Path, extra: Any, deep: bool) -> None:
-    from caffe2torch.io.mean import read_mean
+    from caffe2torch.io.blob import read_mean
 
     read_mean(path)
 

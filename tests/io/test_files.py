@@ -9,8 +9,8 @@ import pytest
 import wire_bytes as w
 
 from caffe2torch.errors import ReadError
+from caffe2torch.io.blob import read_blob_proto
 from caffe2torch.io.caffemodel import read_caffemodel
-from caffe2torch.io.mean import read_blob_proto
 from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.io.schema import message_class
 from caffe2torch.io.wire import read_wire

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import mmap
 from typing import NamedTuple, NoReturn
 
 import numpy as np
 
 from caffe2torch.errors import ReadError
+from caffe2torch.io.files import Buffer
 
 VARINT, FIXED64, BYTES, GROUP, END_GROUP, FIXED32 = range(6)
-Buffer = bytes | mmap.mmap
 
 _MAX_GROUP_DEPTH = 64
 _MAX_FIELDS = 500_000  # Runs of values count once: a net of 1000 layers has 20 thousand.
