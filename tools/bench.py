@@ -286,11 +286,11 @@ def main(
     }
     out.mkdir(parents=True, exist_ok=True)
     (out / "performance.json").write_text(json.dumps(result, indent=1) + "\n")
-    text = tables(result)
-    (out / "performance.tables.md").write_text(text)
+    report = tables(result)
+    (out / "performance.tables.md").write_text(report)
     if "scaling" in result:
         write_plot(result, out / "performance.svg")
-    click.echo(text)
+    click.echo(report)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def make_step(
     """One training step on images and labels."""
     model = model.to(device).train()
     if config.channels_last:
-        model = model.to(memory_format=torch.channels_last)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types the method without it
     optimiser = CaffeOptimiser(model.parameters(), lr=1e-5, momentum=0.9, weight_decay=2e-4)
     forward = torch.compile(model) if config.compile else model
 
@@ -65,7 +65,7 @@ def make_step(
         mixed = config.precision != "fp32"
         with torch.autocast(device.type, DTYPES[config.precision], enabled=mixed):
             logits = forward(images)
-        F.cross_entropy(logits.float(), labels).backward()
+        torch.autograd.backward(F.cross_entropy(logits.float(), labels))
         optimiser.step()
 
     return step

@@ -11,7 +11,7 @@ change of a logit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,7 @@ INPUTS: dict[str, Callable[[Pixels], Pixels]] = {
 
 
 @contextmanager
-def changed(modules: list[nn.Module], name: str, value: Any) -> Iterator[None]:
+def changed(modules: Sequence[nn.Module], name: str, value: Any) -> Iterator[None]:
     """The modules with another value of the attribute ``name``."""
     old = [getattr(module, name) for module in modules]
     for module in modules:

@@ -17,9 +17,8 @@ TARGET = ROOT / "caffe2torch" / "io" / "caffe.desc"
 
 def main() -> int:
     """Run protoc; its exit code is returned."""
-    return protoc.main(
-        ["protoc", f"-I{SOURCE.parent}", f"--descriptor_set_out={TARGET}", str(SOURCE)]
-    )
+    arguments = [f"-I{SOURCE.parent}", f"--descriptor_set_out={TARGET}", str(SOURCE)]
+    return int(protoc.main(["protoc", *arguments]))
 
 
 if __name__ == "__main__":

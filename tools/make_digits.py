@@ -109,7 +109,7 @@ def picture(digit: np.ndarray) -> np.ndarray:
     """An 8x8 digit of 0 to 16 as dark ink on a white square of the size that is cropped."""
     paper = np.pad(np.rint(255 - digit * (255 / 16)), 1, constant_values=255).astype(np.uint8)
     grey = cv2.resize(paper, (RESIZE, RESIZE), interpolation=cv2.INTER_CUBIC)
-    return cv2.merge([grey] * 3)
+    return np.dstack([grey] * 3)
 
 
 def write_samples(tests: list[tuple[Path, int]], folder: Path) -> None:

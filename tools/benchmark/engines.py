@@ -42,10 +42,9 @@ def _ours(model: str, batch: int, threads: int, optimized: bool) -> tuple[Forwar
     import caffe2torch
 
     torch.set_num_threads(threads)
-    module = caffe2torch.load(f"{model}.caffemodel", f"{model}.prototxt")
-    shape = module.caffe_graph.inputs[0].shape
-    if optimized:
-        module = caffe2torch.optimize(module)
+    loaded = caffe2torch.load(f"{model}.caffemodel", f"{model}.prototxt")
+    shape = loaded.caffe_graph.inputs[0].shape
+    module = caffe2torch.optimize(loaded) if optimized else loaded
     x = torch.from_numpy(inputs(batch, shape))
 
     def forward() -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -223,10 +224,9 @@ def _values(rng: np.random.Generator, key: str, array: FloatArray) -> FloatArray
     name = key.rpartition(".")[2]
     if name in ("running_var", "scale_factor") or (name == "weight" and array.ndim == 1):
         return np.ones(array.shape, np.float32)
-    if name != "weight":
-        return rng.standard_normal(array.shape, np.float32) * np.float32(0.05)
-    gain = np.float32((2 / np.prod(array.shape[1:])) ** 0.5)
-    return rng.standard_normal(array.shape, np.float32) * gain
+    gain = (2 / math.prod(array.shape[1:])) ** 0.5 if name == "weight" else 0.05
+    values: FloatArray = rng.standard_normal(array.shape, np.float32) * np.float32(gain)
+    return values
 
 
 def _vgg_body(net: Net, x: str, last_pool: bool = True) -> str:

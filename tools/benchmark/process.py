@@ -7,7 +7,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def run(command: Sequence[str], into: Measured) -> None:
 
 
 def run_all(
-    cases: dict[str, tuple[Sequence[str], Path | None]],
+    cases: Mapping[str, tuple[Sequence[str], Path | None]],
     runs: int,
     report: Callable[[str], None],
     replace: bool = False,

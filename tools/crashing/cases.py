@@ -10,9 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crashing import work
 from crashing.server import SlowServer, serve
+
+if TYPE_CHECKING:
+    from squeezenet.manifest import Manifest
 
 OLD, NEW, NONE = "old", "new", "none"
 
@@ -273,7 +277,7 @@ def write_images(root: Path) -> Path:
     return root
 
 
-def manifest_of(content: bytes) -> work.Manifest:
+def manifest_of(content: bytes) -> Manifest:
     """A manifest that says ``content`` is the published SqueezeNet 1.1."""
     from squeezenet.manifest import read_manifest
 

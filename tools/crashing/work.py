@@ -71,7 +71,7 @@ def load_pretrained(manifest: Manifest, cache: Path, url: str, answer: Path | No
     torch.set_num_threads(1)
     os.environ["no_proxy"] = "127.0.0.1"
     os.environ["CAFFE2TORCH_SQUEEZENET_URL_BASE"] = url
-    weights.read_manifest = lambda version: manifest  # type: ignore[assignment]
+    weights.read_manifest = lambda version: manifest  # type: ignore[attr-defined]
     model = weights.load_pretrained(manifest.version, cache_dir=cache)
     if answer is not None:
         answer.write_text(digest(model.state_dict()))

@@ -115,8 +115,8 @@ def lmdbs(folder: Path) -> list[bytes]:
     for number, values in enumerate(sets):
         path = folder / f"{number}.mdb"
         path.unlink(missing_ok=True)
-        options = {"subdir": False, "map_size": 1 << 20, "lock": False}
-        with lmdb.open(str(path), **options) as database, database.begin(write=True) as write:
+        database = lmdb.open(str(path), subdir=False, map_size=1 << 20, lock=False)
+        with database, database.begin(write=True) as write:
             for key, value in enumerate(values):
                 write.put(f"{key:08d}".encode(), value.SerializeToString())
         found.append(path.read_bytes())

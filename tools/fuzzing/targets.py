@@ -35,7 +35,7 @@ class Target:
     share: int
     suffix: str
     load: Callable[[Path], Sequence[Any]]
-    damage: Callable[[Any, Sequence[Any], Random], bytes]
+    damage: Callable[[Any, Sequence[Any], Random], Any]
     run: Callable[[Path, Any, bool], None]
 
 
@@ -63,8 +63,8 @@ def _text(seed: bytes, others: Sequence[bytes], rng: Random) -> bytes:
     if rng.random() < 0.6:
         return _as_message(seed, others, rng) or damage_bytes(seed, others, rng)
     text = seed.decode("utf-8", "replace")
-    others = [rng.choice(others).decode("utf-8", "replace")]
-    return damage_text(text, others, rng).encode("utf-8", "replace")
+    other = rng.choice(others).decode("utf-8", "replace")
+    return damage_text(text, [other], rng).encode("utf-8", "replace")
 
 
 def _as_message(seed: bytes, others: Sequence[bytes], rng: Random) -> bytes | None:
@@ -76,7 +76,8 @@ def _as_message(seed: bytes, others: Sequence[bytes], rng: Random) -> bytes | No
     copy = type(net)()
     copy.CopyFrom(net)
     damage_message(copy, [other], rng)
-    return text_format.MessageToString(copy).encode("utf-8", "replace")
+    printed: str = text_format.MessageToString(copy)
+    return printed.encode("utf-8", "replace")
 
 
 @cache
