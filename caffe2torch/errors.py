@@ -83,3 +83,11 @@ class ArtefactError(Caffe2TorchError):
 
 class ParityError(Caffe2TorchError):
     """Engines cannot be compared: no usable input, engine or reference."""
+
+
+class EngineError(ParityError):
+    """An engine cannot run the net: a comparison leaves it out and says why."""
+
+
+class SessionError(Caffe2TorchError):
+    """ONNX Runtime cannot load or run a model."""

@@ -90,7 +90,7 @@ def _check(before: CaffeModule, after: CaffeModule, device: torch.device, items:
 
 def _compare(expected: Mapping[str, Tensor], shown: Mapping[str, Tensor], graph: Graph) -> None:
     """Compare the blobs whose size does not depend on which candidates pass a threshold."""
-    from caffe2torch.parity.compare import BlobDifference
+    from caffe2torch.compare import BlobDifference
 
     varying = {v for node in graph.nodes if node.layer.free_axes for v in node.outputs}
     for blob, tensor in shown.items():

@@ -22,7 +22,7 @@ from caffe2torch.graph import Array, Graph
 if TYPE_CHECKING:
     import onnx
 
-    from caffe2torch.parity.compare import Agreement, Score
+    from caffe2torch.compare import Agreement, Score
 
 PathLike = str | os.PathLike[str]
 Images = Sequence[tuple[Path, int | None]]
@@ -239,9 +239,10 @@ def _load(graph: Graph, images: Images) -> Array:
 
 def _compare(graph: Graph, float32: Path, quantized: bytes, images: Images) -> QuantizeReport:
     """Both forms on images that were not calibrated on."""
-    from caffe2torch.parity.compare import Agreement, Score
+    from caffe2torch.compare import Agreement, Score
+    from caffe2torch.engines.onnxruntime import Session
 
-    sessions = [_session(os.fspath(float32)), _session(quantized)]
+    sessions = [Session(float32), Session(quantized)]
     scores = {"float32": Score(), "int8": Score()}
     agreement = Agreement()
     signal = noise = 0.0
@@ -250,7 +251,7 @@ def _compare(graph: Graph, float32: Path, quantized: bytes, images: Images) -> Q
     has_classes = len(shape) > 1 and shape[1] > 1 and prod(shape[2:]) == 1
     for batch in _batches(graph, images):
         feed = {graph.inputs[0].name: _load(graph, batch)}
-        first, second = (session.run(None, feed)[0] for session in sessions)
+        first, second = (next(iter(session.run(feed).values())) for session in sessions)
         signal += float(np.square(first, dtype=np.float64).sum())
         noise += float(np.square(first - second, dtype=np.float64).sum())
         if not has_classes:
@@ -270,11 +271,3 @@ def _compare(graph: Graph, float32: Path, quantized: bytes, images: Images) -> Q
         agreement=agreement,
         scores=scores if has_classes and labelled else {},
     )
-
-
-def _session(model: str | bytes) -> Any:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

@@ -14,10 +14,11 @@ from click.testing import CliRunner
 
 import caffe2torch
 from caffe2torch.cli import main
+from caffe2torch.engines import Job, start_engine
 from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.layers import all_layers, register_layer
 from caffe2torch.layers._base import Layer
-from caffe2torch.parity.engines import TorchEngine, with_every_value
+from caffe2torch.parity.bisect import with_every_value
 from caffe2torch.parity.reproducer import excerpt, write_excerpt
 
 pytestmark = pytest.mark.filterwarnings("ignore:layer .* has no weights")
@@ -203,7 +204,7 @@ def test_nothing_is_written_where_engines_agree(tmp_path: Path) -> None:
 def test_a_difference_that_only_fusion_makes_has_no_layer(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from caffe2torch.parity.engines import OnnxRuntimeEngine
+    from caffe2torch.engines.onnxruntime import OnnxRuntimeEngine
 
     run = OnnxRuntimeEngine.run
 
@@ -305,7 +306,7 @@ def test_every_layer_computes_the_same_by_itself(case: Path, tmp_path: Path) -> 
     with np.load(case / "io.npz") as file:
         inputs = {k[3:]: np.float32(file[k]) for k in file.files if k.startswith("in/")}
     whole = with_every_value(graph)
-    values = {**TorchEngine(whole).run(inputs), **inputs}
+    values = {**start_engine("torch", Job(whole)).run(inputs), **inputs}
     for node in (node for node in graph.nodes if node.outputs):
         found = excerpt(whole, [node], tuple(dict.fromkeys(node.inputs)), values)
         files = write_excerpt(found, tmp_path)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-import caffe2torch
 from caffe2torch.cli import main
-from caffe2torch.parity.engines import OpenCVEngine
+from caffe2torch.engines.onnxruntime import OnnxRuntimeEngine
+from caffe2torch.engines.opencv import has_caffe_reader
 from squeezenet.cli import main as squeezenet
 from squeezenet.loading import load_model
 from squeezenet.preprocess import Preprocessing
@@ -34,7 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
 def test_the_demo_passes_and_leaves_its_files(finished: tuple[Path, Result]) -> None:
     folder, result = finished
     assert result.exit_code == 0, result.output
-    engines = 3 if OpenCVEngine.available() else 2
+    engines = 3 if has_caffe_reader() else 2
     assert f"demo: PASS, {engines} engines agree" in result.output
     assert "12 of 12 right" in result.output
     names = {path.name for path in (folder / "out").iterdir()}
@@ -76,12 +76,12 @@ def test_with_an_opencv_that_has_no_caffe_reader(
 
 
 def test_an_engine_that_differs_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = caffe2torch.parity.engines.OnnxRuntimeEngine.run
+    run = OnnxRuntimeEngine.run
 
     def wrong(self, inputs):  # type: ignore[no-untyped-def]
         return {name: np.array(value) * 1.01 for name, value in run(self, inputs).items()}
 
-    monkeypatch.setattr("caffe2torch.parity.engines.OnnxRuntimeEngine.run", wrong)
+    monkeypatch.setattr(OnnxRuntimeEngine, "run", wrong)
     result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path)])
     assert result.exit_code == 1
     assert "demo: FAIL" in result.output

@@ -13,15 +13,9 @@ import numpy as np
 import pytest
 
 import caffe2torch
+from caffe2torch.errors import EngineError
 from caffe2torch.opencv import Net, OpenCVError, readNetFromCaffe
-from caffe2torch.opencv.engines import (
-    OnnxRuntimeRunner,
-    OpenCVRunner,
-    RefusedError,
-    difference,
-    refusal,
-)
-from caffe2torch.opencv.plan import Plan
+from caffe2torch.opencv.plan import Plan, difference, refusal
 
 CASES = Path(__file__).parent / "conformance" / "cases"
 needs_reader = pytest.mark.skipif(
@@ -193,31 +187,22 @@ def test_insisting_on_opencv_is_refused_with_the_reason() -> None:
 
 
 def test_a_later_failure_of_opencv_is_its_error() -> None:
-    class Failing(OpenCVRunner):
-        def __init__(self) -> None:
-            pass
-
+    class Failing:
         def run(self, inputs: Any) -> Any:
-            raise RefusedError("out of memory")
+            raise EngineError("out of memory")
 
     with pytest.raises(cv2.error, match="OpenCV cannot run the net: out of memory"):
-        Plan((), (), Failing(), None).run({})
+        Plan((), "opencv", Failing()).run({})
 
 
 def test_a_wrong_opencv_is_found_out() -> None:
-    class Wrong(OpenCVRunner):
-        def __init__(self) -> None:
-            self.outputs = ["y"]
-
+    class Wrong:
         def run(self, inputs: Any) -> Any:
-            return [inputs["x"] * np.float32(1.001)]
+            return {"y": inputs["x"] * np.float32(1.001)}
 
-    class Right(OnnxRuntimeRunner):
-        def __init__(self) -> None:
-            pass
-
+    class Right:
         def run(self, inputs: Any) -> Any:
-            return [inputs["x"]]
+            return {"y": inputs["x"]}
 
     x = {"x": np.float32([[0, 1, 2]])}
     assert "differs by" in str(refusal(Wrong(), Right(), x, 1e-4))

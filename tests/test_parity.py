@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import caffe2torch
 from caffe2torch.cli import main
-from caffe2torch.parity.compare import BlobDifference
+from caffe2torch.compare import BlobDifference
 
 CASES = Path(__file__).parent / "conformance" / "cases"
 NET = CASES / "net_squeezenet_v1_1"

@@ -22,12 +22,12 @@ from parity_samples import HOSTILE, SQUEEZENET, write_hostile_net, write_images,
 
 import caffe2torch
 from caffe2torch.cli import main
+from caffe2torch.compare import SAMPLE, LogitSample
 from caffe2torch.errors import Caffe2TorchError, ParityError
-from caffe2torch.parity.compare import SAMPLE, LogitSample
+from caffe2torch.io.npz import read_npz, write_npz
 from caffe2torch.parity.feed import feed
 from caffe2torch.parity.inputs import batch_size
 from caffe2torch.parity.junit import write_junit
-from caffe2torch.parity.npz import read_npz, write_npz
 from caffe2torch.parity.report import render_report
 from caffe2torch.parity.result import ParityReport
 from caffe2torch.parity.top5 import LISTED

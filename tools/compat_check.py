@@ -108,18 +108,18 @@ def run(*arguments: str) -> None:
 
 def convert() -> None:
     """Convert to ONNX by the command line and compare with recorded outputs of Caffe."""
-    import onnxruntime
+    from caffe2torch.engines.onnxruntime import Session
 
     case = CASES / "net_squeezenet_v1_1"
     with tempfile.TemporaryDirectory() as folder, np.load(case / "io.npz") as file:
         output = f"{folder}/net.onnx"
         net, weights = str(case / "net.prototxt"), str(case / "net.caffemodel")
         run("convert", weights, output, "--prototxt", net)
-        session = onnxruntime.InferenceSession(output, providers=["CPUExecutionProvider"])
         inputs = {key[3:]: file[key] for key in file.files if key.startswith("in/")}
         expected = {key[4:]: file[key] for key in file.files if key.startswith("out/")}
-        for name, value in zip(expected, session.run(list(expected), inputs), strict=True):
-            compare(name, value, expected[name])
+        values = Session(output).run(inputs)
+        for name, value in expected.items():
+            compare(name, values[name], value)
 
 
 def parity() -> None:

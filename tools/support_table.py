@@ -27,6 +27,7 @@ import torch
 
 import caffe2torch
 from caffe2torch.artefact.source import write_source
+from caffe2torch.engines.onnxruntime import Session
 from caffe2torch.io.atomic import atomic_write
 from caffe2torch.layers import all_layers
 from caffe2torch.layers._module import LayerModule
@@ -146,14 +147,8 @@ def run_onnx(
     graph: caffe2torch.Graph, model: OnnxModel, inputs: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The outputs of ONNX Runtime by name."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(
-        complete(model).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    return dict(zip(graph.outputs, session.run(None, inputs), strict=True))
+    values = Session(complete(model).SerializeToString()).run(inputs)
+    return dict(zip(graph.outputs, values.values(), strict=True))
 
 
 def run_source(graph: caffe2torch.Graph, inputs: Mapping[str, Any]) -> dict[str, Any]:

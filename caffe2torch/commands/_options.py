@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +42,19 @@ class _NumbersType(click.ParamType):  # type: ignore[type-arg]  # generic since 
             self.fail(f"{value!r} is not one number, nor one a channel: {self.name}", param, ctx)
 
 
+class RegisteredChoice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
+    """The names of a registry, asked for when they are needed: plugins may add some."""
+
+    case_sensitive = True
+
+    def __init__(self, names: Callable[[], Sequence[str]]) -> None:
+        self._names = names
+
+    @property
+    def choices(self) -> Sequence[str]:  # type: ignore[override]  # an attribute there
+        return tuple(self._names())
+
+
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Options that say what input the result takes, and what the net's own one is."""
     for option in reversed(
@@ -61,6 +74,32 @@ def input_options(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def _import_plugins(
+    ctx: click.Context, param: click.Parameter, names: tuple[str, ...]
+) -> tuple[str, ...]:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        for name in names:
+            try:
+                importlib.import_module(name)
+            except ImportError as error:
+                raise click.UsageError(f"cannot import the plugin {name!r}: {error}") from error
+    finally:
+        sys.path.pop(0)
+    return names
+
+
+plugin_option = click.option(
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="MODULE",
+    is_eager=True,  # What it registers may be the value of another option.
+    callback=_import_plugins,
+    help="Import a module that registers layers or engines of your own.",
+)
 
 
 def net_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -84,13 +123,7 @@ def net_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 help="Layers without weights keep the values of their fillers.",
             ),
             click.option("--strict", is_flag=True, help="Refuse weights that no layer uses."),
-            click.option(
-                "--plugin",
-                "plugins",
-                multiple=True,
-                metavar="MODULE",
-                help="Import a module that registers layers of your own.",
-            ),
+            plugin_option,
         )
     ):
         command = option(command)
@@ -98,7 +131,7 @@ def net_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def read_options(options: dict[str, Any]) -> dict[str, Any]:
-    import_plugins(options.pop("plugins"))
+    options.pop("plugins")
     options["input_shapes"] = dict(options["input_shapes"])
     return options
 
@@ -109,15 +142,3 @@ def weights_of(model: str, options: dict[str, Any]) -> str | None:
         options["prototxt"] = model
         return None
     return model
-
-
-def import_plugins(names: tuple[str, ...]) -> None:
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        for name in names:
-            try:
-                importlib.import_module(name)
-            except ImportError as error:
-                raise click.UsageError(f"cannot import the plugin {name!r}: {error}") from error
-    finally:
-        sys.path.pop(0)

@@ -6,18 +6,17 @@ import json
 
 import click
 
-from caffe2torch.commands._options import import_plugins
+from caffe2torch.commands._options import plugin_option
 from caffe2torch.commands._output import print_table
 
 
 @click.command()
-@click.option("--plugin", "plugins", multiple=True, metavar="MODULE")
+@plugin_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def layers(plugins: tuple[str, ...], as_json: bool) -> None:
     """List the supported layer types, for torch, for ONNX and for PyTorch source."""
     from caffe2torch.summary import support
 
-    import_plugins(plugins)
     rows = support()
     if as_json:
         click.echo(json.dumps(rows, indent=1))

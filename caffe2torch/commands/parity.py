@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe2torch.commands._options import net_options, read_options, weights_of
+from caffe2torch.commands._options import RegisteredChoice, net_options, read_options, weights_of
 from caffe2torch.commands._output import print_table, write_text
-from caffe2torch.parity.defaults import ENGINES, RANDOM_BATCHES
+from caffe2torch.parity import RANDOM_BATCHES
 
 if TYPE_CHECKING:
     from caffe2torch.parity.reproducer import Reproducer
@@ -19,6 +19,12 @@ if TYPE_CHECKING:
 
 DIFFERENT = 1
 """Exit code of a parity check whose engines disagree; unusable input is 2."""
+
+
+def _engine_names() -> tuple[str, ...]:
+    from caffe2torch.engines import engine_names
+
+    return engine_names()
 
 
 @click.command()
@@ -37,7 +43,7 @@ DIFFERENT = 1
 @click.option(
     "--engine",
     "engines",
-    type=click.Choice(ENGINES),
+    type=RegisteredChoice(_engine_names),
     multiple=True,
     help="Run only this engine; again for more. The first is the baseline.  [default: all]",
 )
@@ -78,7 +84,7 @@ def parity(
     plugins = options["plugins"]
     options = read_options(options)
     weights = weights_of(model, options)
-    report = check_parity(weights, engines=engines or ENGINES, **options)
+    report = check_parity(weights, engines=engines or None, **options)
     if json_path:
         write_text(json_path, json.dumps(report.to_dict(), indent=1, allow_nan=False) + "\n")
     if junit_path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from caffe2torch.errors import Caffe2TorchError
-from caffe2torch.graph import Graph, Shape
+from caffe2torch.graph import FloatArray, Graph, Shape
 
 
 def batch_of(graph: Graph) -> int | None:
@@ -42,3 +42,17 @@ def shapes_at(graph: Graph, batch: int, other: int) -> Mapping[str, Shape] | Non
     except Caffe2TorchError:
         return None
     return shapes
+
+
+def fed_shapes(graph: Graph, inputs: Mapping[str, FloatArray]) -> Mapping[str, Shape]:
+    """The shapes of all values of ``graph`` for the batch size of ``inputs``."""
+    batch = batch_of(graph)
+    declared = {i.name: i.shape for i in graph.inputs}
+    sizes = [
+        array.shape[0]
+        for name, array in inputs.items()
+        if batch is not None and declared[name][0] == batch
+    ]
+    if batch is None or not sizes or sizes[0] == batch:
+        return graph.shapes
+    return shapes_at(graph, batch, sizes[0]) or graph.shapes

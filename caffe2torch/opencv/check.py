@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,19 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from caffe2torch.errors import ArtefactError
+from caffe2torch.engines.onnxruntime import Session
+from caffe2torch.engines.opencv import OpenCVOnnxEngine, quiet
+from caffe2torch.errors import ArtefactError, EngineError, SessionError
 from caffe2torch.graph import FloatArray
-from caffe2torch.opencv.engines import (
-    SEED,
-    TOLERANCE,
-    OnnxRuntimeRunner,
-    OpenCVRunner,
-    RefusedError,
-    quiet,
-    refusal,
-)
-from caffe2torch.opencv.errors import OpenCVError
-from caffe2torch.opencv.plan import is_opencv_4
+from caffe2torch.opencv.plan import SEED, TOLERANCE, is_opencv_4, refusal
 
 BATCHES = (1, 3)
 """Sizes of the batch that are tried where the file leaves it open: OpenCV 5.0 has a mean over
@@ -82,31 +74,33 @@ def check_onnx(path: str | os.PathLike[str]) -> str:
 
 def _refusal(content: bytes) -> str | None:
     """Why the installed OpenCV must not be given the file; None if it may."""
-    reference = OnnxRuntimeRunner(content)
-    outputs = reference.session.get_outputs()
-    if is_opencv_4() and any(len(output.shape) < 2 for output in outputs):
+    reference = Session(content)
+    if is_opencv_4() and any(len(shape) < 2 for shape in reference.outputs.values()):
         return "OpenCV 4 has no blobs of fewer than two axes"
-    feeds = list(_feeds(reference.session.get_inputs()))
+    feeds = list(_feeds(reference.inputs))
     try:
         for feed in feeds:
             reference.run(feed)
-    except OpenCVError as error:
+    except SessionError as error:
         return f"it cannot be checked on random numbers ({error})"
     try:
         with quiet():
-            candidate = OpenCVRunner(content, [output.name for output in outputs], 0, 0)
+            candidate = OpenCVOnnxEngine(content, list(reference.outputs))
             reasons = (refusal(candidate, reference, feed, TOLERANCE) for feed in feeds)
             return next((reason for reason in reasons if reason is not None), None)
-    except RefusedError as error:
+    except EngineError as error:
         return str(error)
 
 
-def _feeds(inputs: Any) -> Iterator[Mapping[str, FloatArray]]:
+def _feeds(inputs: Mapping[str, Sequence[Any]]) -> Iterator[Mapping[str, FloatArray]]:
     """Random inputs for the shapes that ONNX Runtime reports; open sizes are the batch."""
     rng = np.random.default_rng(SEED)
-    is_open = any(isinstance(size, str) for i in inputs for size in i.shape)
+    is_open = any(isinstance(size, str) for shape in inputs.values() for size in shape)
     for batch, spread in product(BATCHES if is_open else BATCHES[:1], SPREADS):
-        shapes = {i.name: [batch if isinstance(n, str) else n for n in i.shape] for i in inputs}
+        shapes = {
+            name: [batch if isinstance(size, str) else size for size in shape]
+            for name, shape in inputs.items()
+        }
         yield {
             name: rng.standard_normal(shape, np.float32) * np.float32(spread)
             for name, shape in shapes.items()

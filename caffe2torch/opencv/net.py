@@ -47,7 +47,7 @@ class Net:
     @property
     def engine(self) -> str | None:
         """What ran last: ``"opencv"`` or ``"onnxruntime"``; None before the first run."""
-        return self._last.runner.name if self._last else None
+        return self._last.name if self._last else None
 
     @property
     def engine_reason(self) -> str | None:
@@ -213,7 +213,7 @@ class Net:
         plan = self._plan(tuple(dict.fromkeys(wanted)))
         start = time.perf_counter_ns()
         with as_opencv_error():
-            values = dict(zip(plan.outputs, plan.run(self._inputs), strict=True))
+            values = plan.run(self._inputs)
         self._ticks = time.perf_counter_ns() - start
         self._last = plan
         return [values[value] for value in wanted]

@@ -6,38 +6,42 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from caffe2torch.compare import BlobDifference
+from caffe2torch.engines import Engine
+from caffe2torch.engines.onnxruntime import Session
+from caffe2torch.engines.opencv import OpenCVOnnxEngine, quiet
+from caffe2torch.errors import EngineError, SessionError
 from caffe2torch.graph import Array, FloatArray, Graph
-from caffe2torch.opencv.engines import (
-    HALF_TOLERANCE,
-    TOLERANCE,
-    OnnxRuntimeRunner,
-    OpenCVRunner,
-    RefusedError,
-    Runner,
-    is_half,
-    quiet,
-    refusal,
-)
 from caffe2torch.opencv.errors import OpenCVError
 
 if TYPE_CHECKING:
     from caffe2torch.lower.to_onnx import OnnxModel
 
+ENGINES = ("opencv", "onnxruntime")
+"""What runs the ONNX form of a net here."""
+TOLERANCE = 1e-4
+"""Of an output's peak: what OpenCV may differ by from ONNX Runtime, in float32."""
+HALF_TOLERANCE = 1e-2
+"""The same for targets that compute in float16, with a mantissa of 10 bits."""
+SEED = 0
+
 
 @dataclass(frozen=True)
 class Plan:
-    """A runner of some of a net's values; ``reason`` says why it is not OpenCV."""
+    """What runs some of a net's values; ``reason`` says why it is not OpenCV."""
 
     inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
-    runner: Runner
-    reason: str | None
+    name: str
+    engine: Engine
+    reason: str | None = None
 
-    def run(self, inputs: Mapping[str, FloatArray]) -> list[Array]:
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, Array]:
         """The outputs for the inputs of the net, of which some may not be needed."""
         try:
-            return self.runner.run({name: inputs[name] for name in self.inputs})
-        except RefusedError as error:
+            return self.engine.run({name: inputs[name] for name in self.inputs})
+        except EngineError as error:
             raise OpenCVError(f"OpenCV cannot run the net: {error}") from error
 
 
@@ -63,24 +67,64 @@ def make_plan(
     if missing:
         raise OpenCVError(f"the input {missing[0]!r} is not set; call setInput first.")
     content = complete(part).SerializeToString()
-    reference = OnnxRuntimeRunner(content)
+    reference = Session(content)
     if wanted == "onnxruntime":
-        return Plan(names, outputs, reference, None)
+        return Plan(names, "onnxruntime", reference)
     needed = {name: inputs[name] for name in names}
     try:
         reason = opencv_4_refusal(graph)
         if reason is None:
             with quiet():
-                candidate = OpenCVRunner(content, outputs, backend, target)
+                candidate = OpenCVOnnxEngine(content, outputs, backend, target)
                 tolerance = HALF_TOLERANCE if is_half(target) else TOLERANCE
                 reason = refusal(candidate, reference, needed, tolerance)
-    except RefusedError as error:
+    except EngineError as error:
         reason = str(error)
     if reason is None:
-        return Plan(names, outputs, candidate, None)
+        return Plan(names, "opencv", candidate)
     if wanted == "opencv":
         raise OpenCVError(f"OpenCV does not run this net rightly: {reason}")
-    return Plan(names, outputs, reference, reason)
+    return Plan(names, "onnxruntime", reference, reason)
+
+
+def refusal(
+    candidate: Engine, reference: Engine, inputs: Mapping[str, FloatArray], tolerance: float
+) -> str | None:
+    """Why ``candidate`` must not be used; None if it agrees with ``reference``.
+
+    Both run ``inputs`` and seeded random numbers of the same range. OpenCV's ONNX reader
+    gives wrong values for some graphs without an error.
+    """
+    rng = np.random.default_rng(SEED)
+    for feed in (inputs, {name: _random_like(rng, a) for name, a in inputs.items()}):
+        try:
+            values, right = candidate.run(feed), reference.run(feed)
+        except (EngineError, SessionError) as error:
+            return str(error)
+        for name, expected in right.items():
+            cause = difference(values[name], expected, tolerance)
+            if cause is not None:
+                return f"{name!r} {cause}"
+    return None
+
+
+def difference(value: Array, expected: Array, tolerance: float) -> str | None:
+    """How ``value`` differs by more than ``tolerance`` of the peak, None if it does not."""
+    if value.shape != expected.shape:
+        return f"has the shape {value.shape}, not {expected.shape}"
+    found = BlobDifference("")
+    found.add(expected, value)
+    if not found.exceeds(tolerance * found.peak + float(np.finfo(np.float32).eps)):
+        return None
+    return f"differs by {found.max_abs:.2g} at a peak of {found.peak:.2g}"
+
+
+def is_half(target: int) -> bool:
+    """Whether ``target`` is one of OpenCV's DNN_TARGETs that compute in float16."""
+    import cv2
+
+    names = [n for n in dir(cv2.dnn) if n.startswith("DNN_TARGET") and n.endswith("FP16")]
+    return target in {getattr(cv2.dnn, name) for name in names}
 
 
 def is_opencv_4() -> bool:
@@ -96,3 +140,10 @@ def opencv_4_refusal(graph: Graph) -> str | None:
         return None
     small = next((v for v, shape in graph.shapes.items() if len(shape) < 2), None)
     return None if small is None else f"OpenCV 4 has no blobs of fewer than two axes ({small!r})"
+
+
+def _random_like(rng: np.random.Generator, array: FloatArray) -> FloatArray:
+    low, high = (float(array.min()), float(array.max())) if array.size else (0.0, 0.0)
+    if not (np.isfinite([low, high]).all() and low < high):
+        low, high = -1.0, 1.0
+    return rng.uniform(low, high, array.shape).astype(np.float32)

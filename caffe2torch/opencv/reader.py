@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from caffe2torch.io.files import Source
-from caffe2torch.opencv.engines import ENGINES
 from caffe2torch.opencv.errors import OpenCVError, as_opencv_error
 from caffe2torch.opencv.model import Model
 from caffe2torch.opencv.net import Net
+from caffe2torch.opencv.plan import ENGINES
 
 
 def readNetFromCaffe(

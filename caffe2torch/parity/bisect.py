@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.compare import BlobDifference, common_blobs, worst_item
+from caffe2torch.engines import Blobs, Job, start_engine
+from caffe2torch.engines.reference import REFERENCE
+from caffe2torch.errors import Caffe2TorchError, EngineError, UnsupportedLayerError
 from caffe2torch.graph import FloatArray, Graph, Node
-from caffe2torch.parity.compare import BlobDifference, common_blobs, worst_item
-from caffe2torch.parity.engines import Blobs, start_engines, with_every_value
 from caffe2torch.parity.reproducer import Reproducer, excerpt, one_item, write_excerpt
 from caffe2torch.parity.result import Bisection, ParityReport
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
     PathLike = str | os.PathLike[str]
 
-REFERENCE = "reference"
 Check = Callable[..., ParityReport]
 
 
@@ -148,10 +148,20 @@ def _values(
 ) -> Blobs:
     if name == REFERENCE:
         return {graph.blobs[blob]: array for blob, array in case.record.items()} | dict(case.inputs)
-    engines, skipped = start_engines(whole, [name], model, prototxt)
-    if not engines:
-        raise Caffe2TorchError(f"{name} cannot show every value: {skipped[name]}")
-    return {**engines[0].run(case.inputs), **case.inputs}
+    try:
+        engine = start_engine(name, Job(whole, model, prototxt))
+    except (EngineError, UnsupportedLayerError) as error:
+        raise Caffe2TorchError(f"{name} cannot show every value: {error}") from error
+    return {**engine.run(case.inputs), **case.inputs}
+
+
+def with_every_value(graph: Graph) -> Graph:
+    """``graph`` with every value as a blob, so that engines show what in-place layers read."""
+    return replace(
+        graph,
+        blobs={value: value for value in graph.shapes},
+        outputs=tuple(graph.blobs[blob] for blob in graph.outputs),
+    )
 
 
 def _reproduce(

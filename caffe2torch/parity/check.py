@@ -8,24 +8,24 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
-from caffe2torch.errors import ParityError
-from caffe2torch.parity.compare import (
+from caffe2torch.compare import (
     Agreement,
     BlobDifference,
     LogitSample,
     Score,
     common_blobs,
 )
-from caffe2torch.parity.defaults import ENGINES, RANDOM_BATCHES
+from caffe2torch.errors import EngineError, ParityError
+from caffe2torch.parity import RANDOM_BATCHES
 from caffe2torch.parity.result import Bisection, Comparison, ParityReport, logits_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from caffe2torch.api import ReadOptions
+    from caffe2torch.engines import Blobs, Engine
     from caffe2torch.graph import Array, Graph
     from caffe2torch.parity.bisect import Case
-    from caffe2torch.parity.engines import Blobs, Engine
     from caffe2torch.parity.feed import Given
     from caffe2torch.parity.inputs import Batch
 
@@ -42,7 +42,7 @@ def check_parity(
     inputs: Given | None = None,
     images: PathLike | None = None,
     random: int = RANDOM_BATCHES,
-    engines: Sequence[str] = ENGINES,
+    engines: Sequence[str] | None = None,
     reference: PathLike | None = None,
     tolerance: float | None = None,
     bisect: PathLike | None = None,
@@ -55,8 +55,9 @@ def check_parity(
         model: as for ``read``; an artefact has no OpenCV engine.
         inputs: arrays by input blob, or an ``.npz`` of them, fed as one batch; else
             ``images`` (a folder), else ``random`` batches of seeded random numbers.
-        engines: of ``torch``, ``onnxruntime`` and ``opencv``; the first is the baseline. An
-            engine that cannot run the net is skipped with its reason in the report.
+        engines: names of registered engines, of which the first is the baseline; None for
+            all of them, ``torch`` first. An engine that cannot run the net is skipped with
+            its reason in the report.
         reference: an ``.npz`` of recorded outputs, in the order of the inputs; it becomes
             one more engine.
         tolerance: largest absolute difference of a blob; the default is 1e-4 of its peak.
@@ -70,24 +71,27 @@ def check_parity(
         Caffe2TorchError: the model is.
     """
     from caffe2torch.api import read
+    from caffe2torch.engines import Job, engine_names, start_engines
+    from caffe2torch.engines.reference import REFERENCE, ReferenceEngine
     from caffe2torch.finite import warn_not_finite
-    from caffe2torch.parity.engines import ReferenceEngine, start_engines
     from caffe2torch.parity.feed import feed
     from caffe2torch.parity.provenance import file_records, versions
     from caffe2torch.parity.top5 import read_names
 
-    unknown = [name for name in engines if name not in ENGINES]
-    if unknown or not engines:
-        raise ParityError(f"unknown engine {unknown or 'list'}; known are {', '.join(ENGINES)}.")
+    known = engine_names()
+    chosen = known if engines is None else engines
+    unknown = [name for name in chosen if name not in known]
+    if unknown or not chosen:
+        raise ParityError(f"unknown engine {unknown or 'list'}; known are {', '.join(known)}.")
     names = () if synset_words is None else read_names(synset_words)
     graph = read(model, prototxt, **read_options)
     warn_not_finite(graph)
     _check_size(graph)
     fed = feed(graph, inputs, images, random)
-    running, skipped = start_engines(graph, engines, model, prototxt)
+    running, skipped = start_engines(chosen, Job(graph, model, prototxt))
     if reference is not None:
         name = None if model is None else os.fspath(model)
-        running.append(ReferenceEngine(reference, graph, name))
+        running[REFERENCE] = ReferenceEngine(reference, graph, name)
     if len(running) < 2:
         raise ParityError(
             "fewer than two engines can run the net: "
@@ -162,21 +166,22 @@ class _Check:
     def __init__(
         self,
         graph: Graph,
-        engines: Sequence[Engine],
+        engines: Mapping[str, Engine],
         skipped: dict[str, str],
         tolerance: float | None,
     ) -> None:
+        from caffe2torch.engines.reference import REFERENCE
         from caffe2torch.parity.top5 import TopFive, has_classes
 
         self.graph, self.skipped = graph, skipped
-        self.engines = list(engines)
+        self.engines = dict(engines)
         self.tolerance = tolerance
         self.logits = logits_of(graph)
         self.images = 0
-        names = [engine.name for engine in engines]
+        names = list(engines)
         pairs = [(names[0], name) for name in names[1:]]
-        if names[-1] == "reference":
-            pairs += [("reference", name) for name in names[1:-1]]
+        if names[-1] == REFERENCE:
+            pairs += [(REFERENCE, name) for name in names[1:-1]]
         self.pairs = {pair: _Pair(*pair, tolerance) for pair in pairs}
         self.scores = {name: Score() for name in names}
         self.top5 = TopFive()
@@ -227,14 +232,12 @@ class _Check:
 
     def _run_engines(self, batch: Batch) -> dict[str, Blobs]:
         results = {}
-        for engine in list(self.engines):
+        for name, engine in list(self.engines.items()):
             try:
-                results[engine.name] = engine.run(batch.inputs)
-            except ParityError as error:
-                if engine.name != "opencv":
-                    raise
-                self.skipped[engine.name] = str(error)
-                self.engines.remove(engine)
+                results[name] = engine.run(batch.inputs)
+            except EngineError as error:
+                self.skipped[name] = str(error)
+                del self.engines[name]
         return results
 
 
@@ -272,7 +275,8 @@ class _Pair:
 
     def _keep(self, batch: Batch, found: BlobDifference, results: Mapping[str, Blobs]) -> None:
         """Keep the batch in which a blob exceeds its tolerance by the largest factor."""
-        from caffe2torch.parity.bisect import REFERENCE, Case
+        from caffe2torch.engines.reference import REFERENCE
+        from caffe2torch.parity.bisect import Case
 
         limit = found.limit(self.tolerance)
         excess = found.max_abs / limit if limit else float("inf")

@@ -12,9 +12,9 @@ import numpy as np
 
 from caffe2torch.errors import ParityError
 from caffe2torch.graph import Array, FloatArray, Graph
-from caffe2torch.lower.batch import batch_of, shapes_at
+from caffe2torch.io.npz import read_npz
+from caffe2torch.lower.batch import batch_of
 from caffe2torch.parity.inputs import Batch, image_batches, random_batches
-from caffe2torch.parity.npz import read_npz
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -97,17 +97,3 @@ def fitting(graph: Graph, arrays: Mapping[str, Array]) -> dict[str, FloatArray]:
                 + (", with one batch size for all." if free else "; see --input-shape.")
             )
     return found
-
-
-def fed_shapes(graph: Graph, inputs: Mapping[str, FloatArray]) -> Mapping[str, tuple[int, ...]]:
-    """The shapes of all values of ``graph`` for the batch size of ``inputs``."""
-    batch = batch_of(graph)
-    declared = {i.name: i.shape for i in graph.inputs}
-    sizes = [
-        array.shape[0]
-        for name, array in inputs.items()
-        if batch is not None and declared[name][0] == batch
-    ]
-    if batch is None or not sizes or sizes[0] == batch:
-        return graph.shapes
-    return shapes_at(graph, batch, sizes[0]) or graph.shapes

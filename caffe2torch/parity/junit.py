@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 from caffe2torch.io.atomic import atomic_write
 
 if TYPE_CHECKING:
-    from caffe2torch.parity.compare import BlobDifference
+    from caffe2torch.compare import BlobDifference
     from caffe2torch.parity.result import Comparison, ParityReport
 
 NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")

@@ -13,10 +13,10 @@ import numpy as np
 from caffe2torch.errors import ParityError
 from caffe2torch.graph import Array, FloatArray, Graph, Node, Shape
 from caffe2torch.io.atomic import atomic_write
+from caffe2torch.io.npz import write_npz
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.lower.batch import batch_of, shapes_at
-from caffe2torch.parity.npz import write_npz
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from caffe2torch.compare import ABSOLUTE_FLOOR, RELATIVE_TOLERANCE
 from caffe2torch.graph import Graph
-from caffe2torch.parity.compare import ABSOLUTE_FLOOR, RELATIVE_TOLERANCE
 from caffe2torch.parity.inputs import SEED
 
 if TYPE_CHECKING:
-    from caffe2torch.parity.compare import Agreement, BlobDifference, LogitSample, Score
+    from caffe2torch.compare import Agreement, BlobDifference, LogitSample, Score
     from caffe2torch.parity.feed import Feed
     from caffe2torch.parity.provenance import FileRecord
     from caffe2torch.parity.reproducer import Reproducer

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
+from caffe2torch.compare import ranked
 from caffe2torch.errors import ParityError
 from caffe2torch.graph import Array, Graph
-from caffe2torch.parity.compare import ranked
 
 if TYPE_CHECKING:
     from caffe2torch.parity.inputs import Batch

@@ -17,7 +17,7 @@ from click.testing import CliRunner
 import caffe2torch
 from caffe2torch.cli import main
 from caffe2torch.errors import Caffe2TorchError
-from caffe2torch.parity.npz import read_npz
+from caffe2torch.io.npz import read_npz
 from squeezenet.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
 from squeezenet.loading import load_model
 from squeezenet.weights import load_weights

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 import caffe2torch
 from caffe2torch.cli import main
-from caffe2torch.parity.compare import BlobDifference
+from caffe2torch.compare import BlobDifference
 
 NET = (
     'input: "x" input_shape { dim: 1 dim: 3 }\n'

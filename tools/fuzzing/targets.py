@@ -267,7 +267,7 @@ def _reference_graph() -> Any:
 
 
 def _reference(path: Path, extra: Any, deep: bool) -> None:
-    from caffe2torch.parity.engines import ReferenceEngine
+    from caffe2torch.engines.reference import ReferenceEngine
 
     engine = ReferenceEngine(path, _reference_graph(), None)
     if deep:

@@ -1,4 +1,4 @@
-"""Compare the blobs of two engines."""
+"""How far two results for the same blobs are apart."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ RELATIVE_TOLERANCE = 1e-4
 """Of the blob's peak: fifty times what float32 engines differ by on whole nets (2e-6)."""
 ABSOLUTE_FLOOR = 1e-6
 """Added to every tolerance, for blobs of values near zero."""
+MARK = np.finfo(np.float32).max
+"""Caffe's mark of what has no value (FLT_MAX), such as the maximum of nothing: no peak."""
 SAMPLE = 1000
 """Pairs of logits that are kept of two engines: enough for a plot, whatever the images."""
 
@@ -41,7 +43,8 @@ class BlobDifference:
         first, second = reference.reshape(-1), other.reshape(-1)
         worst = float(np.max(_difference(first, second), initial=0))
         self.max_abs = float("inf") if np.isnan(worst) else max(self.max_abs, worst)
-        self.peak = max(self.peak, float(np.abs(first[np.isfinite(first)]).max(initial=0)))
+        sizes = np.abs(first)
+        self.peak = max(self.peak, float(sizes[sizes < MARK].max(initial=0)))
 
     def merge(self, other: BlobDifference) -> None:
         """Take the difference of other batches of the same blob into account."""

@@ -1,0 +1,123 @@
+"""OpenCV's ``dnn`` module: its own Caffe reader as an engine, and its ONNX reader."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from caffe2torch.artefact.read import is_artefact
+from caffe2torch.engines import Blobs, Job, first_line, register_engine
+from caffe2torch.errors import EngineError
+from caffe2torch.graph import Array, FloatArray
+from caffe2torch.io.deep_compression import is_deep_compression
+
+
+@register_engine("opencv")
+class OpenCVEngine:
+    """OpenCV's Caffe reader (4.x) on the original weights, independent of our reading.
+
+    Without a prototxt OpenCV is given the graph's definition: of a training snapshot it
+    would run the data and loss layers too.
+    """
+
+    def __init__(self, job: Job) -> None:
+        import cv2
+
+        graph, model, prototxt = job.graph, job.model, job.prototxt
+        if not has_caffe_reader():
+            raise EngineError("the installed OpenCV has no Caffe reader (4.x has one)")
+        if model is None or is_deep_compression(model) or is_artefact(model):
+            raise EngineError("OpenCV needs a .caffemodel")
+        net = graph.definition.encode() if prototxt is None else Path(prototxt).read_bytes()
+        try:
+            self.net = cv2.dnn.readNetFromCaffe(
+                np.frombuffer(net, np.uint8), np.fromfile(model, np.uint8)
+            )
+        except cv2.error as error:
+            raise EngineError(f"OpenCV cannot read the net: {first_line(error)}") from error
+        # A layer that is fused into another, or writes into a Concat's memory, shows garbage.
+        self.net.enableFusion(False)
+        blob_of = {value: blob for blob, value in graph.blobs.items()}
+        self.shown = {
+            node.layer.name: blob_of[node.outputs[0]]
+            for node in graph.nodes
+            if node.outputs[:1]
+            and node.outputs[0] in blob_of
+            and (job.every_blob or blob_of[node.outputs[0]] in graph.outputs)
+        }
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> Blobs:
+        """The first output of every layer that OpenCV knows by its Caffe name."""
+        import cv2
+
+        for name, array in inputs.items():
+            self.net.setInput(array, name if len(inputs) > 1 else "")
+        known = set(self.net.getLayerNames())
+        layers = [name for name in self.shown if name in known]
+        try:
+            values = self.net.forward(layers)
+        except cv2.error as error:
+            raise EngineError(f"OpenCV cannot run the net: {first_line(error)}") from error
+        return {
+            self.shown[name]: np.array(value) for name, value in zip(layers, values, strict=True)
+        }
+
+
+class OpenCVOnnxEngine:
+    """OpenCV's ONNX reader on the bytes of a model, for the outputs that are named.
+
+    ``backend`` and ``target`` are numbers of OpenCV's; 0 and 0 are its defaults on the CPU.
+    Raises EngineError where OpenCV fails.
+    """
+
+    def __init__(
+        self, model: bytes, outputs: Sequence[str], backend: int = 0, target: int = 0
+    ) -> None:
+        import cv2
+
+        self.outputs = list(outputs)
+        try:
+            self.net = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
+            self.net.setPreferableBackend(backend)
+            self.net.setPreferableTarget(target)
+        except cv2.error as error:
+            raise EngineError(first_line(error)) from error
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, Array]:
+        """The outputs by name, copied: OpenCV uses their memory again."""
+        import cv2
+
+        try:
+            for name, array in inputs.items():
+                self.net.setInput(array, name)
+            values = [np.array(value) for value in self.net.forward(self.outputs)]
+        except cv2.error as error:
+            raise EngineError(first_line(error)) from error
+        return dict(zip(self.outputs, values, strict=True))
+
+
+def has_caffe_reader() -> bool:
+    """Whether the installed OpenCV reads Caffe's files; 5 does not."""
+    import cv2
+
+    return hasattr(cv2.dnn, "readNetFromCaffe")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep OpenCV from writing errors to the terminal that are answered here.
+
+    OpenCV 4.8 cannot be told to.
+    """
+    import cv2
+
+    set_level = getattr(getattr(cv2.utils, "logging", None), "setLogLevel", None)
+    level = set_level(0) if set_level else None
+    try:
+        yield
+    finally:
+        if set_level:
+            set_level(level)
