@@ -17,7 +17,7 @@ from caffe2torch.errors import ArtefactError, Caffe2TorchWarning, NetError, Read
 from caffe2torch.graph import Graph, Preprocessing, Shape
 from caffe2torch.io.arrays import ignore
 from caffe2torch.io.caffemodel import Weights, read_caffemodel
-from caffe2torch.io.checksum import Checksum
+from caffe2torch.io.checksum import Checksum, computing
 from caffe2torch.io.deep_compression import fits, is_deep_compression, read_deep_compression
 from caffe2torch.io.files import Source
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
@@ -173,15 +173,17 @@ def convert(
         The path of the file.
     """
     check_suffix(output)
-    graph = _with_input(read(model, prototxt, **read_options), input, mean, scale)
-    if optimize:
-        from caffe2torch.rewrites.fuse import fuse
+    graph = read(model, prototxt, **read_options)
+    with computing(graph.source_sha256):
+        graph = _with_input(graph, input, mean, scale)
+        if optimize:
+            from caffe2torch.rewrites.fuse import fuse
 
-        graph = fuse(graph)
-    if layout is None:
-        write_graph(graph, output, half=half, durable=False, progress=progress or ignore)
-    else:
-        write_layout(graph, output, layout, half=half)
+            graph = fuse(graph)
+        if layout is None:
+            write_graph(graph, output, half=half, durable=False, progress=progress or ignore)
+        else:
+            write_layout(graph, output, layout, half=half)
     return Path(output)
 
 

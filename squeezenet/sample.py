@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe2torch.errors import ReadError
+from caffe2torch.io.checksum import sha256
 from squeezenet.manifest import models_folder
 
 NAME = "squeezenet_digits"
@@ -46,7 +46,7 @@ def find_sample() -> SampleModel:
 
 
 def _verify(path: Path, expected: str) -> None:
-    actual = hashlib.sha256(_read(path)).hexdigest()
+    actual = sha256([_read(path)])
     if actual != expected:
         raise ReadError(
             f"the sample model {path} is not the one of this version (sha256 {actual}, expected "

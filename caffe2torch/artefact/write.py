@@ -45,8 +45,6 @@ def write_graph(
         from caffe2torch.artefact.source import write_source
 
         return write_source(path, graph, half=half, durable=durable, progress=progress)
-    if graph.source_sha256 is not None:
-        graph.source_sha256.start()
     spec = recognise(graph)
     metadata = metadata_of(graph, spec.architecture if spec else None)
     params = {(spec.params[k] if spec else k): v for k, v in graph.params.items()}

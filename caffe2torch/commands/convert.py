@@ -45,11 +45,6 @@ def convert(model: str, output: str, reader: str | None, **options: Any) -> None
     MODEL is a .caffemodel (binary or HDF5), a Deep Compression file (.net), one of our
     artefacts, or a .prototxt for a net without learned weights.
     """
-    from caffe2torch.io.checksum import begin_checksum
-
-    if model.endswith(".caffemodel"):  # Artefacts carry the checksum of their source.
-        # Before the rest is imported, which takes as long as the checksum of 300 MB.
-        begin_checksum(model)
     from caffe2torch import api
 
     options = read_options(options)

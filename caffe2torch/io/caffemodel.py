@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from caffe2torch.io.blob import Blob, read_blob
-from caffe2torch.io.checksum import Checksum, checksum_of
+from caffe2torch.io.checksum import Checksum
 from caffe2torch.io.fields import Fields
 from caffe2torch.io.files import HDF5_SIGNATURE, Buffer, Source, name_of, open_file
 from caffe2torch.io.hdf5 import read_hdf5
@@ -31,7 +31,7 @@ class Weights:
     @cached_property
     def sha256(self) -> Checksum:
         """The checksum of the file."""
-        return checksum_of(self._bytes, self.path)
+        return Checksum(self._bytes, self.path)
 
 
 def read_caffemodel(path: Source) -> Weights:

@@ -1,80 +1,58 @@
-"""The checksum of a file, computed while other things are done."""
+"""The sha256 of files and of values."""
 
 from __future__ import annotations
 
 import hashlib
-import os
-from threading import Thread
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
+from caffe2torch.errors import ReadError
 from caffe2torch.io.files import MappedFile
 
 if TYPE_CHECKING:
-    from caffe2torch.io.files import Buffer
+    from typing_extensions import Buffer
 
 LENGTH = 64
 """Hexadecimal digits of a sha256."""
-LARGE = 1 << 24
-"""Bytes of a file whose checksum takes as long as importing a few modules."""
-
-_begun: dict[object, Checksum] = {}
 
 
-def begin_checksum(path: str | os.PathLike[str]) -> None:
-    """Begin the checksum of a large file that is going to be read; any error shows up then."""
-    try:
-        with open(path, "rb") as file:
-            data = MappedFile.of(file)
-    except (OSError, ValueError):
-        return
-    if len(data) < LARGE:  # No thread need outlive a refusal: it would touch what may be cut.
-        return
-    checksum = Checksum(data, os.fspath(path))
-    checksum.start()
-    _begun[data.identity] = checksum
-
-
-def checksum_of(data: Buffer, path: str) -> Checksum:
-    """The checksum of ``data``: the one that was begun for the same file, if any."""
-    begun = _begun.pop(data.identity, None) if isinstance(data, MappedFile) else None
-    return begun or Checksum(data, path)
+def sha256(parts: Iterable[Buffer]) -> str:
+    """The hexadecimal sha256 of all ``parts`` as if they were one."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
 
 
 class Checksum:
-    """The sha256 of a file; ``str()`` of it waits for it.
+    """The sha256 of a file that was read; ``str()`` of it computes it, once.
 
-    It is computed in a thread, from ``start`` on or else when it is first asked for.
+    It keeps the content in memory (mapped) until then.
     """
 
     def __init__(self, data: Buffer, path: str) -> None:
         self._data: Buffer | None = data
         self._path = path
-        self._thread: Thread | None = None
-        self._result: str | Exception | None = None
+        self._digest = ""
+        self._lock = Lock()
 
     @classmethod
     def known(cls, digest: str) -> Checksum:
         """A checksum that need not be computed."""
         checksum = cls(b"", "")
-        checksum._result = digest
+        checksum._digest = digest
         return checksum
-
-    def start(self) -> None:
-        """Begin to compute it, if that has not been done."""
-        if self._result is None and self._thread is None:
-            # A daemon: an interrupted program does not wait for it.
-            self._thread = Thread(target=self._compute, daemon=True)
-            self._thread.start()
 
     def __str__(self) -> str:
         """The digest. Raises ReadError if the file has become shorter meanwhile."""
-        self.start()
-        if self._thread is not None:
-            self._thread.join()
-        assert self._result is not None
-        if isinstance(self._result, Exception):
-            raise self._result
-        return self._result
+        with self._lock:
+            if not self._digest:
+                assert self._data is not None
+                self._digest = sha256(_parts(self._data, self._path))
+                self._data = None
+            return self._digest
 
     def __eq__(self, other: object) -> bool:
         return str(self) == str(other) if isinstance(other, Checksum | str) else NotImplemented
@@ -85,19 +63,22 @@ class Checksum:
     def __hash__(self) -> int:
         return hash(str(self))
 
-    def _compute(self) -> None:
-        data, self._data = self._data, None
-        assert data is not None
-        try:
-            self._result = _digest(data, self._path)
-        except Exception as error:  # Raised where the result is asked for.
-            self._result = error
+
+@contextmanager
+def computing(checksum: Checksum | None) -> Iterator[None]:
+    """Compute ``checksum`` in a thread while the block does other things.
+
+    An error shows up where the checksum is asked for. An interrupted program does not wait.
+    """
+
+    def compute() -> None:
+        with suppress(ReadError):
+            str(checksum)
+
+    if checksum is not None:
+        Thread(target=compute, daemon=True).start()
+    yield
 
 
-def _digest(data: Buffer, path: str) -> str:
-    if not isinstance(data, MappedFile):
-        return hashlib.sha256(data).hexdigest()
-    digest = hashlib.sha256()
-    for part in data.parts(0, len(data), path):
-        digest.update(part)
-    return digest.hexdigest()
+def _parts(data: Buffer, path: str) -> Iterable[Buffer]:
+    return data.parts(0, len(data), path) if isinstance(data, MappedFile) else (data,)

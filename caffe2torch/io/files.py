@@ -49,20 +49,11 @@ class MappedFile(mmap.mmap):
 
     @classmethod
     def of(cls, file: BinaryIO) -> MappedFile:
-        """Map ``file``, which may be closed afterwards; what is mapped already is shared."""
-        identity = _identity(file.fileno())
-        mapped = _mapped.get(identity)
-        if mapped is None:
-            mapped = cls(file.fileno(), 0, access=mmap.ACCESS_READ)
-            mapped.descriptor = os.dup(file.fileno())
-            weakref.finalize(mapped, os.close, mapped.descriptor)
-            _mapped[identity] = mapped
+        """Map ``file``, which may be closed afterwards."""
+        mapped = cls(file.fileno(), 0, access=mmap.ACCESS_READ)
+        mapped.descriptor = os.dup(file.fileno())
+        weakref.finalize(mapped, os.close, mapped.descriptor)
         return mapped
-
-    @property
-    def identity(self) -> tuple[int, int, int, int]:
-        """What tells this state of the file from others."""
-        return _identity(self.descriptor)
 
     def parts(self, start: int, count: int, path: str = "the file") -> Iterator[memoryview]:
         """The bytes of a part of the file, in pieces of its mapped memory.
@@ -89,16 +80,6 @@ class MappedFile(mmap.mmap):
             before = start % mmap.PAGESIZE
             with suppress(OSError):  # Linux before 5.14.
                 self.madvise(_POPULATE_READ, start - before, before + count)
-
-
-_mapped: weakref.WeakValueDictionary[tuple[int, int, int, int], MappedFile] = (
-    weakref.WeakValueDictionary()
-)
-
-
-def _identity(descriptor: int) -> tuple[int, int, int, int]:
-    status = os.fstat(descriptor)
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def place_in_file(array: NDArray[Any]) -> tuple[MappedFile, int] | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 
+from caffe2torch.io.checksum import sha256
 from caffe2torch.version import __version__
 
 LIBRARIES = (
@@ -23,7 +23,7 @@ LIBRARIES = (
     "protobuf",
 )
 """The distributions that read, compute or compare; OpenCV comes under several names."""
-CHUNK = 1 << 20
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,6 @@ def file_records(paths: Mapping[str, str | os.PathLike[str] | None]) -> list[Fil
 
 
 def _record(role: str, path: str) -> FileRecord:
-    digest, size = hashlib.sha256(), 0
     with open(path, "rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-            size += len(chunk)
-    return FileRecord(role, path, size, digest.hexdigest())
+        digest = sha256(iter(lambda: file.read(_CHUNK), b""))
+        return FileRecord(role, path, file.tell(), digest)

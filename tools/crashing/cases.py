@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shutil
 from abc import abstractmethod
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from caffe2torch.io.checksum import sha256
 from crashing import work
 from crashing.server import SlowServer, serve
 
@@ -281,9 +281,9 @@ def manifest_of(content: bytes) -> Manifest:
     """A manifest that says ``content`` is the published SqueezeNet 1.1."""
     from squeezenet.manifest import read_manifest
 
-    checksums = {"sha256": hashlib.sha256(content).hexdigest()}
+    checksums = {"sha256": sha256([content])}
     return dataclasses.replace(read_manifest("1.1"), size=len(content), checksums=checksums)
 
 
 def _sha(content: bytes) -> str:
-    return f"{len(content)} bytes, sha256 {hashlib.sha256(content).hexdigest()[:12]}"
+    return f"{len(content)} bytes, sha256 {sha256([content])[:12]}"

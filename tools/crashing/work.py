@@ -6,15 +6,15 @@ them take a minute and not ten; a kill meets them as it meets any other.
 
 from __future__ import annotations
 
-import hashlib
 import multiprocessing
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from caffe2torch.io.checksum import sha256
 from squeezenet.manifest import Manifest
 
 PRELOADED = [
@@ -79,22 +79,20 @@ def load_pretrained(manifest: Manifest, cache: Path, url: str, answer: Path | No
 
 def digest(value: Any) -> str:
     """A checksum of nested containers of tensors and plain values."""
-    sha = hashlib.sha256()
-    _update(sha, value)
-    return sha.hexdigest()
+    return sha256(_parts(value))
 
 
-def _update(sha: Any, value: Any) -> None:
+def _parts(value: Any) -> Iterator[bytes]:
     if isinstance(value, dict):
         for key in value:
-            sha.update(repr(key).encode())
-            _update(sha, value[key])
+            yield repr(key).encode()
+            yield from _parts(value[key])
     elif isinstance(value, (list, tuple)):
-        sha.update(f"[{len(value)}]".encode())
+        yield f"[{len(value)}]".encode()
         for item in value:
-            _update(sha, item)
+            yield from _parts(item)
     elif hasattr(value, "numpy"):
-        sha.update(f"{value.dtype}{tuple(value.shape)}".encode())
-        sha.update(value.contiguous().numpy().tobytes())
+        yield f"{value.dtype}{tuple(value.shape)}".encode()
+        yield value.contiguous().numpy().tobytes()
     else:
-        sha.update(repr(value).encode())
+        yield repr(value).encode()
