@@ -12,7 +12,8 @@ from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md")])
+TOP = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md")]
+PAGES = sorted([*TOP, *ROOT.glob("docs/*.md")])
 SHELL = "bash"
 LANGUAGES = {SHELL, "python", "prototxt", "yaml", "json", "text"}
 """A fence must name one of these. An indented block is shell."""

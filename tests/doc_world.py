@@ -27,11 +27,6 @@ CHECKOUT = ("constraints.txt", "docs", "hubconf.py", "models", "tests", "tools")
 IMAGES = 4
 """Of each class of ants_bees, and twice as many of imagenet_sample."""
 COMPRESSED = "squeezenet_deep_compression"
-PLUGIN_NET = """
-input: "x" input_shape { dim: 2 dim: 3 }
-layer { name: "double" type: "TimesTwo" bottom: "x" top: "y" }
-"""
-"""For the layer that the README makes."""
 SOLVER = "base_lr: 0.04 lr_policy: 'poly' power: 1 max_iter: 10 momentum: 0.9\n"
 
 
@@ -42,7 +37,6 @@ def make_world(folder: Path) -> None:
     sample = ROOT / "models" / "squeezenet_digits"
     shutil.copy(sample.with_suffix(".caffemodel"), folder / "net.caffemodel")
     shutil.copy(sample.with_suffix(".prototxt"), folder / "deploy.prototxt")
-    (folder / "net.prototxt").write_text(PLUGIN_NET)
     shutil.copytree(ROOT / "models" / "digits", folder / "folder")
     digit = next((ROOT / "models" / "digits").glob("*.png"))
     for name in ("cat.jpg", "image.jpg"):

@@ -88,12 +88,24 @@ CHANGES = (
         RECORDS,
     ),
     Change(
-        "README.md",
+        "docs/outputs.md",
         "caffe2torch compress squeezenet_v1.0.caffemodel small.net --calibrate ants_bees/train",
         "",
         COMPRESSES,
     ),
-    Change("README.md", "--seconds 15", "--seconds 1", "takes half a minute"),
+    Change(
+        "CONTRIBUTING.md",
+        "python3 -m venv .venv && . .venv/bin/activate\n"
+        'pip install -c constraints.txt -e ".[dev]"\npre-commit install\n',
+        "",
+        INSTALLS,
+    ),
+    Change(
+        "CONTRIBUTING.md",
+        'ruff check . && ruff format --check .\nmypy\npython -m pytest -q -n 2 -m "not slow"\n',
+        "",
+        "is what .ci/run does, of which this test is a part",
+    ),
     Change(
         "docs/performance.md",
         "python tools/bench.py --out docs --mnn-python mnn/bin/python "
@@ -137,7 +149,7 @@ CHANGES = (
     ),
     Change("docs/training.md", "--seconds 5", "--seconds 1", "takes 15 s"),
 )
-SLOW = {"README.md", "docs/faq.md", "docs/training.md"}
+SLOW = {"README.md", "docs/faq.md", "docs/outputs.md", "docs/training.md"}
 """Pages whose commands take more than 20 s together on two cores."""
 PLACEHOLDERS = {"COMMAND"}
 
