@@ -91,15 +91,15 @@ def _write_page(parity: ParityReport, path: Path) -> tuple[Path | None, str]:
 
 def _classify(sample: SampleModel, weights: Path) -> list[Classified]:
     """The sample images through the converted weights, as ``squeezenet infer`` does it."""
+    from squeezenet.classifier import open_classifier
     from squeezenet.data import BadImages
-    from squeezenet.engines import open_engine
     from squeezenet.infer import classify, read_names
 
     names = read_names(sample.classes)
-    engine = open_engine(weights, "torch", "cpu", None)
+    classifier = open_classifier(weights, "torch", "cpu", None)
     answers = classify(
-        engine.predict,
-        engine.transform,
+        classifier.predict,
+        classifier.transform,
         [sample.images / name for name in sample.labels],
         names,
         BadImages("fail", lambda _: None),

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from caffe2torch.commands import RegisteredChoice, engine_choice
 from caffe2torch.errors import (
     NO_MEMORY,
     ArtefactError,
@@ -20,6 +21,8 @@ from caffe2torch.errors import (
     NetError,
     one_line,
 )
+from squeezenet.schedules import POLICIES
+from squeezenet.solver_types import SOLVER_TYPES
 
 PATH = click.Path(path_type=Path)
 
@@ -109,12 +112,19 @@ class _Mean(click.ParamType[Any]):
 
 
 PROTOCOL = click.Choice(["caffe", "shorter-side", "random-resized-crop"])
-POLICY = click.Choice(["cosine", "fixed", "step", "multistep", "exp", "inv", "poly", "sigmoid"])
-SOLVER = click.Choice(["SGD", "Nesterov", "AdaGrad", "RMSProp", "AdaDelta", "Adam"])
+POLICY = RegisteredChoice(lambda: tuple(POLICIES))
+SOLVER = RegisteredChoice(lambda: tuple(SOLVER_TYPES))
 COUNT = click.IntRange(min=0)
 POSITIVE = click.IntRange(min=1)
 FACTOR = click.FloatRange(min=0)
 SHARE = click.FloatRange(0, 1)
+
+
+def _readers(number: str) -> str:
+    """The lr_policies and solver types that use a number, for its help."""
+    policies = [name for name, policy in POLICIES.items() if number in policy.reads]
+    types = [name for name, solver in SOLVER_TYPES.items() if number in solver.reads]
+    return f"Of {', '.join(policies + types)}"
 
 
 def _setting(name: str, kind: Any, text: str, **more: Any) -> Callable[[Command], Command]:
@@ -165,15 +175,15 @@ _solver_settings = _options(
     _setting("--solver-type", SOLVER, "Caffe's update rule."),
     _setting("--lr", FACTOR, "Learning rate (Caffe: base_lr)."),
     _setting("--schedule", POLICY, "How the rate falls (Caffe: lr_policy)."),
-    _setting("--gamma", FACTOR, "Of step, multistep, exp, inv, sigmoid."),
-    _setting("--power", FACTOR, "Of poly and inv."),
-    _setting("--stepsize", COUNT, "Of step and sigmoid."),
-    _setting("--stepvalue", _Numbers(int, "n,n,..."), "Of multistep: 1000,2000."),
+    _setting("--gamma", FACTOR, f"{_readers('gamma')}."),
+    _setting("--power", FACTOR, f"{_readers('power')}."),
+    _setting("--stepsize", COUNT, f"{_readers('stepsize')}."),
+    _setting("--stepvalue", _Numbers(int, "n,n,..."), f"{_readers('stepvalue')}: 1000,2000."),
     _setting("--warmup", COUNT, "Steps in which the rate rises from 0."),
-    _setting("--momentum", FACTOR, "Momentum; Adam's beta1."),
-    _setting("--momentum2", FACTOR, "Adam's beta2."),
-    _setting("--delta", FACTOR, "Of AdaGrad, RMSProp, AdaDelta, Adam."),
-    _setting("--rms-decay", SHARE, "Of RMSProp."),
+    _setting("--momentum", FACTOR, f"{_readers('momentum')}; Adam's beta1."),
+    _setting("--momentum2", FACTOR, f"{_readers('momentum2')}: its beta2."),
+    _setting("--delta", FACTOR, f"{_readers('delta')}."),
+    _setting("--rms-decay", SHARE, f"{_readers('rms_decay')}."),
     _setting("--weight-decay", FACTOR, "Weight decay."),
     _setting("--regularization", click.Choice(["L1", "L2"]), "Kind of weight decay."),
     _setting("--lr-mult", _Pair(), "Factor of the rate: 'conv10.*=10'.", multiple=True),
@@ -240,7 +250,7 @@ def train(
 _evaluation = _options(
     click.option("--weights", type=PATH, required=True, help="Checkpoint, .pt, .safetensors, "
                  ".caffemodel or .onnx."),
-    click.option("--engine", type=click.Choice(["torch", "onnxruntime"]), default="torch",
+    click.option("--engine", type=engine_choice(), default="torch",
                  show_default=True),
     click.option("--protocol", type=PROTOCOL, help="Instead of the one that the weights expect."),
     click.option("--batch-size", type=POSITIVE, default=32, show_default=True),
@@ -263,10 +273,10 @@ def eval_(
     synset_words: Path | None,
 ) -> None:  # fmt: skip
     """Measure top-1, top-5, loss and confusions on a labelled set."""
-    from squeezenet.engines import evaluate_files, open_engine
+    from squeezenet.classifier import evaluate_files, open_classifier
     from squeezenet.infer import read_names
 
-    opened = open_engine(weights, engine, device, protocol)
+    opened = open_classifier(weights, engine, device, protocol)
     names = read_names(synset_words) if synset_words else list(opened.class_names)
     metrics = evaluate_files(
         opened, data, val_list, batch_size=batch_size, workers=workers,
@@ -299,14 +309,14 @@ def infer(
     device: str, on_bad_image: str, synset_words: Path | None,
 ) -> None:  # fmt: skip
     """Classify IMAGES: files, folders, globs, or - for a list of files on stdin."""
+    from squeezenet.classifier import open_classifier
     from squeezenet.data import BadImages
-    from squeezenet.engines import open_engine
     from squeezenet.infer import FORMATS, classify, expand_inputs, read_names
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
     paths = expand_inputs(images)
-    opened = open_engine(weights, engine, device, protocol)
+    opened = open_classifier(weights, engine, device, protocol)
     names = read_names(synset_words) if synset_words else list(opened.class_names)
     bad = BadImages(on_bad_image, _report)
     answers = list(

@@ -13,10 +13,10 @@ from torch import Tensor
 from caffe2torch.errors import ArtefactError, ReadError
 from caffe2torch.io.atomic import atomic_group
 from caffe2torch.io.deep_compression import SUFFIX, encode
+from squeezenet.classifier import evaluate_files, open_classifier
 from squeezenet.compress import compress
 from squeezenet.data import find_images
 from squeezenet.deploy import deploy_prototxt
-from squeezenet.engines import evaluate_files, open_engine
 from squeezenet.evaluate import Metrics
 from squeezenet.loading import load_model
 from squeezenet.preprocess import ImageError, read_bgr
@@ -64,11 +64,11 @@ def compress_file(
 
 def measure(path: Path, source: Path, data: Path, listing: str | None, report: Report) -> Metrics:
     """Evaluate ``path`` on a list, with input made as the model in ``source`` wants it."""
-    engine = replace(
-        open_engine(path, "torch", "cpu", None), transform=load_model(source).transform
+    classifier = replace(
+        open_classifier(path, "torch", "cpu", None), transform=load_model(source).transform
     )
     return evaluate_files(
-        engine, data, listing, batch_size=20, workers=0, on_bad_image="fail", report=report
+        classifier, data, listing, batch_size=20, workers=0, on_bad_image="fail", report=report
     )
 
 

@@ -57,14 +57,6 @@ def graph_of(model: SqueezeNet, size: int, *, softmax: bool = True) -> Graph:
     return restore_graph(resolve(net), arrays, name=f"SqueezeNet v{model.version}", phase="TEST")
 
 
-def onnx_bytes(model: SqueezeNet, size: int) -> bytes:
-    """The ONNX form of the model, from images to logits, in memory."""
-    from caffe2torch.lower.to_onnx import complete, to_onnx
-
-    whole: bytes = complete(to_onnx(graph_of(model, size, softmax=False))).SerializeToString()
-    return whole
-
-
 def _preprocessing(transform: Transform) -> Preprocessing | None:
     if not isinstance(transform.mean, tuple):
         return None

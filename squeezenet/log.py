@@ -1,4 +1,4 @@
-"""What a training run measures between two lines of its log, and where scalars go."""
+"""What a training run shows and records: progress, losses, lines of the log, scalars."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from torch import Tensor
 
 from caffe2torch.errors import ArtefactError, Caffe2TorchError
@@ -36,6 +39,31 @@ class Window:
     def seconds(self) -> float:
         """The time since the window was opened."""
         return time.perf_counter() - self.start
+
+
+class Progress:
+    """A bar of the steps of a run, with the time that remains; ``show`` False hides it."""
+
+    def __init__(self, steps: int, show: bool) -> None:
+        self._bar = Bar(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            disable=not show,
+        )
+        self._task = self._bar.add_task("training", total=steps)
+
+    def __enter__(self) -> Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._bar.stop()
+
+    def advance(self, step: int) -> None:
+        """The number of steps that are done."""
+        self._bar.update(self._task, completed=step)
 
 
 def append_line(path: Path, values: dict[str, float]) -> None:

@@ -1,27 +1,26 @@
-"""Caffe's solvers as torch optimisers: the same update, to the place of the learning rate."""
+"""From gradients to weights: what is trained, Caffe's solvers as optimisers, the average."""
 
 from __future__ import annotations
 
-import math
+import copy
 from collections.abc import Callable, Iterable
+from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from caffe2torch.errors import NetError
-
-State = dict[str, Any]
-Group = dict[str, Any]
+from squeezenet.config import Multipliers
+from squeezenet.solver_types import SOLVER_TYPES
 
 
 class CaffeOptimiser(torch.optim.Optimizer):
-    """Updates w by Caffe's rule of the name ``type``.
+    """Updates w by Caffe's rule of the name ``type``, to the place of the learning rate in it.
 
     The gradient first gets the weight decay, ``decay * w`` ("L2") or ``decay * sign(w)``
     ("L1"); the rule turns it into an update, which is subtracted. A parameter group's ``lr``
     and ``weight_decay`` are its own: the solver's, times ``lr_mult`` and ``decay_mult``.
-    Follows BVLC Caffe's src/caffe/solvers/*.cpp.
     """
 
     def __init__(
@@ -37,11 +36,11 @@ class CaffeOptimiser(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         regularization: str = "L2",
     ) -> None:
-        if type not in RULES:
-            raise NetError(f"there is no solver type {type!r}: choose {', '.join(RULES)}")
+        if type not in SOLVER_TYPES:
+            raise NetError(f"there is no solver type {type!r}: choose {', '.join(SOLVER_TYPES)}")
         if regularization not in ("L1", "L2"):
             raise NetError(f"regularization_type is {regularization!r}: it must be L1 or L2")
-        if type in ("AdaGrad", "RMSProp") and momentum:
+        if momentum and "momentum" not in SOLVER_TYPES[type].reads:
             raise NetError(f"the {type} solver has no momentum: it is {momentum}, set it to 0")
         defaults = {
             "lr": lr,
@@ -52,7 +51,7 @@ class CaffeOptimiser(torch.optim.Optimizer):
             "weight_decay": weight_decay,
         }
         super().__init__(params, defaults)
-        self.rule = RULES[type]
+        self.rule = SOLVER_TYPES[type].rule
         self.regularization = regularization
 
     @torch.no_grad()
@@ -75,73 +74,62 @@ class CaffeOptimiser(torch.optim.Optimizer):
         return gradient.add(penalty, alpha=decay)
 
 
-def _history(state: State, name: str, like: Tensor) -> Tensor:
-    if name not in state:
-        state[name] = torch.zeros_like(like)
-    history: Tensor = state[name]
-    return history
+def freeze(model: nn.Module, patterns: tuple[str, ...]) -> None:
+    """Stop training the parameters whose names match."""
+    _check_matches(model, patterns, "freeze")
+    for name, parameter in model.named_parameters():
+        if any(fnmatchcase(name, pattern) for pattern in patterns):
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise NetError("freeze leaves nothing to train: every parameter matches")
 
 
-def _sgd(gradient: Tensor, state: State, group: Group) -> Tensor:
-    """SGD: h = momentum * h + lr * g; update h: a change of lr leaves the momentum as it is."""
-    history = _history(state, "history", gradient)
-    return history.mul_(group["momentum"]).add_(gradient, alpha=group["lr"])
+def parameter_groups(
+    model: nn.Module, weight_decay: float, lr_mult: Multipliers, decay_mult: Multipliers
+) -> list[dict[str, Any]]:
+    """One group for every pair of multipliers, with its ``lr_mult`` and ``weight_decay``."""
+    _check_matches(model, tuple(pattern for pattern, _ in lr_mult), "lr_mult")
+    _check_matches(model, tuple(pattern for pattern, _ in decay_mult), "decay_mult")
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            key = (_factor(name, lr_mult), _factor(name, decay_mult))
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": params, "lr_mult": rate, "weight_decay": weight_decay * decay}
+        for (rate, decay), params in groups.items()
+    ]
 
 
-def _nesterov(gradient: Tensor, state: State, group: Group) -> Tensor:
-    """Nesterov: h' = momentum * h + lr * g; update (1 + momentum) * h' - momentum * h."""
-    previous = _history(state, "history", gradient).clone()
-    history = _sgd(gradient, state, group)
-    momentum = float(group["momentum"])
-    return history * (1 + momentum) - previous * momentum
+def _factor(name: str, multipliers: Multipliers) -> float:
+    matching = [factor for pattern, factor in multipliers if fnmatchcase(name, pattern)]
+    return matching[-1] if matching else 1.0
 
 
-def _adagrad(gradient: Tensor, state: State, group: Group) -> Tensor:
-    """AdaGrad: h = h + g^2; update lr * g / (sqrt(h) + delta)."""
-    history = _history(state, "history", gradient).addcmul_(gradient, gradient)
-    return gradient.mul(group["lr"]).div_(history.sqrt().add_(group["delta"]))
+def _check_matches(model: nn.Module, patterns: tuple[str, ...], option: str) -> None:
+    names = [name for name, _ in model.named_parameters()]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            raise NetError(
+                f"{option} {pattern!r} matches no parameter of the net; "
+                f"its parameters are {names[0]}, {names[1]}, ... {names[-1]}"
+            )
 
 
-def _rmsprop(gradient: Tensor, state: State, group: Group) -> Tensor:
-    """RMSProp: h = rms_decay * h + (1 - rms_decay) * g^2; update lr * g / (sqrt(h) + delta)."""
-    history = _decayed_square(gradient, state, "history", group["rms_decay"])
-    return gradient.mul(group["lr"]).div_(history.sqrt().add_(group["delta"]))
+class WeightAverage:
+    """Keeps ``average = decay * average + (1 - decay) * weights`` in a model of its own.
 
-
-def _adadelta(gradient: Tensor, state: State, group: Group) -> Tensor:
-    """AdaDelta: update lr * u, u = g * sqrt((d + delta) / (h + delta)).
-
-    h and d are the decayed squares of g and of u.
+    In the first steps the decay is held down to (1 + step) / (10 + step), so that the
+    starting weights do not linger.
     """
-    history = _decayed_square(gradient, state, "history", group["momentum"])
-    updates = _history(state, "updates", gradient)
-    update: Tensor = gradient * ((updates + group["delta"]) / (history + group["delta"])).sqrt()
-    _decayed_square(update, state, "updates", group["momentum"])
-    return update.mul(group["lr"])
 
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
 
-def _adam(gradient: Tensor, state: State, group: Group) -> Tensor:
-    """Adam: lr * sqrt(1 - b2^t) / (1 - b1^t) * m / (sqrt(v) + delta).
-
-    b1 is ``momentum``, b2 is ``momentum2``.
-    """
-    beta1, beta2 = group["momentum"], group["momentum2"]
-    state["step"] = step = state.get("step", 0) + 1
-    mean = _history(state, "history", gradient).mul_(beta1).add_(gradient, alpha=1 - beta1)
-    square = _decayed_square(gradient, state, "square", beta2)
-    correction = math.sqrt(1 - beta2**step) / (1 - beta1**step)
-    return mean.mul(group["lr"] * correction).div_(square.sqrt().add_(group["delta"]))
-
-
-def _decayed_square(value: Tensor, state: State, name: str, decay: float) -> Tensor:
-    return _history(state, name, value).mul_(decay).addcmul_(value, value, value=1 - decay)
-
-
-RULES: dict[str, Callable[[Tensor, State, Group], Tensor]] = {
-    "SGD": _sgd,
-    "Nesterov": _nesterov,
-    "AdaGrad": _adagrad,
-    "RMSProp": _rmsprop,
-    "AdaDelta": _adadelta,
-    "Adam": _adam,
-}
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Take in the weights after a step, counted from 0."""
+        decay = min(self.decay, (1 + step) / (10 + step))
+        for average, current in zip(self.model.parameters(), model.parameters(), strict=True):
+            average.lerp_(current, 1 - decay)

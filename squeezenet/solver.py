@@ -8,6 +8,7 @@ from typing import Any
 from caffe2torch.errors import NetError, ReadError
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
 from caffe2torch.io.schema import Message, enum_name, enum_value
+from squeezenet.solver_types import SOLVER_TYPES
 
 SAME = {
     "base_lr": "lr",
@@ -34,11 +35,6 @@ DIFFERENT = {
     "clip_gradients", "random_seed",
 }  # fmt: skip
 """Fields that are mapped, but not one to one."""
-
-LEGACY_TYPES = {
-    "SGD": "SGD", "NESTEROV": "Nesterov", "ADAGRAD": "AdaGrad", "RMSPROP": "RMSProp",
-    "ADADELTA": "AdaDelta", "ADAM": "Adam",
-}  # fmt: skip
 
 
 def read_solver(path: Path) -> tuple[dict[str, Any], list[str]]:
@@ -86,7 +82,9 @@ def _plain(value: Any) -> Any:
 
 def _solver_type(solver: Message) -> str:
     if solver.HasField("solver_type") and not solver.HasField("type"):
-        return LEGACY_TYPES[enum_name(solver, "solver_type")]
+        # The older field is an enum: the same names in capitals.
+        by_enum = {name.upper(): name for name in SOLVER_TYPES}
+        return by_enum[enum_name(solver, "solver_type")]
     return str(solver.type)
 
 

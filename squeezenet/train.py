@@ -19,15 +19,12 @@ from squeezenet.checkpoint import damage_named, load_checkpoint, make_folder, sa
 from squeezenet.config import TrainConfig
 from squeezenet.data import BadImages, Batch, ImageDataset
 from squeezenet.distributed import Team, join_team
-from squeezenet.ema import WeightAverage
 from squeezenet.evaluate import Metrics, evaluate
 from squeezenet.loader import checked, make_loader
 from squeezenet.loading import load_model
-from squeezenet.log import Window, append_line, write_scalars
+from squeezenet.log import Progress, Window, append_line, write_scalars
 from squeezenet.model import SqueezeNet
-from squeezenet.optimisers import CaffeOptimiser
-from squeezenet.parameters import freeze, parameter_groups
-from squeezenet.progress import Progress
+from squeezenet.optimisers import CaffeOptimiser, WeightAverage, freeze, parameter_groups
 from squeezenet.sampler import EvalSampler, TrainSampler
 from squeezenet.schedules import Schedule
 from squeezenet.sources import count_classes, open_split

@@ -22,7 +22,7 @@ from caffe2torch.int8 import quantize
 from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.lower.to_torch import to_torch
 from caffe2torch.parity.inputs import image_input
-from squeezenet.engines import open_engine
+from squeezenet.classifier import open_classifier
 
 IMAGES = 24
 NET = """
@@ -142,7 +142,7 @@ def test_a_net_that_takes_rgb_is_calibrated_on_rgb(
     report = quantize(rgb, tmp_path / "int8.onnx", **options)
     assert report.scores["float32"].top1 == report.images
     assert report.scores["int8"].top1 >= report.images - 1
-    engine = open_engine(tmp_path / "int8.onnx", "onnxruntime", "cpu", None)
+    engine = open_classifier(tmp_path / "int8.onnx", "onnxruntime", "cpu", None)
     assert engine.transform.channel_order == "RGB"
 
 

@@ -55,6 +55,15 @@ def test_differences_are_exact_over_batches() -> None:
     assert found.max_abs == np.inf
 
 
+def test_caffes_mark_of_an_empty_region_is_no_peak() -> None:
+    found, mark = BlobDifference("x"), np.finfo(np.float32).max
+    found.add(np.float32([-mark, 2]), np.float32([-mark, 3]))
+    assert (found.max_abs, found.peak) == (1, 2)
+    assert found.exceeds(None)
+    found.add(np.float32([-mark]), np.float32([0]))
+    assert found.max_abs == float(mark)
+
+
 def test_exit_codes(tmp_path: Path) -> None:
     run = CliRunner()
     arguments = ["parity", str(NET / "net.caffemodel"), "--prototxt", str(NET / "net.prototxt")]

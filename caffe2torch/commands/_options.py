@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,19 +40,6 @@ class _NumbersType(click.ParamType):  # type: ignore[type-arg]  # generic since 
             return tuple(float(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is not one number, nor one a channel: {self.name}", param, ctx)
-
-
-class RegisteredChoice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2
-    """The names of a registry, asked for when they are needed: plugins may add some."""
-
-    case_sensitive = True
-
-    def __init__(self, names: Callable[[], Sequence[str]]) -> None:
-        self._names = names
-
-    @property
-    def choices(self) -> Sequence[str]:  # type: ignore[override]  # an attribute there
-        return tuple(self._names())
 
 
 def input_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe2torch.commands._options import RegisteredChoice, net_options, read_options, weights_of
+from caffe2torch.commands import engine_choice
+from caffe2torch.commands._options import net_options, read_options, weights_of
 from caffe2torch.commands._output import print_table, write_text
 from caffe2torch.parity import RANDOM_BATCHES
 
@@ -19,12 +20,6 @@ if TYPE_CHECKING:
 
 DIFFERENT = 1
 """Exit code of a parity check whose engines disagree; unusable input is 2."""
-
-
-def _engine_names() -> tuple[str, ...]:
-    from caffe2torch.engines import engine_names
-
-    return engine_names()
 
 
 @click.command()
@@ -43,7 +38,7 @@ def _engine_names() -> tuple[str, ...]:
 @click.option(
     "--engine",
     "engines",
-    type=RegisteredChoice(_engine_names),
+    type=engine_choice(),
     multiple=True,
     help="Run only this engine; again for more. The first is the baseline.  [default: all]",
 )

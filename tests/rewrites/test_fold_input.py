@@ -23,8 +23,8 @@ from caffe2torch.lower.to_torch import to_torch
 from caffe2torch.parity.inputs import image_input
 from caffe2torch.rewrites.fold_input import fold_input, set_preprocessing
 from squeezenet import load_pretrained, preprocess
+from squeezenet.classifier import open_classifier
 from squeezenet.config import TrainConfig
-from squeezenet.engines import open_engine
 from squeezenet.export import export
 from squeezenet.loading import load_model
 
@@ -332,7 +332,7 @@ def test_a_squeezenet_says_what_it_takes(
     x = preprocess(photo(), preprocessing=folded.preprocessing)
     rgb = preprocess(photo()) + BGR_MEAN.reshape(3, 1, 1)
     np.testing.assert_allclose(x, ordinary(rgb[None, ::-1], to)[0], rtol=0, atol=1e-6)
-    opened = open_engine(path, "torch", "cpu", None)
+    opened = open_classifier(path, "torch", "cpu", None)
     with torch.no_grad():
         expected = plain(torch.from_numpy(preprocess(photo())[None]))
         assert_same(folded(torch.from_numpy(x[None])), expected)
@@ -345,8 +345,8 @@ def test_a_squeezenet_in_onnx_says_what_it_takes(tmp_path: Path) -> None:
     model = genuine("1.1")
     path = caffe2torch.convert(model, tmp_path / "rgb.onnx", input="imagenet")
     plain, folded = (
-        open_engine(model, "torch", "cpu", None),
-        open_engine(path, "onnxruntime", "cpu", None),
+        open_classifier(model, "torch", "cpu", None),
+        open_classifier(path, "onnxruntime", "cpu", None),
     )
     expected, actual = (
         engine.predict(torch.from_numpy(engine.transform(photo(), None)[None]))

@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 
+from caffe2torch.engines.opencv import has_caffe_reader
 from squeezenet.checkpoint import save_checkpoint
 from squeezenet.cli import main
 from squeezenet.config import TrainConfig
@@ -92,6 +93,24 @@ def test_infer_text_json_and_csv_agree(home):
     text = run(*words).stdout.splitlines()
     assert text[0] == str(home / "images" / "an image 0.png")
     assert text[1].split(maxsplit=1)[1] == answers[0]["guesses"][0]["name"]
+
+
+def test_infer_on_opencv_guesses_what_torch_does(home, tmp_path):
+    words = ["infer", "--json", home / "images", "--top-k", 1, "--weights"]
+    refused = run(*words, home / "model.pt", "--engine", "opencv", code=2)
+    if not has_caffe_reader():
+        assert "the installed OpenCV has no Caffe reader" in refused.stderr
+        return
+    assert "OpenCV needs a .caffemodel" in refused.stderr
+    run("export", "--weights", home / "model.pt", tmp_path / "model.caffemodel")
+    words += [tmp_path / "model.caffemodel"]
+    torchs, opencvs = (json.loads(run(*words, "--engine", e).stdout) for e in ("torch", "opencv"))
+    assert len(torchs) == len(opencvs) == 5
+    for first, second in zip(torchs, opencvs, strict=True):
+        (guess,), (other,) = first["guesses"], second["guesses"]
+        assert guess["label"] == other["label"]
+        # Each engine has convolutions of its own, in float32.
+        assert guess["probability"] == pytest.approx(other["probability"], rel=1e-4)
 
 
 def test_infer_takes_files_globs_and_a_list_on_stdin(home):

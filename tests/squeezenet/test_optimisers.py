@@ -5,7 +5,10 @@ import pytest
 import torch
 
 from caffe2torch.errors import NetError
+from squeezenet.cli import train
 from squeezenet.optimisers import CaffeOptimiser
+from squeezenet.solver import read_solver
+from squeezenet.solver_types import SOLVER_TYPES, register_solver_type
 
 MOMENTUM, MOMENTUM2, DELTA, RMS_DECAY = 0.9, 0.99, 1e-4, 0.95
 RATES = [0.1, 0.1, 0.1, 0.02, 0.02, 0.5, 0.5, 0.02, 0.01, 0.01]
@@ -133,3 +136,26 @@ def test_solvers_without_momentum_refuse_it(type_):
 def test_unknown_type_is_an_error():
     with pytest.raises(NetError, match="no solver type 'LBFGS'"):
         CaffeOptimiser([torch.nn.Parameter(torch.ones(2))], "LBFGS")
+
+
+def test_a_solver_type_from_outside_is_a_choice_and_steps(monkeypatch, tmp_path):
+    monkeypatch.setitem(SOLVER_TYPES, "Sign", None)  # It is gone again after the test.
+
+    @register_solver_type("Sign")
+    def sign(gradient, state, group):
+        return group["lr"] * gradient.sign()
+
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0, 3.0]))
+    optimiser = CaffeOptimiser([weight], "Sign", lr=0.5)
+    weight.grad = torch.tensor([7.0, -0.1, 0.0])
+    optimiser.step()
+    assert weight.tolist() == [0.5, -1.5, 3.0]
+    with pytest.raises(NetError, match="the Sign solver has no momentum"):
+        CaffeOptimiser([weight], "Sign", momentum=0.9)
+    with pytest.raises(NetError, match=r"choose SGD, .*, Adam, Sign"):
+        CaffeOptimiser([weight], "Lion")
+    path = tmp_path / "solver.prototxt"
+    path.write_text('base_lr: 0.1 lr_policy: "fixed" max_iter: 9 type: "Sign"')
+    assert read_solver(path)[0]["solver_type"] == "Sign"
+    (option,) = (o for o in train.params if o.name == "solver_type")
+    assert option.type.convert("Sign", option, None) == "Sign"

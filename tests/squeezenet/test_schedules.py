@@ -1,9 +1,11 @@
 import math
 
+import click
 import pytest
 
 from caffe2torch.errors import NetError
-from squeezenet.schedules import POLICIES, Schedule
+from squeezenet.cli import train
+from squeezenet.schedules import POLICIES, Schedule, register_policy
 
 
 @pytest.mark.parametrize(
@@ -46,3 +48,20 @@ def test_unknown_policy_is_named_with_those_there_are():
 def test_step_needs_a_stepsize():
     with pytest.raises(NetError, match="'step' needs a positive stepsize"):
         Schedule("step", stepsize=0)
+
+
+def test_a_policy_from_outside_is_a_choice_and_trains(monkeypatch):
+    monkeypatch.setitem(POLICIES, "halving", None)  # It is gone again after the test.
+
+    @register_policy("halving", "stepsize")
+    def halving(schedule, step):
+        return 0.5 ** (step // schedule.stepsize)
+
+    assert Schedule("halving", base_lr=4.0, stepsize=3).rate(7) == 1.0
+    with pytest.raises(NetError, match="'halving' needs a positive stepsize"):
+        Schedule("halving", stepsize=0)
+    with pytest.raises(NetError, match=r"choose cosine, .*, halving"):
+        Schedule("plateau")
+    (option,) = (o for o in train.params if o.name == "schedule")
+    assert option.type.convert("halving", option, None) == "halving"
+    assert "|halving]" in option.make_metavar(click.Context(train))

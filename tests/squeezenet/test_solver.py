@@ -6,7 +6,7 @@ import pytest
 from caffe2torch.errors import NetError, ReadError
 from squeezenet.config import TrainConfig
 from squeezenet.model import SqueezeNet
-from squeezenet.parameters import freeze, parameter_groups
+from squeezenet.optimisers import freeze, parameter_groups
 from squeezenet.solver import read_solver
 
 NET = """

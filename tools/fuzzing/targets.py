@@ -252,7 +252,7 @@ def _checkpoint(path: Path, extra: Any, deep: bool) -> None:
 
 
 def _onnx(path: Path, extra: Any, deep: bool) -> None:
-    from squeezenet.engines import _logits_model, _recorded_transform
+    from squeezenet.classifier import _logits_model, _recorded_transform
 
     data = path.read_bytes()
     _logits_model(data, path)  # What ONNX Runtime makes of a valid model is not ours.

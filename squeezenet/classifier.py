@@ -1,4 +1,4 @@
-"""What computes the logits of an evaluation or an inference: torch or ONNX Runtime."""
+"""A file of weights made ready to classify, on any engine."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ import torch
 from torch import Tensor
 
 from caffe2torch.artefact.metadata import FORMAT
-from caffe2torch.errors import ReadError
+from caffe2torch.engines import Engine, Job, start_engine
+from caffe2torch.engines.onnxruntime import Session
+from caffe2torch.errors import ReadError, SessionError
 from squeezenet.data import BadImages, ImageDataset
 from squeezenet.distributed import Team, choose_device
 from squeezenet.evaluate import Metrics, Predict, evaluate
+from squeezenet.export import graph_of
 from squeezenet.loader import checked, make_loader
-from squeezenet.loading import load_model, transform_of
+from squeezenet.loading import Loaded, load_model, transform_of
 from squeezenet.sampler import EvalSampler
 from squeezenet.sources import open_split
 from squeezenet.transforms import Transform
@@ -25,8 +28,8 @@ from squeezenet.weights import CONTENT_ERRORS, preprocessing_of
 
 
 @dataclass(frozen=True)
-class Engine:
-    """A net that is ready to run, how its input is made, and its classes."""
+class Classifier:
+    """A net that is ready to classify, how its input is made, and its classes."""
 
     predict: Predict
     transform: Transform
@@ -34,36 +37,34 @@ class Engine:
     class_names: tuple[str, ...] = ()
 
 
-def open_engine(weights: Path, name: str, device: str, protocol: str | None) -> Engine:
-    """Make ready the engine "torch" or "onnxruntime" for a file of weights.
+def open_classifier(weights: Path, engine: str, device: str, protocol: str | None) -> Classifier:
+    """Make ready a file of weights on an engine of ``caffe2torch.engines``.
 
-    ONNX Runtime takes an .onnx file as it is, and the ONNX form of any other weights.
-    ``protocol`` overrides the one that the weights expect, which is Caffe's unless a
-    checkpoint says otherwise.
+    ONNX Runtime takes an .onnx file as it is; of other weights engines run the graph, and
+    torch the model on ``device``. ``protocol`` overrides the one that the weights expect,
+    which is Caffe's unless a checkpoint says otherwise.
     """
     if weights.suffix == ".onnx":
-        if name != "onnxruntime":
+        if engine != "onnxruntime":
             raise ReadError(f"{weights} is an ONNX file: use --engine onnxruntime")
-        data = _read(weights)
-        predict, classes = _onnxruntime(data, weights)
-        engine = Engine(predict, _recorded_transform(data, weights), classes)
+        opened = _of_onnx(weights)
     else:
         loaded = load_model(weights)
-        classes = loaded.model.num_classes
-        if name == "onnxruntime":
-            from squeezenet.export import onnx_bytes
-
-            predict, _ = _onnxruntime(onnx_bytes(loaded.model, loaded.transform.crop), weights)
-        else:
-            predict = _torch(loaded.model, choose_device(device))
-        engine = Engine(predict, loaded.transform, classes, loaded.class_names)
+        opened = Classifier(
+            _on_device(loaded.model, choose_device(device))
+            if engine == "torch"
+            else _of_graph(engine, loaded, weights),
+            loaded.transform,
+            loaded.model.num_classes,
+            loaded.class_names,
+        )
     if protocol is not None:
-        engine = replace(engine, transform=replace(engine.transform, protocol=protocol))
-    return engine
+        opened = replace(opened, transform=replace(opened.transform, protocol=protocol))
+    return opened
 
 
 def evaluate_files(
-    engine: Engine,
+    classifier: Classifier,
     data: Path,
     listing: str | None,
     *,
@@ -72,16 +73,16 @@ def evaluate_files(
     on_bad_image: str,
     report: Callable[[str], None],
 ) -> Metrics:
-    """Evaluate an engine on a list, a tree of class folders or an LMDB."""
-    dataset = ImageDataset(open_split(data, listing, "val").source, engine.transform, seed=None)
+    """Evaluate a classifier on a list, a tree of class folders or an LMDB."""
+    dataset = ImageDataset(open_split(data, listing, "val").source, classifier.transform, seed=None)
     loader = make_loader(dataset, EvalSampler(len(dataset), batch_size), workers=workers)
     bad = BadImages(on_bad_image, report)
-    batches = checked(loader, dataset, engine.num_classes, bad)
+    batches = checked(loader, dataset, classifier.num_classes, bad)
     team = Team(0, 1, torch.device("cpu"))
-    return evaluate(engine.predict, batches, engine.num_classes, bad=bad, team=team)
+    return evaluate(classifier.predict, batches, classifier.num_classes, bad=bad, team=team)
 
 
-def _torch(model: torch.nn.Module, device: torch.device) -> Predict:
+def _on_device(model: torch.nn.Module, device: torch.device) -> Predict:
     model = model.to(device)
 
     def predict(images: Tensor) -> Tensor:
@@ -92,21 +93,30 @@ def _torch(model: torch.nn.Module, device: torch.device) -> Predict:
     return predict
 
 
-def _onnxruntime(data: bytes, source: Path) -> tuple[Predict, int]:
-    import onnxruntime as ort
+def _of_graph(name: str, loaded: Loaded, weights: Path) -> Predict:
+    graph = graph_of(loaded.model, loaded.transform.crop, softmax=False)
+    engine = start_engine(name, Job(graph, weights, every_blob=False))
+    return _predict(engine, graph.inputs[0].name, graph.outputs[0])
 
-    model, classes = _logits_model(data, source)
+
+def _of_onnx(path: Path) -> Classifier:
+    data = _read(path)
+    model, classes = _logits_model(data, path)
     try:
-        session = ort.InferenceSession(model, providers=["CPUExecutionProvider"])
-        name = session.get_inputs()[0].name
-    except Exception as error:  # Its errors have no common class.
-        cause = str(error).strip().split("\n", maxsplit=1)[0]
-        raise ReadError(f"{source}: ONNX Runtime cannot run the model: {cause}") from error
+        session = Session(model)
+    except SessionError as error:
+        raise ReadError(f"{path}: {error}") from error
+    predict = _predict(session, next(iter(session.inputs)), next(iter(session.outputs)))
+    return Classifier(predict, _recorded_transform(data, path), classes)
 
-    def predict(images: Tensor) -> Tensor:
-        return torch.from_numpy(session.run(None, {name: images.numpy()})[0]).flatten(1)
 
-    return predict, classes
+def _predict(engine: Engine, images: str, logits: str) -> Predict:
+    """The output ``logits`` for the input ``images`` of an engine."""
+
+    def predict(batch: Tensor) -> Tensor:
+        return torch.from_numpy(engine.run({images: batch.numpy()})[logits]).flatten(1)
+
+    return predict
 
 
 def _recorded_transform(data: bytes, source: Path) -> Transform:
