@@ -3,8 +3,12 @@
 ``atomic_write`` is for one file, ``atomic_group`` for files that belong together. Both write
 under temporary names in the folder of the destination, make the content last (fsync), rename,
 and make the names last. Links are followed, and a file keeps its permissions and, where the
-system lets it, its owner; a new one gets those of the umask. Files of killed writers are
-removed by the next writer in the folder; see ``caffe2torch.io._temporary``.
+system lets it, its owner; a new one gets those of the umask.
+
+A temporary file is ``NAME.XXXXXXXX.caffe2torch-part``, and its writer holds a lock on it until
+it has its final name. The system drops a lock with the process that held it, so one without a
+lock is one that nobody will finish: the next writer in the folder removes it. Where there are
+no such locks (Windows, some network file systems) nothing is taken for abandoned.
 """
 
 from __future__ import annotations
@@ -13,23 +17,21 @@ import errno
 import filecmp
 import io
 import os
+import re
 import stat
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 from uuid import uuid4
 
 from caffe2torch.errors import ArtefactError
-from caffe2torch.io._temporary import (
-    OLD,
-    OLD_MAIN,
-    TemporaryFile,
-    clean_folder,
-    folder_lock,
-    sync_folder,
-    temporary_name,
-)
+
+if sys.platform != "win32":
+    import fcntl
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _REMEDIES = {
     errno.ENOSPC: "free some space there, or choose another folder",
@@ -41,6 +43,10 @@ _REMEDIES = {
     errno.EFAULT: "a file that it is made of was changed meanwhile; try again",
 }
 _STREAM_FOLDERS = ("/dev", "/dev/fd", "/proc/self/fd")
+_PART, _OLD, _OLD_MAIN = "caffe2torch-part", "caffe2torch-old", "caffe2torch-old-main"
+_LEFT_OVER = re.compile(rf"(.+)\.([0-9a-f]{{8}})\.({_PART}|{_OLD}|{_OLD_MAIN})", re.DOTALL)
+_NAME_BYTES = 255
+"""The longest file name of the usual file systems."""
 
 
 @contextmanager
@@ -81,14 +87,14 @@ def atomic_group(durable: bool = True) -> Iterator[AtomicGroup]:
     """
     group = AtomicGroup(durable)
     try:
-        try:
-            yield group
-        except Exception as error:
-            group._explain(error)
-            raise
+        yield group
         group._publish()
+    except Exception as error:
+        group._explain(error)
+        raise
     finally:
-        group._discard()
+        for file in group._files:
+            file.discard()
 
 
 class AtomicGroup:
@@ -97,27 +103,23 @@ class AtomicGroup:
     def __init__(self, durable: bool) -> None:
         self._durable = durable
         self._id = uuid4().hex[:8]
-        self._files: list[_Stream | _File] = []
+        self._files: list[_File] = []
 
     def open(self, path: str | os.PathLike[str]) -> BinaryIO:
         """A file to be written, which becomes ``path`` when the group's block ends."""
-        path = os.fspath(path)
-        try:
-            file = _Stream(path) if _is_stream(path) else _File(path, self._id)
-            # Known to _discard before there is a temporary file: Ctrl-C may come at any moment.
-            self._files.append(file)
-            stream = file.open()
-        except OSError as error:
-            raise _refusal(path, error) from error
-        if len({file.folder for file in self._files}) > 1:
+        file = _File(os.fspath(path), self._id)
+        # Noted before there is a temporary file: Ctrl-C may come at any moment.
+        self._files.append(file)
+        first = self._files[0]
+        if file.folder != first.folder:
             raise ArtefactError(
-                f"{path}: cannot be written together with {self._files[0].path}: they, or what "
+                f"{file.path}: cannot be written together with {first.path}: they, or what "
                 "they link to, lie in different folders; choose one folder for both"
             )
-        return stream
+        return file.open()
 
     def _explain(self, error: Exception) -> None:
-        """Raise what the user has to know instead of an error of the block, if it is ours."""
+        """Raise what the user has to know instead of an error of the file system."""
         for file in self._files:
             if file.fault:
                 raise _refusal(file.path, file.fault) from error
@@ -127,133 +129,116 @@ class AtomicGroup:
 
     def _publish(self) -> None:
         for file in self._files:
-            try:
-                file.complete(self._durable)
-            except OSError as error:
-                raise _refusal(file.path, error) from error
-        files = [file for file in self._files if isinstance(file, _File)]
-        if not files:
-            return
+            file.complete(self._durable)
+        files = [file for file in self._files if not file.is_stream]
+        if files:
+            with _moving_in(files[0].folder):
+                self._rename(files[:-1], files[-1])
+
+    def _rename(self, parts: list[_File], main: _File) -> None:
+        parts = [file for file in parts if not file.is_unchanged]
+        replaced = [file for file in parts if os.path.lexists(file.final)]
         try:
-            if len(files) == 1:
-                files[0].publish()
-            else:
-                with folder_lock(files[0].folder):
-                    _publish_together(files)
-        except OSError as error:
-            raise _refusal(files[-1].path, error) from error
-        sync_folder(files[-1].folder)
+            if replaced and os.path.lexists(main.final):
+                os.replace(main.final, f"{main.final}.{self._id}.{_OLD_MAIN}")
+            for file in replaced:
+                os.replace(file.final, f"{file.final}.{self._id}.{_OLD}")
+            for file in [*parts, main]:
+                os.replace(file.part, file.final)
+        except BaseException:
+            if not main.is_published:
+                for file in parts:
+                    if file.is_published:
+                        os.unlink(file.final)
+            raise
+        finally:
+            _put_back(main.folder, self._id)
 
-    def _discard(self) -> None:
-        for file in self._files:
-            file.discard()
 
+class _Raw(io.FileIO):
+    """A file that remembers its first error: a library that writes it may hide that."""
 
-class _Stream:
-    """A device or a pipe: it has no old content to keep."""
-
-    folder = ""
     fault: OSError | None = None
 
-    def __init__(self, path: str) -> None:
-        self.path = path
-        self._stream: BinaryIO | None = None
-
-    def open(self) -> BinaryIO:
-        self._stream = open(self.path, "wb")  # noqa: SIM115  # closed by discard
-        return self._stream
-
-    def complete(self, durable: bool) -> None:
-        if self._stream:
-            self._stream.flush()
-
-    def discard(self) -> None:
-        if self._stream:
-            with suppress(OSError):
-                self._stream.close()
+    def write(self, data: Buffer) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.fault = self.fault or error
+            raise
 
 
 class _File:
-    """A file under its temporary name, until ``publish``."""
+    """A file under its temporary name until ``publish``, or a device or pipe."""
 
     def __init__(self, path: str, group: str) -> None:
         self.path = path
+        self.is_stream = _is_stream(path)
         self.final = os.path.realpath(path)
-        self.folder = os.path.dirname(self.final)
-        self._part = temporary_name(self.final, group)
-        self._group = group
-        self._raw: TemporaryFile | None = None
+        self.folder, name = ("", "") if self.is_stream else os.path.split(self.final)
+        # A long name is cut to what file systems allow.
+        room = _NAME_BYTES - len(f".{group}.{_PART}")
+        short = os.fsencode(name)[:room].decode("utf-8", "ignore") or "x"
+        self.part = os.path.join(self.folder, f"{short}.{group}.{_PART}")
+        self._raw: _Raw | None = None
         self._stream: io.BufferedWriter | None = None
-        self._aside: str | None = None
-        self._renaming = False
 
     def open(self) -> BinaryIO:
         """Create the temporary file."""
-        before = _status(self.final)
-        clean_folder(self.folder)
-        mode = 0o666 if before is None else before.st_mode & 0o777
-        self._raw = TemporaryFile(self._part, mode)
+        self._raw = _Raw(self.path, "wb") if self.is_stream else self._create()
         self._stream = io.BufferedWriter(self._raw)
-        if before is not None:
-            _keep_owner_and_mode(self._raw.fileno(), self._part, before)
         return cast(BinaryIO, self._stream)
+
+    def _create(self) -> _Raw:
+        before = _status(self.final)
+        _clean_folder(self.folder)
+        mode = 0o666 if before is None else before.st_mode & 0o777
+        while True:
+            raw = _Raw(self.part, "xb", opener=lambda name, flags: os.open(name, flags, mode))
+            _lock(raw.fileno())
+            # Before it was locked, another process may have taken it for abandoned.
+            if os.path.exists(self.part):
+                break
+            raw.close()
+        if before is not None:
+            if sys.platform != "win32":
+                with suppress(OSError):
+                    os.fchown(raw.fileno(), before.st_uid, before.st_gid)
+            os.chmod(self.part, mode)
+        return raw
 
     @property
     def fault(self) -> OSError | None:
-        """The first error of a write, whatever became of it."""
+        """The first error of writing it, whatever became of that."""
         return self._raw.fault if self._raw else None
-
-    @property
-    def exists(self) -> bool:
-        """Whether a file has the final name."""
-        return os.path.lexists(self.final)
 
     @property
     def is_unchanged(self) -> bool:
         """Whether the final name already has this content."""
-        return os.path.isfile(self.final) and filecmp.cmp(self._part, self.final, shallow=False)
+        return os.path.isfile(self.final) and filecmp.cmp(self.part, self.final, shallow=False)
 
     @property
-    def published(self) -> bool:
+    def is_published(self) -> bool:
         """Whether the new file has the final name, as the disk says it."""
-        return self._renaming and self.exists and not os.path.lexists(self._part)
+        return os.path.lexists(self.final) and not os.path.lexists(self.part)
 
     def complete(self, durable: bool) -> None:
         """Write what is buffered, and bring it to the disk."""
-        if self._stream and self._raw:
+        assert self._stream is not None
+        assert self._raw is not None
+        try:
             self._stream.flush()
-            if self.fault:
-                raise self.fault
-            if durable:
+            if durable and not self.is_stream:
                 os.fsync(self._raw.fileno())
             else:
                 # Network file systems say that a disk is full only when a descriptor is closed.
                 os.close(os.dup(self._raw.fileno()))
-
-    def move_aside(self, kind: str) -> None:
-        """Take the old file from its name, to be put back by ``restore`` or ``clean_folder``."""
-        self._aside = temporary_name(self.final, self._group, kind)
-        os.replace(self.final, self._aside)
-
-    def publish(self) -> None:
-        """Give the file its final name, in place of the old one."""
-        if sys.platform == "win32" and self._stream:
+        except OSError as error:
+            self._raw.fault = self._raw.fault or error
+        if self._raw.fault:
+            raise self._raw.fault
+        if sys.platform == "win32":  # Elsewhere it stays open, and locked, until it has its name.
             self._stream.close()
-        # Elsewhere it stays open and locked until it has its name.
-        self._renaming = True
-        os.replace(self._part, self.final)
-
-    def restore(self) -> None:
-        """Undo ``publish`` and ``move_aside``."""
-        if self._aside and os.path.lexists(self._aside):
-            os.replace(self._aside, self.final)
-        elif self.published:
-            os.unlink(self.final)
-
-    def drop_aside(self) -> None:
-        """Remove the old file for good."""
-        if self._aside:
-            os.unlink(self._aside)
 
     def discard(self) -> None:
         """Close the file, and remove what has not been published."""
@@ -262,27 +247,76 @@ class _File:
                 with suppress(OSError):
                     file.close()
         with suppress(OSError):
-            os.unlink(self._part)
+            os.unlink(self.part)
 
 
-def _publish_together(files: Sequence[_File]) -> None:
-    main = files[-1]
-    parts = [file for file in files[:-1] if not file.is_unchanged]
-    replaced = [file for file in parts if file.exists]
+@contextmanager
+def _moving_in(folder: str) -> Iterator[bool]:
+    """Let one process at a time move files in ``folder``, and make their names last.
+
+    It is a lock on the folder itself, which leaves no file; False where there are no locks.
+    """
     try:
-        if replaced and main.exists:
-            main.move_aside(OLD_MAIN)
-        for file in replaced:
-            file.move_aside(OLD)
-        for file in [*parts, main]:
-            file.publish()
-    except BaseException:
-        if not main.published:
-            for file in [*parts, main]:
-                file.restore()
-        raise
-    for file in files:
-        file.drop_aside()
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # One that may not be read, or Windows.
+        yield False
+        return
+    try:
+        yield _lock(descriptor)
+        with suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _lock(descriptor: int, wait: bool = True) -> bool:
+    """Whether a lock was got."""
+    if sys.platform != "win32":
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            return True
+    return False
+
+
+def _clean_folder(folder: str) -> None:
+    """Remove what killed writers left in ``folder``, and put back what they had moved aside."""
+    found = _left_overs(folder)
+    for match in found:
+        path = os.path.join(folder, match.string)
+        with suppress(OSError):
+            if match[3] == _PART and stat.S_ISREG(os.lstat(path).st_mode):
+                with open(path, "r+b") as file:
+                    if _lock(file.fileno(), wait=False):
+                        os.unlink(path)
+    groups = {match[2] for match in found if match[3] != _PART}
+    if groups:
+        with _moving_in(folder) as locked:
+            for group in groups if locked else ():
+                _put_back(folder, group)
+
+
+def _left_overs(folder: str) -> list[re.Match[str]]:
+    with suppress(OSError):
+        return [match for match in map(_LEFT_OVER.fullmatch, os.listdir(folder)) if match]
+    return []
+
+
+def _put_back(folder: str, group: str) -> None:
+    """Undo what a group did before it was stopped, or finish it: remove the old files.
+
+    It was complete if its main file is in place, or its parts where there was no main file.
+    """
+    found = [m for m in _left_overs(folder) if m[2] == group and m[3] != _PART]
+    found.sort(key=lambda match: match[3] == _OLD_MAIN)
+    had_main = bool(found) and found[-1][3] == _OLD_MAIN
+    done = had_main and os.path.lexists(os.path.join(folder, found[-1][1]))
+    with suppress(OSError):
+        for match in found:
+            old, final = os.path.join(folder, match.string), os.path.join(folder, match[1])
+            if done or (not had_main and os.path.lexists(final)):
+                os.unlink(old)
+            else:
+                os.replace(old, final)
 
 
 def _status(final: str) -> os.stat_result | None:
@@ -296,15 +330,6 @@ def _status(final: str) -> os.stat_result | None:
     if not os.access(final, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), final)
     return before
-
-
-def _keep_owner_and_mode(descriptor: int, path: str, before: os.stat_result) -> None:
-    if sys.platform != "win32":
-        now = os.fstat(descriptor)
-        if (now.st_uid, now.st_gid) != (before.st_uid, before.st_gid):
-            with suppress(OSError):
-                os.fchown(descriptor, before.st_uid, before.st_gid)
-    os.chmod(path, before.st_mode & 0o777)
 
 
 def _is_stream(path: str) -> bool:
