@@ -9,7 +9,7 @@ import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
-from math import log10, prod
+from math import log10
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -241,20 +241,20 @@ def _compare(graph: Graph, float32: Path, quantized: bytes, images: Images) -> Q
     """Both forms on images that were not calibrated on."""
     from caffe2torch.compare import Agreement, Score
     from caffe2torch.engines.onnxruntime import Session
+    from caffe2torch.parity.top5 import has_classes
 
     sessions = [Session(float32), Session(quantized)]
     scores = {"float32": Score(), "int8": Score()}
     agreement = Agreement()
     signal = noise = 0.0
     labelled = all(label is not None for _, label in images)
-    shape = graph.shapes[graph.blobs[graph.outputs[0]]]
-    has_classes = len(shape) > 1 and shape[1] > 1 and prod(shape[2:]) == 1
+    classifies = has_classes(graph, graph.outputs[0])
     for batch in _batches(graph, images):
         feed = {graph.inputs[0].name: _load(graph, batch)}
         first, second = (next(iter(session.run(feed).values())) for session in sessions)
         signal += float(np.square(first, dtype=np.float64).sum())
         noise += float(np.square(first - second, dtype=np.float64).sum())
-        if not has_classes:
+        if not classifies:
             continue
         agreement.add(first, second)
         if labelled:
@@ -269,5 +269,5 @@ def _compare(graph: Graph, float32: Path, quantized: bytes, images: Images) -> Q
         int8_bytes=len(quantized),
         signal_to_noise=10 * log10(max(signal, TINY) / max(noise, TINY)),
         agreement=agreement,
-        scores=scores if has_classes and labelled else {},
+        scores=scores if classifies and labelled else {},
     )

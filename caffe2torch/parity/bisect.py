@@ -14,7 +14,7 @@ from caffe2torch.engines.reference import REFERENCE
 from caffe2torch.errors import Caffe2TorchError, EngineError, UnsupportedLayerError
 from caffe2torch.graph import FloatArray, Graph, Node
 from caffe2torch.parity.reproducer import Reproducer, excerpt, one_item, write_excerpt
-from caffe2torch.parity.result import Bisection, ParityReport
+from caffe2torch.parity.result import Bisection, Case, ParityReport
 
 if TYPE_CHECKING:
     from caffe2torch.graph import Array
@@ -35,16 +35,6 @@ class Suspect:
     inputs: tuple[str, ...]
     value: str
     difference: BlobDifference
-
-
-@dataclass(frozen=True)
-class Case:
-    """One batch on which two engines differ; ``record`` is its part of the recorded outputs."""
-
-    baseline: str
-    engine: str
-    inputs: Mapping[str, FloatArray]
-    record: Blobs
 
 
 def bisect(

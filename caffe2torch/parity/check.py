@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from math import prod
 from typing import TYPE_CHECKING
 
-from caffe2torch.compare import (
-    Agreement,
-    BlobDifference,
-    LogitSample,
-    Score,
-    common_blobs,
-)
+from caffe2torch.compare import Score
+from caffe2torch.engines import Blobs, Engine, Job, PathLike, engine_names, start_engines
+from caffe2torch.engines.reference import REFERENCE, ReferenceEngine
 from caffe2torch.errors import EngineError, ParityError
 from caffe2torch.parity import RANDOM_BATCHES
 from caffe2torch.parity.result import Bisection, Comparison, ParityReport, logits_of
@@ -23,13 +18,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from caffe2torch.api import ReadOptions
-    from caffe2torch.engines import Blobs, Engine
-    from caffe2torch.graph import Array, Graph
-    from caffe2torch.parity.bisect import Case
+    from caffe2torch.graph import Graph
     from caffe2torch.parity.feed import Given
     from caffe2torch.parity.inputs import Batch
-
-    PathLike = str | os.PathLike[str]
 
 MOST_VALUES = 1 << 29
 """Of all blobs of a net together, at the shapes it declares: 2 GiB in each engine."""
@@ -71,8 +62,6 @@ def check_parity(
         Caffe2TorchError: the model is.
     """
     from caffe2torch.api import read
-    from caffe2torch.engines import Job, engine_names, start_engines
-    from caffe2torch.engines.reference import REFERENCE, ReferenceEngine
     from caffe2torch.finite import warn_not_finite
     from caffe2torch.parity.feed import feed
     from caffe2torch.parity.provenance import file_records, versions
@@ -111,7 +100,7 @@ def check_parity(
         graph=graph,
         feed=fed,
         images=check.images,
-        comparisons=check.comparisons(),
+        comparisons=check.compared(),
         scores={name: score for name, score in check.scores.items() if score.images},
         skipped=skipped,
         tolerance=tolerance,
@@ -121,12 +110,11 @@ def check_parity(
         class_names=names,
     )
     if bisect is not None:
-        report.bisection = _bisect(check, report, bisect, model, prototxt)
+        report.bisection = _bisect(report, bisect, model, prototxt)
     return report
 
 
 def _bisect(
-    check: _Check,
     report: ParityReport,
     directory: PathLike,
     model: PathLike | None,
@@ -136,12 +124,11 @@ def _bisect(
     from caffe2torch.parity.bisect import bisect
 
     failed = next((c for c in report.comparisons if not c.passed), None)
-    case = None if failed is None else check.pairs[failed.baseline, failed.engine].case
-    if case is None:
+    if failed is None or failed.case is None:
         return None
     return bisect(
         report.graph,
-        case,
+        failed.case,
         directory,
         model=model,
         prototxt=prototxt,
@@ -170,19 +157,17 @@ class _Check:
         skipped: dict[str, str],
         tolerance: float | None,
     ) -> None:
-        from caffe2torch.engines.reference import REFERENCE
         from caffe2torch.parity.top5 import TopFive, has_classes
 
         self.graph, self.skipped = graph, skipped
         self.engines = dict(engines)
-        self.tolerance = tolerance
         self.logits = logits_of(graph)
         self.images = 0
         names = list(engines)
         pairs = [(names[0], name) for name in names[1:]]
         if names[-1] == REFERENCE:
             pairs += [(REFERENCE, name) for name in names[1:-1]]
-        self.pairs = {pair: _Pair(*pair, tolerance) for pair in pairs}
+        self.pairs = [Comparison(e, b, self.logits, tolerance) for b, e in pairs]
         self.scores = {name: Score() for name in names}
         self.top5 = TopFive()
         self.has_classes = has_classes(graph, self.logits)
@@ -194,21 +179,9 @@ class _Check:
         if not self.images:
             raise ParityError("there are no inputs.")
 
-    def comparisons(self) -> list[Comparison]:
-        """The outcome by pair. Raises ParityError if no pair has a blob in common."""
-        found = [
-            Comparison(
-                pair.engine,
-                pair.baseline,
-                [pair.blobs[blob] for blob in self.graph.blobs if blob in pair.blobs],
-                self.logits,
-                pair.agreement,
-                self.tolerance,
-                pair.sample,
-            )
-            for pair in self.pairs.values()
-            if pair.blobs
-        ]
+    def compared(self) -> list[Comparison]:
+        """The pairs with a blob in common. Raises ParityError if there is none."""
+        found = [pair for pair in self.pairs if pair.differences]
         if not found:
             raise ParityError(
                 "no two engines show the same blob. "
@@ -220,9 +193,9 @@ class _Check:
         self.images += max((len(a) for a in batch.inputs.values() if a.ndim), default=1)
         results = self._run_engines(batch)
         order = [blob for blob in self.graph.blobs if blob not in batch.inputs]
-        for pair in self.pairs.values():
+        for pair in self.pairs:
             if pair.engine in results and pair.baseline in results:
-                pair.add(batch, order, self.logits, results)
+                pair.add(batch, order, results)
         logits = {n: blobs[self.logits] for n, blobs in results.items() if self.logits in blobs}
         if batch.labels:
             for name, array in logits.items():
@@ -239,49 +212,3 @@ class _Check:
                 self.skipped[name] = str(error)
                 del self.engines[name]
         return results
-
-
-@dataclass
-class _Pair:
-    """What two engines differ by, over all batches, and the batch that shows it best."""
-
-    baseline: str
-    engine: str
-    tolerance: float | None
-    blobs: dict[str, BlobDifference] = field(default_factory=dict)
-    agreement: Agreement = field(default_factory=Agreement)
-    sample: LogitSample = field(default_factory=LogitSample)
-    case: Case | None = None
-    excess: float = 1.0
-
-    def add(
-        self, batch: Batch, order: Sequence[str], logits: str, results: Mapping[str, Blobs]
-    ) -> None:
-        """Take one batch into account: the blobs of both engines are in ``results``."""
-        first, second = results[self.baseline], results[self.engine]
-        common = common_blobs(order, first, second)
-        for blob in common:
-            found = BlobDifference(blob)
-            found.add(first[blob], second[blob])
-            self.blobs.setdefault(blob, BlobDifference(blob)).merge(found)
-            self._keep(batch, found, results)
-        if logits in common:
-            self._add_logits(first[logits], second[logits])
-
-    def _add_logits(self, first: Array, second: Array) -> None:
-        self.sample.add(first, second)
-        if first.ndim > 1:
-            self.agreement.add(first, second)
-
-    def _keep(self, batch: Batch, found: BlobDifference, results: Mapping[str, Blobs]) -> None:
-        """Keep the batch in which a blob exceeds its tolerance by the largest factor."""
-        from caffe2torch.engines.reference import REFERENCE
-        from caffe2torch.parity.bisect import Case
-
-        limit = found.limit(self.tolerance)
-        excess = found.max_abs / limit if limit else float("inf")
-        if found.exceeds(self.tolerance) and (self.case is None or excess > self.excess):
-            self.excess = excess
-            self.case = Case(
-                self.baseline, self.engine, batch.inputs, dict(results.get(REFERENCE, {}))
-            )

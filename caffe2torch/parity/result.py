@@ -7,13 +7,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from caffe2torch.compare import ABSOLUTE_FLOOR, RELATIVE_TOLERANCE
-from caffe2torch.graph import Graph
+from caffe2torch.compare import (
+    ABSOLUTE_FLOOR,
+    RELATIVE_TOLERANCE,
+    Agreement,
+    BlobDifference,
+    LogitSample,
+    Score,
+    common_blobs,
+)
+from caffe2torch.engines import Blobs
+from caffe2torch.engines.reference import REFERENCE
+from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.parity.inputs import SEED
 
 if TYPE_CHECKING:
-    from caffe2torch.compare import Agreement, BlobDifference, LogitSample, Score
     from caffe2torch.parity.feed import Feed
+    from caffe2torch.parity.inputs import Batch
     from caffe2torch.parity.provenance import FileRecord
     from caffe2torch.parity.reproducer import Reproducer
     from caffe2torch.parity.top5 import ImageRow, TopFive
@@ -22,17 +32,60 @@ SCHEMA_VERSION = 2
 """Of ``to_dict``; a key that changes its meaning raises it, a new key does not."""
 
 
+@dataclass(frozen=True)
+class Case:
+    """One batch on which two engines differ; ``record`` is its part of the recorded outputs."""
+
+    baseline: str
+    engine: str
+    inputs: Mapping[str, FloatArray]
+    record: Blobs
+
+
 @dataclass
 class Comparison:
-    """One engine against another: differences by blob, in the order of the net."""
+    """One engine against another, over all batches.
+
+    ``differences`` are by blob, in the order of the net. ``case`` is the batch in which a
+    blob exceeds its tolerance by the largest factor, ``excess``.
+    """
 
     engine: str
     baseline: str
-    blobs: list[BlobDifference]
     logits: str
-    agreement: Agreement
     tolerance: float | None
-    sample: LogitSample
+    differences: dict[str, BlobDifference] = field(default_factory=dict)
+    agreement: Agreement = field(default_factory=Agreement)
+    sample: LogitSample = field(default_factory=LogitSample)
+    case: Case | None = None
+    excess: float = 1.0
+
+    def add(self, batch: Batch, order: Sequence[str], results: Mapping[str, Blobs]) -> None:
+        """Take one batch into account: ``results`` has the blobs of both engines by name.
+
+        ``order`` are the net's blobs in its order, without its inputs.
+        """
+        first, second = results[self.baseline], results[self.engine]
+        common = common_blobs(order, first, second)
+        for blob in common:
+            found = BlobDifference(blob)
+            found.add(first[blob], second[blob])
+            self.differences.setdefault(blob, BlobDifference(blob)).merge(found)
+            limit = found.limit(self.tolerance)
+            excess = found.max_abs / limit if limit else math.inf
+            if found.exceeds(self.tolerance) and (self.case is None or excess > self.excess):
+                record = dict(results.get(REFERENCE, {}))
+                self.case = Case(self.baseline, self.engine, batch.inputs, record)
+                self.excess = excess
+        if self.logits in common:
+            self.sample.add(first[self.logits], second[self.logits])
+            if first[self.logits].ndim > 1:
+                self.agreement.add(first[self.logits], second[self.logits])
+
+    @property
+    def blobs(self) -> list[BlobDifference]:
+        """The differences, in the order of the net."""
+        return list(self.differences.values())
 
     @property
     def first_divergence(self) -> str | None:
