@@ -13,27 +13,22 @@ from caffe2torch.artefact.layout import write_layout
 from caffe2torch.artefact.metadata import preprocessing_from
 from caffe2torch.artefact.read import is_artefact, read_artefact
 from caffe2torch.artefact.write import check_suffix, write_graph
-from caffe2torch.errors import ArtefactError, Caffe2TorchWarning, NetError, ReadError
+from caffe2torch.compressed import convolution_shapes, net_of_compressed
+from caffe2torch.errors import ArtefactError, Caffe2TorchWarning, NetError
 from caffe2torch.graph import Graph, Preprocessing, Shape
 from caffe2torch.io.arrays import ignore
 from caffe2torch.io.caffemodel import Weights, read_caffemodel
 from caffe2torch.io.checksum import Checksum, computing
-from caffe2torch.io.deep_compression import fits, is_deep_compression, read_deep_compression
+from caffe2torch.io.deep_compression import is_deep_compression, read_deep_compression
 from caffe2torch.io.files import Source
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
-from caffe2torch.passes.blob_source import BlobSource
-from caffe2torch.passes.build import build_graph, restore_graph
-from caffe2torch.passes.convolutions import convolutions
-from caffe2torch.passes.data_layers import inputs_for_data_layers, preprocessing_of
-from caffe2torch.passes.filter_phase import filter_net, is_snapshot, unfilter_snapshot
-from caffe2torch.passes.remove_splits import remove_splits
-from caffe2torch.passes.resolve import resolve
-from caffe2torch.passes.upgrade import blob_owner_names, upgrade_net
+from caffe2torch.passes.data_layers import find_preprocessing
+from caffe2torch.passes.draft import Options, State
+from caffe2torch.pipeline import blob_source, build_graph, restore_graph, upgrade_net
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-    from caffe2torch.io.schema import Message
     from caffe2torch.lower.to_torch import CaffeModule
 
 PathLike = str | os.PathLike[str]
@@ -85,21 +80,21 @@ def read(
         raise NetError("give a model, a prototxt, or both.")
     if model is not None and not isinstance(model, bytes) and is_artefact(model):
         return _read_artefact(model, prototxt)
+    state = State(phase, level, tuple(stages))
+    options = Options(allow_missing, strict, input_shapes or {}, of_weights=prototxt is None)
     if is_deep_compression(model):
-        compressed: PathLike | None = model
-        prototxt = prototxt or _net_of_compressed(model)
+        prototxt = prototxt or net_of_compressed(model)
+        net, options = read_prototxt(prototxt), replace(options, of_weights=False)
+        shapes = convolution_shapes(build_graph(net, None, state, options))
+        weights: Weights | None = read_deep_compression(model, shapes)
     else:
-        compressed = None
-    weights = None if model is None or compressed else read_caffemodel(model)
-    source = BlobSource() if weights is None else _blob_source(weights)
-    name, net = _net(weights, prototxt, phase, level, stages)
-    resolved = inputs_for_data_layers(resolve(net), source, input_shapes or {})
-    if compressed is not None:
-        weights = read_deep_compression(compressed, convolutions(resolved))
-        source = _blob_source(weights)
-    graph = build_graph(
-        resolved, source, name=name, phase=phase, allow_missing=allow_missing, strict=strict
-    )
+        weights = None if model is None else read_caffemodel(model)
+        if prototxt is not None:
+            net = read_prototxt(prototxt)
+        else:
+            assert weights is not None
+            net = weights.net
+    graph = build_graph(net, blob_source(weights), state, options)
     graph = replace(graph, source_sha256=weights.sha256 if weights else None)
     if graph.preprocessing is None and weights is not None and prototxt is not None:
         graph = replace(graph, preprocessing=_recorded_preprocessing(weights))
@@ -204,50 +199,9 @@ def _with_input(
     return fold_input(graph, input)
 
 
-def _net(
-    weights: Weights | None,
-    prototxt: Source | None,
-    phase: str,
-    level: int,
-    stages: Sequence[str],
-) -> tuple[str, Message]:
-    """The filtered net in today's form, and its name."""
-    if prototxt is not None:
-        net = upgrade_net(read_prototxt(prototxt))
-        return net.name, filter_net(net, phase, level, stages)
-    assert weights is not None
-    net = upgrade_net(weights.net)
-    if is_snapshot(net):
-        return net.name, remove_splits(unfilter_snapshot(net, phase))
-    return net.name, remove_splits(filter_net(net, phase, level, stages))
-
-
-def _net_of_compressed(model: PathLike) -> Source:
-    """The prototxt beside a Deep Compression file, else that of the SqueezeNet it fits."""
-    from squeezenet.deploy import published_prototxts
-
-    beside = Path(model).with_suffix(".prototxt")
-    if beside.is_file():
-        return beside
-    for text in published_prototxts():
-        net = resolve(filter_net(parse_prototxt(text), "TEST"))
-        if fits(model, convolutions(net)):
-            return text.encode()
-    raise ReadError(
-        f"{os.fspath(model)}: does not say which net it holds, and it is neither SqueezeNet v1.0 "
-        f"nor v1.1 with 1000 classes. Give its prototxt (--prototxt), or put it there as {beside}."
-    )
-
-
-def _blob_source(weights: Weights) -> BlobSource:
-    names = blob_owner_names(weights.net)
-    entries = tuple(zip(names, weights.blobs, strict=True))
-    return BlobSource(weights.path, entries, given=True)
-
-
 def _recorded_preprocessing(weights: Weights) -> Preprocessing | None:
     """What the data layer in a weights file says, for a deploy net that has none."""
-    return preprocessing_of(upgrade_net(weights.net).layer)
+    return find_preprocessing(upgrade_net(weights.net).layer)
 
 
 def _read_artefact(model: PathLike, prototxt: Source | None) -> Graph:
@@ -262,8 +216,7 @@ def _read_artefact(model: PathLike, prototxt: Source | None) -> Graph:
         preprocessing = preprocessing_from(metadata["preprocessing"])
     except (KeyError, TypeError, AttributeError) as error:
         raise ArtefactError(f"{model}: its metadata is incomplete ({error}).") from error
-    resolved = resolve(parse_prototxt(definition, f"the definition in {model}"))
-    graph = restore_graph(resolved, own, name=name, phase=phase)
+    graph = restore_graph(parse_prototxt(definition, f"the definition in {model}"), own, phase)
     recorded = metadata.get("source_sha256")
     checksum = Checksum.known(str(recorded)) if recorded else None
-    return replace(graph, preprocessing=preprocessing, source_sha256=checksum)
+    return replace(graph, name=name, preprocessing=preprocessing, source_sha256=checksum)

@@ -10,9 +10,7 @@ from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import Graph, Preprocessing
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.write_caffemodel import write_caffemodel
-from caffe2torch.passes.build import restore_graph
-from caffe2torch.passes.filter_phase import filter_net
-from caffe2torch.passes.resolve import resolve
+from caffe2torch.pipeline import build_graph, with_params
 from squeezenet.deploy import deploy_prototxt
 from squeezenet.model import SqueezeNet
 from squeezenet.transforms import Transform
@@ -49,12 +47,11 @@ def graph_of(model: SqueezeNet, size: int, *, softmax: bool = True) -> Graph:
     text = deploy_prototxt(
         model.version, model.bypass, model.num_classes, size=size, softmax=softmax
     )
-    net = filter_net(parse_prototxt(text, "the model's deploy prototxt"), "TEST")
     arrays = {
         key: tensor.detach().float().cpu().contiguous().numpy()
         for key, tensor in model.state_dict().items()
     }
-    return restore_graph(resolve(net), arrays, name=f"SqueezeNet v{model.version}", phase="TEST")
+    return with_params(build_graph(parse_prototxt(text, "the model's deploy prototxt")), arrays)
 
 
 def _preprocessing(transform: Transform) -> Preprocessing | None:

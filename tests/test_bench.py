@@ -12,9 +12,7 @@ from benchmark.report import beyond_start, tables
 
 import caffe2torch
 from caffe2torch.io.prototxt import parse_prototxt
-from caffe2torch.passes.build import infer_shapes
-from caffe2torch.passes.filter_phase import filter_net
-from caffe2torch.passes.resolve import resolve
+from caffe2torch.pipeline import build_graph
 
 PARAMETERS = {
     "squeezenet_v1.0": 1_248_424,
@@ -28,12 +26,11 @@ PARAMETERS = {
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_nets_have_the_published_size(name: str) -> None:
-    net = resolve(filter_net(parse_prototxt(NETS[name](), name), "TEST"))
-    shapes = infer_shapes(net)
+    graph = build_graph(parse_prototxt(NETS[name](), name))
     count = sum(
         prod(spec.shape)
-        for step in net.steps
-        for spec in step.layer.blob_specs([shapes[value] for value in step.inputs])
+        for node in graph.nodes
+        for spec in node.layer.blob_specs([graph.shapes[value] for value in node.inputs])
     )
     assert count == PARAMETERS[name]
 

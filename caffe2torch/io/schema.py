@@ -8,6 +8,7 @@ generated code does not.
 from __future__ import annotations
 
 import copyreg
+from collections.abc import Iterable
 from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
@@ -81,3 +82,21 @@ def enum_name(message: Message, field: str) -> str:
     """The name of the enum value that ``message.field`` holds."""
     enum = message.DESCRIPTOR.fields_by_name[field].enum_type
     return str(enum.values_by_number[getattr(message, field)].name)
+
+
+def put_field(message: Message, field: str, value: Any) -> None:
+    """Set, merge into or append to ``message.field``, as the kinds of field and value ask."""
+    current = getattr(message, field)
+    if not hasattr(current, "MergeFrom"):
+        setattr(message, field, value)
+    elif hasattr(value, "MergeFrom"):
+        current.MergeFrom(value)
+    else:
+        current.append(value)
+
+
+def replace_all(repeated: Any, messages: Iterable[Message]) -> None:
+    """Make ``messages`` the whole content of a repeated message field."""
+    content = list(messages)
+    del repeated[:]
+    repeated.extend(content)

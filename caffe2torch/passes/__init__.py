@@ -1,5 +1,5 @@
-"""The passes from messages to the Graph, in their order.
+"""The passes from a file's messages to the Graph.
 
-``upgrade`` (legacy formats to the modern one), ``filter_phase``, ``remove_splits``,
-``resolve`` (layers and single assignment), ``data_layers``, ``build`` (shapes, weights).
+Each takes a ``Draft`` and changes it. Their order is ``caffe2torch.pipeline.PASSES``; every
+docstring shows a net before and after its pass.
 """

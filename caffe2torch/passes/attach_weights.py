@@ -1,22 +1,20 @@
-"""Give every learned blob its values, as Caffe's CopyTrainedLayersFrom does."""
+"""Give every step blob its values, as Caffe's CopyTrainedLayersFrom does."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from math import prod
 
 import numpy as np
 
 from caffe2torch.errors import Caffe2TorchError, WeightsError
-from caffe2torch.graph import FloatArray
+from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.blob import Blob
 from caffe2torch.io.caffemodel import inline_blobs
 from caffe2torch.io.hdf5 import ABSENT
 from caffe2torch.io.schema import Message, enum_value
-from caffe2torch.layers._base import BlobSpec, Layer
-from caffe2torch.passes.blob_shape import fits
-from caffe2torch.passes.blob_source import BlobSource, as_float32
+from caffe2torch.layers._base import BlobSpec
+from caffe2torch.passes.draft import BlobSource, Draft, Slot, Step
 from caffe2torch.passes.fillers import DETERMINISTIC, fill
 
 SEED = 0
@@ -25,74 +23,81 @@ SEED = 0
 MAX_FILLED = 1 << 29
 """Values made up in place of missing weights: 2 GiB, the most that a caffemodel can hold."""
 
-Slot = tuple[int, int]
-"""A learned blob's place: index of its layer in the net, index of the blob in the layer."""
 
-
-@dataclass
-class LearnedLayer:
-    """A layer and its learned blobs; ``owners``, set by share_blobs, hold their values."""
-
-    proto: Message
-    layer: Layer
-    specs: Sequence[BlobSpec]
-    owners: list[Slot] = field(default_factory=list)
-
-
-def attach_weights(
-    layers: Sequence[LearnedLayer],
-    weights: BlobSource,
-    *,
-    allow_missing: bool = False,
-    strict: bool = False,
-) -> tuple[dict[Slot, FloatArray], list[str]]:
-    """Return the values of every owned slot, and warnings; ``share_blobs`` has been called.
-
-    Weights are matched by layer name; the last entry of a name, or of a shared blob, wins.
-    Raises WeightsError for a wrong count or shape and for a layer without weights (with
-    ``allow_missing`` it keeps its filler's values and is named in a warning). Blobs that
-    no layer uses are named in a warning, or an error if ``strict``.
-    """
-    values = _inline_values(layers)
-    index_of: dict[str, int] = {}
-    for index, learned in enumerate(layers):
-        index_of.setdefault(learned.proto.name, index)
-    unused = []
-    for name, blobs in weights.entries:
-        if name in index_of and layers[index_of[name]].specs:
-            learned = layers[index_of[name]]
-            values.update(_matched(learned, index_of[name], blobs, weights.path))
-        elif blobs:
-            unused.append(name)
-    warnings = _fill_missing(layers, values, weights, allow_missing)
-    if unused:
-        warnings += _report_unused(unused, weights.path, strict)
-    return values, warnings
-
-
-def share_blobs(layers: Sequence[LearnedLayer]) -> None:
+def share_blobs(draft: Draft) -> None:
     """Find the owner of each blob: the first one of the same ``param { name }``.
 
-    Raises WeightsError where the shapes do not allow it.
+    Raises WeightsError where the shapes do not allow it. Before::
+
+        layer { name: "a" type: "Convolution" param { name: "w" } }
+        layer { name: "b" type: "Convolution" param { name: "w" } }
+
+    After: the weight of ``b`` has the owner (0, 0), the weight of ``a``; its bias is its own.
     """
     named: dict[str, tuple[Slot, BlobSpec, str]] = {}
-    for index, learned in enumerate(layers):
-        params = learned.proto.param
-        for position, spec in enumerate(learned.specs):
+    for index, step in enumerate(draft.steps):
+        params, owners = step.proto.param, []
+        for position, spec in enumerate(step.specs):
             slot = (index, position)
             name = params[position].name if position < len(params) else ""
             if name and name in named:
                 owner, owned_spec, owner_layer = named[name]
-                _check_shared(learned, params[position], spec, owned_spec, owner_layer)
+                _check_shared(step, params[position], spec, owned_spec, owner_layer)
                 slot = owner
             elif name:
-                named[name] = (slot, spec, learned.proto.name)
-            learned.owners.append(slot)
+                named[name] = (slot, spec, step.proto.name)
+            owners.append(slot)
+        step.owners = owners
 
 
-def _check_shared(
-    learned: LearnedLayer, param: Message, spec: BlobSpec, owned: BlobSpec, owner: str
-) -> None:
+def attach_weights(draft: Draft) -> None:
+    """Give every owned slot its values, and the draft its warnings.
+
+    Weights are matched by layer name; the last entry of a name, or of a shared blob, wins.
+    Raises WeightsError for a wrong count or shape and for a layer without weights (with
+    ``allow_missing`` it keeps its filler's values and is named in a warning). Blobs that
+    no layer uses are named in a warning, or an error if ``strict``. Before: the blobs of the
+    file's layer ``fc``, (1, 1, 5, 7) and (1, 1, 1, 5) in a V0 file. After: the values (5, 7)
+    and (5) of an InnerProduct ``fc``. Without weights, arrays of the right shape that take no
+    memory.
+    """
+    weights, steps = draft.weights, draft.steps
+    if weights is None:
+        draft.values = {
+            owner: np.broadcast_to(np.float32(0), spec.shape)
+            for step in steps
+            for owner, spec in zip(step.owners, step.specs, strict=True)
+        }
+        return
+    draft.values = _inline_values(steps)
+    index_of: dict[str, int] = {}
+    for index, step in enumerate(steps):
+        index_of.setdefault(step.proto.name, index)
+    unused = []
+    for name, blobs in weights.entries:
+        if name in index_of and steps[index_of[name]].specs:
+            index = index_of[name]
+            draft.values.update(_matched(steps[index], index, blobs, weights.path))
+        elif blobs:
+            unused.append(name)
+    draft.warnings += _fill_missing(steps, draft.values, weights, draft.options.allow_missing)
+    if unused:
+        draft.warnings += _report_unused(unused, weights.path, draft.options.strict)
+
+
+def fits(file_shape: Shape, legacy: bool, target: Shape) -> bool:
+    """Whether Caffe accepts a blob of ``file_shape`` for one of shape ``target``.
+
+    A legacy shape is (num, channels, height, width): it aligns with the target's last axes,
+    so that (1, 1, 1, N) is a bias (N) and (1, 1, M, N) an InnerProduct weight (M, N). Any
+    other shape must equal the target (Caffe: Blob::ShapeEquals).
+    """
+    if not legacy:
+        return file_shape == target
+    return len(target) <= 4 and file_shape == (1,) * (4 - len(target)) + target
+
+
+def _check_shared(step: Step, param: Message, spec: BlobSpec, owned: BlobSpec, owner: str) -> None:
     if param.share_mode == enum_value("ParamSpec.DimCheckMode", "PERMISSIVE"):
         same = int(np.prod(spec.shape)) == int(np.prod(owned.shape))
     else:
@@ -101,43 +106,41 @@ def _check_shared(
         raise WeightsError(
             f"shares the parameter {param.name!r} with layer {owner!r}, whose blob has the shape "
             f"{owned.shape}; this one has {spec.shape}. Give them names of their own.",
-            layer=learned.proto.name,
-            type=learned.proto.type,
+            layer=step.proto.name,
+            type=step.proto.type,
             field="param",
         )
 
 
-def _inline_values(layers: Sequence[LearnedLayer]) -> dict[Slot, FloatArray]:
+def _inline_values(steps: Sequence[Step]) -> dict[Slot, FloatArray]:
     """Weights written in the net itself; Caffe lets them replace the fillers."""
     values: dict[Slot, FloatArray] = {}
-    for index, learned in enumerate(layers):
-        if learned.specs and learned.proto.blobs:
-            values.update(_matched(learned, index, inline_blobs(learned.proto), "the prototxt"))
+    for index, step in enumerate(steps):
+        if step.specs and step.proto.blobs:
+            values.update(_matched(step, index, inline_blobs(step.proto), "the prototxt"))
     return values
 
 
-def _matched(
-    learned: LearnedLayer, index: int, blobs: Sequence[Blob], path: str
-) -> dict[Slot, FloatArray]:
+def _matched(step: Step, index: int, blobs: Sequence[Blob], path: str) -> dict[Slot, FloatArray]:
     """The blobs of the layer by owner; raises WeightsError if they are not those it wants."""
-    where = {"layer": learned.proto.name, "type": learned.proto.type}
+    where = {"layer": step.proto.name, "type": step.proto.type}
     if not blobs:
         return {}
     # HDF5 files leave out what another layer owns; the rest must be complete.
-    borrowed = [owner != (index, position) for position, owner in enumerate(learned.owners)]
-    offered = [*blobs, *[ABSENT] * (len(learned.specs) - len(blobs))]
+    borrowed = [owner != (index, position) for position, owner in enumerate(step.owners)]
+    offered = [*blobs, *[ABSENT] * (len(step.specs) - len(blobs))]
     absent = [blob is ABSENT for blob in offered]
-    if len(offered) != len(learned.specs) or any(
+    if len(offered) != len(step.specs) or any(
         a and not b for a, b in zip(absent, borrowed, strict=False)
     ):
-        wanted = ", ".join(f"{s.name} {s.shape}" for s in learned.specs)
+        wanted = ", ".join(f"{s.name} {s.shape}" for s in step.specs)
         raise WeightsError(
-            f"{path} has {len(blobs)} blobs for it, the net wants {len(learned.specs)} "
+            f"{path} has {len(blobs)} blobs for it, the net wants {len(step.specs)} "
             f"({wanted}). The weights belong to another net.",
             **where,
         )
     values = {}
-    for position, (blob, spec) in enumerate(zip(offered, learned.specs, strict=True)):
+    for position, (blob, spec) in enumerate(zip(offered, step.specs, strict=True)):
         if blob is ABSENT:
             continue
         shapes = (spec.shape, *spec.other_shapes)
@@ -148,65 +151,65 @@ def _matched(
                 "give the prototxt that belongs to the weights.",
                 **where,
             )
-        values[learned.owners[position]] = as_float32(blob, spec.shape)
+        values[step.owners[position]] = np.asarray(blob.data, "<f4").reshape(spec.shape)
     return values
 
 
 def _fill_missing(
-    layers: Sequence[LearnedLayer],
+    steps: Sequence[Step],
     values: dict[Slot, FloatArray],
     weights: BlobSource,
     allow_missing: bool,
 ) -> list[str]:
     """Fill what has no values yet, where that is allowed."""
-    _check_missing_size(layers, values)
+    _check_missing_size(steps, values)
     rng = np.random.default_rng(SEED)
     missing: dict[int, list[BlobSpec]] = {}
-    for index, learned in enumerate(layers):
-        for owner, spec in zip(learned.owners, learned.specs, strict=True):
+    for index, step in enumerate(steps):
+        for owner, spec in zip(step.owners, step.specs, strict=True):
             if owner not in values:
                 certain = spec.given and spec.filler.type in DETERMINISTIC and not weights.given
                 if not certain:
                     missing.setdefault(index, []).append(spec)
                 if certain or allow_missing:
-                    values[owner] = _filled(learned, spec, rng)
+                    values[owner] = _filled(step, spec, rng)
     if missing and not allow_missing:
-        raise _missing_error([(layers[i], specs) for i, specs in missing.items()], weights)
+        raise _missing_error([(steps[i], specs) for i, specs in missing.items()], weights)
     return [
-        f"layer {layers[i].proto.name!r} has no weights in {weights.path or 'any file'}: "
+        f"layer {steps[i].proto.name!r} has no weights in {weights.path or 'any file'}: "
         f"{', '.join(s.name for s in specs)} keep the values of the filler"
         for i, specs in missing.items()
     ]
 
 
-def _check_missing_size(layers: Sequence[LearnedLayer], values: Mapping[Slot, FloatArray]) -> None:
+def _check_missing_size(steps: Sequence[Step], values: Mapping[Slot, FloatArray]) -> None:
     total = 0
-    for learned in layers:
-        for owner, spec in zip(learned.owners, learned.specs, strict=True):
+    for step in steps:
+        for owner, spec in zip(step.owners, step.specs, strict=True):
             total += 0 if owner in values else prod(spec.shape)
             if total > MAX_FILLED:
                 raise WeightsError(
                     f"{spec.name} {spec.shape} has no weights, and together with those before it "
                     f"the net wants more than {MAX_FILLED} values that no file gives. Give the "
                     "weights, or correct the sizes in the prototxt.",
-                    layer=learned.proto.name,
-                    type=learned.proto.type,
+                    layer=step.proto.name,
+                    type=step.proto.type,
                 )
 
 
-def _filled(learned: LearnedLayer, spec: BlobSpec, rng: np.random.Generator) -> FloatArray:
+def _filled(step: Step, spec: BlobSpec, rng: np.random.Generator) -> FloatArray:
     try:
         return fill(spec.filler, spec.shape, rng)
     except Caffe2TorchError as error:
         raise type(error)(
-            error.reason, layer=learned.proto.name, type=learned.proto.type, field=spec.name
+            error.reason, layer=step.proto.name, type=step.proto.type, field=spec.name
         ) from None
 
 
 def _missing_error(
-    missing: Sequence[tuple[LearnedLayer, Sequence[BlobSpec]]], weights: BlobSource
+    missing: Sequence[tuple[Step, Sequence[BlobSpec]]], weights: BlobSource
 ) -> WeightsError:
-    learned, specs = missing[0]
+    step, specs = missing[0]
     wanted = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
     others = f" The same holds for {len(missing) - 1} more layers." if len(missing) > 1 else ""
     offered = [name for name, blobs in weights.entries if blobs]
@@ -218,8 +221,8 @@ def _missing_error(
     return WeightsError(
         f"the net wants {wanted}; {has}.{others} Give the file that has them, or allow missing "
         "weights (--allow-missing) to keep the filler's values.",
-        layer=learned.proto.name,
-        type=learned.proto.type,
+        layer=step.proto.name,
+        type=step.proto.type,
     )
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from math import prod
 
 from caffe2torch.errors import NetError
@@ -12,42 +11,49 @@ from caffe2torch.io.schema import Message, message_class
 from caffe2torch.layers import find_layer
 from caffe2torch.layers._base import Role
 from caffe2torch.layers._data import DataLayer, transform_of
-from caffe2torch.passes.blob_source import BlobSource
-from caffe2torch.passes.resolve import Resolved, Step, resolve_layer
+from caffe2torch.passes.draft import Draft, Step
+from caffe2torch.passes.resolve import resolve_layer
 
 
-def inputs_for_data_layers(
-    net: Resolved, weights: BlobSource, input_shapes: Mapping[str, Shape]
-) -> Resolved:
+def replace_data_layers(draft: Draft) -> None:
     """Replace every data layer by an Input of one image (N = 1) and keep its preprocessing.
 
     The size is the layer's crop; the number of channels is what the layer or its mean
     says, or what the weights of the first layer that reads it want. An Input layer is
     kept, and the record of its preprocessing taken out. ``input_shapes`` (by blob name)
-    overrides the shape of any input. Raises NetError where the shape stays unknown.
+    overrides the shape of any input. Raises NetError where the shape stays unknown. Before::
+
+        layer { name: "d" type: "Data" top: "x" data_param { batch_size: 64 }
+          transform_param { crop_size: 227 mean_value: 104 mean_value: 117 mean_value: 123 } }
+
+    After, with the preprocessing crop_size=227 mean=(104, 117, 123)::
+
+        layer { name: "d" type: "Input" top: "x"
+          input_param { shape { dim: 1 dim: 3 dim: 227 dim: 227 } } }
     """
-    unknown = set(input_shapes) - {blob for step in net.sources for blob in step.outputs}
+    input_shapes = draft.options.input_shapes
+    inputs = [blob for step in draft.sources for blob in step.outputs]
+    unknown = set(input_shapes) - set(inputs)
     if unknown:
         raise NetError(
             f"the net has no input {sorted(unknown)[0]!r}; its inputs are "
-            f"{', '.join(repr(b) for step in net.sources for b in step.outputs)}."
+            f"{', '.join(repr(blob) for blob in inputs)}."
         )
-    preprocessing = None
     sources = []
-    for step in net.sources:
+    for step in draft.sources:
         shapes = [input_shapes.get(blob) for blob in step.outputs]
         if isinstance(step.layer, DataLayer):
-            preprocessing = preprocessing or step.layer.preprocessing
-            shapes = [shapes[0] or _data_shape(step, step.layer, net.steps, weights)]
+            draft.preprocessing = draft.preprocessing or step.layer.preprocessing
+            shapes = [shapes[0] or _data_shape(step, step.layer, draft)]
         elif step.proto.HasField("transform_param"):
-            preprocessing = preprocessing or transform_of(step.proto)
+            draft.preprocessing = draft.preprocessing or transform_of(step.proto)
         declared = step.layer.infer_shapes(()) if step.layer.role is Role.INPUT else shapes
         final = [shape or other for shape, other in zip(shapes, declared, strict=True)]
         sources.append(_input_step(step, [shape for shape in final if shape is not None]))
-    return replace(net, sources=sources, preprocessing=preprocessing)
+    draft.sources = sources
 
 
-def preprocessing_of(layers: Sequence[Message]) -> Preprocessing | None:
+def find_preprocessing(layers: Sequence[Message]) -> Preprocessing | None:
     """The preprocessing of the first data layer among ``layers``, or on an Input layer."""
     for proto in layers:
         cls = find_layer(proto.type)
@@ -69,7 +75,7 @@ def _input_step(step: Step, shapes: Sequence[Shape]) -> Step:
     return Step(proto, resolve_layer(proto), (), step.outputs)
 
 
-def _data_shape(step: Step, layer: DataLayer, steps: Sequence[Step], weights: BlobSource) -> Shape:
+def _data_shape(step: Step, layer: DataLayer, draft: Draft) -> Shape:
     blob = step.outputs[0]
     if layer.crop is None:
         raise NetError(
@@ -79,7 +85,7 @@ def _data_shape(step: Step, layer: DataLayer, steps: Sequence[Step], weights: Bl
             type=layer.type,
             field="transform_param.crop_size",
         )
-    channels = layer.channels or _channels_from_weights(blob, layer.crop, steps, weights)
+    channels = layer.channels or _channels_from_weights(blob, layer.crop, draft)
     if channels is None and len(layer.preprocessing.mean) > 1:
         channels = len(layer.preprocessing.mean)
     if channels is None:
@@ -92,12 +98,10 @@ def _data_shape(step: Step, layer: DataLayer, steps: Sequence[Step], weights: Bl
     return (1, channels, *layer.crop)
 
 
-def _channels_from_weights(
-    blob: str, crop: tuple[int, int], steps: Sequence[Step], weights: BlobSource
-) -> int | None:
+def _channels_from_weights(blob: str, crop: tuple[int, int], draft: Draft) -> int | None:
     """The channels that the first layer with weights that reads ``blob`` expects."""
-    blobs = dict(weights.entries)
-    for step in steps:
+    blobs = dict(draft.weights.entries) if draft.weights else {}
+    for step in draft.steps:
         found = blobs.get(step.layer.name)
         if blob in step.inputs and found:
             shape = found[0].shape

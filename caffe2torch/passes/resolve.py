@@ -3,49 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
-from caffe2torch.graph import Preprocessing
-from caffe2torch.io.schema import Message
+from caffe2torch.io.schema import Message, replace_all
 from caffe2torch.layers import find_layer
 from caffe2torch.layers._base import Layer, Role
+from caffe2torch.passes.draft import Draft, Step
 from caffe2torch.passes.naming import unused
 
-
-@dataclass(frozen=True)
-class Step:
-    """A layer with the values it reads and writes, before shapes and weights are known."""
-
-    proto: Message
-    layer: Layer
-    inputs: tuple[str, ...]
-    outputs: tuple[str, ...]
+AUTOMATIC = "(automatic)"
+"""Caffe's name for the top of a loss that declares none; it is never an output."""
 
 
-@dataclass
-class Resolved:
-    """A net in single-assignment form.
+def drop_labelled(draft: Draft) -> None:
+    """Drop losses fed by a data layer's labels, and whatever only carries labels to them.
 
-    ``sources`` are the layers that feed the net; ``blobs`` maps a blob to its last value.
+    Raises UnsupportedLayerError for a type without a conversion, and NetError for a layer that
+    reads labels and is no loss. Before::
+
+        layer { name: "d" type: "Data" top: "x" top: "label" }
+        layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc" }
+        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
+
+    After: the same without ``loss``.
     """
+    labels: set[str] = set()
+    kept: list[Message] = []
+    for proto in draft.net.layer:
+        cls = _find(proto)
+        if cls.role is Role.DATA:
+            labels.update(proto.top[1:])
+            kept.append(proto)
+        elif labels.isdisjoint(proto.bottom):
+            labels.difference_update(proto.top)
+            kept.append(proto)
+        elif cls.role is Role.LOSS or labels.issuperset(proto.bottom):
+            labels.update(top for top in proto.top if top not in proto.bottom)
+        else:
+            label = next(b for b in proto.bottom if b in labels)
+            raise NetError(
+                f"reads {label!r}, a label of the training data, which does not exist at "
+                "inference. Give a deploy prototxt in which it is an input.",
+                layer=proto.name,
+                type=proto.type,
+                field="bottom",
+            )
+    replace_all(draft.net.layer, kept)
 
-    sources: list[Step] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
-    blobs: dict[str, str] = field(default_factory=dict)
-    outputs: tuple[str, ...] = ()
-    preprocessing: Preprocessing | None = None
 
-
-def resolve(net: Message) -> Resolved:
+def resolve(draft: Draft) -> None:
     """Resolve every layer of a filtered V2 net and connect them by value.
 
-    Layers that only train or score (losses, accuracies) are left out where their labels
-    come from a data layer. Raises NetError where Caffe would refuse the net, and
-    UnsupportedLayerError for a layer type or parameter without a conversion.
+    A blob that is changed in place has a value for each version; the last has its name. Raises
+    NetError where Caffe would refuse the net, and UnsupportedLayerError for a parameter without
+    a conversion. Before::
+
+        layer { name: "c" type: "Convolution" bottom: "x" top: "y" }
+        layer { name: "r" type: "ReLU" bottom: "y" top: "y" }
+
+    After: the steps c, x -> y@c, and r, y@c -> y.
     """
-    layers = _drop_labelled(net.layer)
-    return _Connector(layers).connect()
+    _Connector(draft).connect()
 
 
 def resolve_layer(proto: Message) -> Layer:
@@ -107,38 +125,12 @@ def _check_count(proto: Message, what: str, count: int, limits: tuple[int, int |
         )
 
 
-def _drop_labelled(layers: Iterable[Message]) -> list[Message]:
-    """Drop losses fed by a data layer's labels, and whatever only carries labels to them."""
-    labels: set[str] = set()
-    kept: list[Message] = []
-    for proto in layers:
-        cls = _find(proto)
-        if cls.role is Role.DATA:
-            labels.update(proto.top[1:])
-            kept.append(proto)
-        elif labels.isdisjoint(proto.bottom):
-            labels.difference_update(proto.top)
-            kept.append(proto)
-        elif cls.role is Role.LOSS or labels.issuperset(proto.bottom):
-            labels.update(top for top in proto.top if top not in proto.bottom)
-        else:
-            label = next(b for b in proto.bottom if b in labels)
-            raise NetError(
-                f"reads {label!r}, a label of the training data, which does not exist at "
-                "inference. Give a deploy prototxt in which it is an input.",
-                layer=proto.name,
-                type=proto.type,
-                field="bottom",
-            )
-    return kept
-
-
 class _Connector:
     """Replays Caffe's Net::Init: which blob versions exist, who reads them, what is left."""
 
-    def __init__(self, layers: Sequence[Message]) -> None:
-        self.layers = layers
-        self.result = Resolved()
+    def __init__(self, draft: Draft) -> None:
+        self.layers = layers = draft.net.layer
+        self.draft = draft
         self.value: dict[str, str] = {}
         self.available: set[str] = set()
         self.memory: dict[str, int] = {}
@@ -151,13 +143,12 @@ class _Connector:
             top: i for i, proto in enumerate(layers) for top in proto.top if top != AUTOMATIC
         }
 
-    def connect(self) -> Resolved:
+    def connect(self) -> None:
         for index, proto in enumerate(self.layers):
             self._add(index, proto)
         self._check_overwritten(self.available)
-        self.result.blobs = dict(self.value)
-        self.result.outputs = tuple(sorted(self.available, key=lambda name: name.encode()))
-        return self.result
+        self.draft.blobs = dict(self.value)
+        self.draft.outputs = tuple(sorted(self.available, key=lambda name: name.encode()))
 
     def _add(self, index: int, proto: Message) -> None:
         for position, bottom in enumerate(proto.bottom):
@@ -182,7 +173,7 @@ class _Connector:
         step = Step(proto, layer, inputs, outputs)
         if not is_source:
             self.producers.update(dict.fromkeys(outputs, step))
-        (self.result.sources if is_source else self.result.steps).append(step)
+        (self.draft.sources if is_source else self.draft.steps).append(step)
 
     def _write(self, index: int, proto: Message, position: int, is_source: bool) -> str:
         top = str(proto.top[position])
@@ -202,7 +193,7 @@ class _Connector:
                 type=proto.type,
                 field="top",
             )
-        input_of_name = any(top in source.outputs for source in self.result.sources)
+        input_of_name = any(top in source.outputs for source in self.draft.sources)
         is_last = self.last_writer[top] == index
         name = top
         if not is_source and (not is_last or input_of_name):
@@ -255,10 +246,6 @@ class _Connector:
                 seen |= new
                 pending.extend(new)
         return False
-
-
-AUTOMATIC = "(automatic)"
-"""Caffe's name for the top of a loss that declares none; it is never an output."""
 
 
 def _count_readers(layers: Sequence[Message]) -> dict[tuple[int, str], int]:

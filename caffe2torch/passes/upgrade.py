@@ -1,45 +1,87 @@
-"""The legacy upgrade: any generation of NetParameter in the current form.
+"""Nets of older generations in today's form: ``layer`` entries only, inputs as an Input layer.
 
-Caffe's nets were written in three generations: V0 (``layers { layer { type: "conv" } }``),
-V1 (``layers { type: CONVOLUTION }``) and V2 (``layer { type: "Convolution" }``). The steps
-are Caffe's own, in Caffe's order (Caffe: upgrade_proto.cpp).
+Caffe does the same when it reads a net (upgrade_proto.cpp). The V0 format has a module of its
+own.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from caffe2torch.errors import NetError
-from caffe2torch.io.schema import Message
-from caffe2torch.passes.upgrade_batch_norm import upgrade_batch_norm
-from caffe2torch.passes.upgrade_data import upgrade_data
-from caffe2torch.passes.upgrade_input import upgrade_input
-from caffe2torch.passes.upgrade_v0 import upgrade_v0
-from caffe2torch.passes.upgrade_v1 import upgrade_v1
+from caffe2torch.io.schema import Message, enum_name, message_class, put_field, replace_all
+from caffe2torch.passes.draft import Draft
 
-STEPS = (upgrade_v0, upgrade_data, upgrade_v1, upgrade_input, upgrade_batch_norm)
+TYPES = {
+    "NONE": "",
+    "ABSVAL": "AbsVal",
+    "ACCURACY": "Accuracy",
+    "ARGMAX": "ArgMax",
+    "BNLL": "BNLL",
+    "CONCAT": "Concat",
+    "CONTRASTIVE_LOSS": "ContrastiveLoss",
+    "CONVOLUTION": "Convolution",
+    "DATA": "Data",
+    "DECONVOLUTION": "Deconvolution",
+    "DROPOUT": "Dropout",
+    "DUMMY_DATA": "DummyData",
+    "ELTWISE": "Eltwise",
+    "EUCLIDEAN_LOSS": "EuclideanLoss",
+    "EXP": "Exp",
+    "FLATTEN": "Flatten",
+    "HDF5_DATA": "HDF5Data",
+    "HDF5_OUTPUT": "HDF5Output",
+    "HINGE_LOSS": "HingeLoss",
+    "IM2COL": "Im2col",
+    "IMAGE_DATA": "ImageData",
+    "INFOGAIN_LOSS": "InfogainLoss",
+    "INNER_PRODUCT": "InnerProduct",
+    "LRN": "LRN",
+    "MEMORY_DATA": "MemoryData",
+    "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
+    "MVN": "MVN",
+    "POOLING": "Pooling",
+    "POWER": "Power",
+    "RELU": "ReLU",
+    "SIGMOID": "Sigmoid",
+    "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss",
+    "SILENCE": "Silence",
+    "SLICE": "Slice",
+    "SOFTMAX": "Softmax",
+    "SOFTMAX_LOSS": "SoftmaxWithLoss",
+    "SPLIT": "Split",
+    "TANH": "TanH",
+    "THRESHOLD": "Threshold",
+    "WINDOW_DATA": "WindowData",
+}
+"""V1 LayerType names and the V2 type each becomes."""
+
+PARAM_SPEC = {
+    "param": "name",
+    "blob_share_mode": "share_mode",
+    "blobs_lr": "lr_mult",
+    "weight_decay": "decay_mult",
+}
+"""V1 lists, one value a learned blob, and the field of ``param`` each becomes."""
 
 
-def upgrade_net(net: Message) -> Message:
-    """An upgraded copy of a NetParameter: ``layer`` entries only, inputs as an Input layer.
+DATA_PARAMETERS = {
+    "DATA": "data_param",
+    "IMAGE_DATA": "image_data_param",
+    "WINDOW_DATA": "window_data_param",
+}
+"""V1 types that had these fields in a parameter of their own."""
 
-    V0 padding layers vanish, so match layers with those of the file by name. Raises NetError
-    where Caffe would refuse the net.
+MOVED = ("scale", "mean_file", "crop_size", "mirror")
+
+
+def check_generation(draft: Draft) -> None:
+    """Refuse a net of mixed formats, which Caffe refuses or would read in part.
+
+    Before: any net; ``layers { ... } layer { ... }`` is a NetError. After: the same net.
     """
-    _check_one_generation(net)
-    upgraded = type(net)()
-    upgraded.CopyFrom(net)
-    for step in STEPS:
-        step(upgraded)
-    return upgraded
-
-
-def blob_owner_names(net: Message) -> list[str]:
-    """The layer name of every entry of the file's own layer list, before any upgrade."""
-    if net.layers:
-        return [entry.layer.name if entry.HasField("layer") else entry.name for entry in net.layers]
-    return [layer.name for layer in net.layer]
-
-
-def _check_one_generation(net: Message) -> None:
+    net = draft.net
     if net.layers and net.layer:
         raise NetError(
             f"the net has both 'layers' (first: {blob_owner_names(net)[0]!r}) and 'layer' entries "
@@ -53,3 +95,127 @@ def _check_one_generation(net: Message) -> None:
             f"the net has V0 entries, layers {{ layer {{ ... }} }}, but layer {entry.name!r} is "
             "not one, and Caffe would drop its parameters; write all layers in one form"
         )
+
+
+def blob_owner_names(net: Message) -> list[str]:
+    """The layer name of every entry of the file's own layer list, before any upgrade."""
+    if net.layers:
+        return [entry.layer.name if entry.HasField("layer") else entry.name for entry in net.layers]
+    return [layer.name for layer in net.layer]
+
+
+def upgrade_data(draft: Draft) -> None:
+    """Move the transformation fields of V1 data layers to ``transform_param``.
+
+    Fields of V2 layers stay, as in Caffe, which ignores them there. Before::
+
+        layers { name: "d" type: DATA top: "d" data_param { crop_size: 227 } }
+
+    After::
+
+        layers { name: "d" type: DATA top: "d" transform_param { crop_size: 227 } }
+    """
+    for v1 in draft.net.layers:
+        parameter = DATA_PARAMETERS.get(enum_name(v1, "type"))
+        if parameter is not None and v1.HasField(parameter):
+            _move(getattr(v1, parameter), v1)
+
+
+def _move(source: Message, v1: Message) -> None:
+    for field in MOVED:
+        if source.HasField(field):
+            setattr(v1.transform_param, field, getattr(source, field))
+            source.ClearField(field)
+
+
+def upgrade_v1(draft: Draft) -> None:
+    """Upgrade V1 layers to V2 (Caffe: UpgradeV1Net).
+
+    Before::
+
+        layers { name: "c" type: CONVOLUTION bottom: "x" top: "c" blobs_lr: 1 blobs_lr: 2 }
+
+    After::
+
+        layer { name: "c" type: "Convolution" bottom: "x" top: "c"
+          param { lr_mult: 1 } param { lr_mult: 2 } }
+    """
+    net = draft.net
+    net.layer.extend([_upgrade_layer(v1) for v1 in net.layers])
+    del net.layers[:]
+
+
+def _upgrade_layer(v1: Message) -> Message:
+    v2 = message_class("LayerParameter")()
+    for descriptor, value in v1.ListFields():
+        field = descriptor.name
+        if field == "type":
+            v2.type = TYPES[enum_name(v1, "type")]
+        elif field in PARAM_SPEC:
+            _put_param_specs(v2, PARAM_SPEC[field], value)
+        else:
+            put_field(v2, field, value)
+    return v2
+
+
+def _put_param_specs(v2: Message, field: str, values: list[Any]) -> None:
+    while len(v2.param) < len(values):
+        v2.param.add()
+    for spec, value in zip(v2.param, values, strict=False):
+        setattr(spec, field, value)
+
+
+def upgrade_input(draft: Draft) -> None:
+    """Put an Input layer named ``input`` with all inputs as tops first (Caffe: UpgradeNetInput).
+
+    ``input_shape`` wins over ``input_dim`` (four numbers an input), and entries beyond the
+    number of inputs are ignored. Nets that Caffe saved once listed ``input`` without any
+    shape: the Input layer then has none either. Raises NetError if some inputs have a shape
+    and others none. Before::
+
+        input: "data" input_dim: 1 input_dim: 3 input_dim: 227 input_dim: 227
+
+    After::
+
+        layer { name: "input" type: "Input" top: "data"
+          input_param { shape { dim: 1 dim: 3 dim: 227 dim: 227 } } }
+    """
+    net = draft.net
+    if net.input:
+        layer = message_class("LayerParameter")(name="input", type="Input", top=net.input)
+        for shape in _shapes(net):
+            layer.input_param.shape.add(dim=shape)
+        replace_all(net.layer, [layer, *net.layer])
+    for field in ("input", "input_shape", "input_dim"):
+        net.ClearField(field)
+
+
+def _shapes(net: Message) -> list[Sequence[int]]:
+    """The shape of each input, none if the net gives no shape at all."""
+    dims = net.input_dim
+    shapes = [shape.dim for shape in net.input_shape] or [
+        dims[start : start + 4] for start in range(0, len(dims) - 3, 4)
+    ]
+    if (net.input_shape or dims) and len(shapes) < len(net.input):
+        raise NetError(
+            f"{len(net.input)} inputs ({', '.join(net.input)}) but shapes for {len(shapes)}; "
+            "give each one input_shape, or each four input_dim"
+        )
+    return shapes[: len(net.input)]
+
+
+def upgrade_batch_norm(draft: Draft) -> None:
+    """Set ``lr_mult`` and ``decay_mult`` of BatchNorm layers that declare three blobs to 0.
+
+    Old nets could write other values there; Caffe now refuses those, as the blobs are
+    running statistics that no solver may change. Before::
+
+        layer { name: "bn" type: "BatchNorm" param { lr_mult: 1 } param { } param { } }
+
+    After: ``param { lr_mult: 0 decay_mult: 0 }``, three times.
+    """
+    for layer in draft.net.layer:
+        if layer.type == "BatchNorm" and len(layer.param) == 3:
+            for spec in layer.param:
+                spec.lr_mult = 0
+                spec.decay_mult = 0

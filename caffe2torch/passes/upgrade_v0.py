@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from caffe2torch.errors import NetError
-from caffe2torch.io.schema import Message, enum_value, message_class
-from caffe2torch.passes._fields import put_field, replace_all
-from caffe2torch.passes.upgrade_v0_padding import fold_padding_layers
+from caffe2torch.io.schema import Message, enum_value, message_class, put_field, replace_all
+from caffe2torch.passes.draft import Draft
 
 TYPES = {
     "accuracy": "ACCURACY",
@@ -116,10 +115,23 @@ and goes on without it, and so does the upgrade.
 """
 
 
-def upgrade_v0(net: Message) -> None:
-    """Upgrade the V0 layers of ``net``, in place, to V1."""
+def upgrade_v0(draft: Draft) -> None:
+    """Upgrade V0 layers to V1 (Caffe: UpgradeV0Net). Padding layers go into their readers.
+
+    Before::
+
+        layers { layer { name: "pad" type: "padding" pad: 2 } bottom: "data" top: "pad" }
+        layers { layer { name: "c" type: "conv" num_output: 6 kernelsize: 5 }
+          bottom: "pad" top: "c" }
+
+    After::
+
+        layers { name: "c" type: CONVOLUTION bottom: "data" top: "c"
+          convolution_param { num_output: 6 kernel_size: 5 pad: 2 } }
+    """
+    net = draft.net
     if any(entry.HasField("layer") for entry in net.layers):
-        fold_padding_layers(net)
+        _fold_padding_layers(net)
         replace_all(net.layers, [_upgrade_layer(entry) for entry in net.layers])
 
 
@@ -151,3 +163,48 @@ def _layer_type(v0: Message) -> int:
             field="type",
         )
     return enum_value("V1LayerParameter.LayerType", TYPES[v0.type])
+
+
+def _fold_padding_layers(net: Message) -> None:
+    """Remove the padding layers of a V0 net, in place; their readers pad instead.
+
+    Raises NetError, as Caffe does, if a bottom is unknown, or if a padding layer has not one
+    bottom and one top or is read by anything but a convolution or pooling layer with one
+    bottom.
+    """
+    writers: dict[str, Message | None] = dict.fromkeys(net.input)
+    for entry in net.layers:
+        for blob in list(entry.bottom):
+            if blob not in writers:
+                raise _padding_error(
+                    entry, f"unknown bottom {blob!r}: no input or earlier top has it"
+                )
+            writer = writers[blob]
+            if writer is not None and writer.layer.type == "padding":
+                _fold(writer, entry)
+        writers.update(dict.fromkeys(entry.top, entry))
+    replace_all(net.layers, [entry for entry in net.layers if entry.layer.type != "padding"])
+
+
+def _fold(padding: Message, reader: Message) -> None:
+    if reader.layer.type not in ("conv", "pool"):
+        raise _padding_error(
+            reader,
+            f"it reads the padding layer {padding.layer.name!r}, which only a conv or pool layer "
+            "can; set pad on such a layer instead",
+        )
+    if len(reader.bottom) != 1:
+        raise _padding_error(
+            reader, f"it has {len(reader.bottom)} bottoms; one that is padded must be alone"
+        )
+    if (len(padding.bottom), len(padding.top)) != (1, 1):
+        raise _padding_error(
+            padding,
+            f"{len(padding.bottom)} bottoms and {len(padding.top)} tops; padding has one of each",
+        )
+    reader.layer.pad = padding.layer.pad
+    reader.bottom[0] = padding.bottom[0]
+
+
+def _padding_error(entry: Message, message: str) -> NetError:
+    return NetError(message, layer=entry.layer.name, type=entry.layer.type)

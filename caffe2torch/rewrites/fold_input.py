@@ -14,7 +14,7 @@ from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import FloatArray, Graph, Input, Node, Preprocessing
 from caffe2torch.io.schema import message_class
 from caffe2torch.layers.convolution import Convolution
-from caffe2torch.passes.build import rebuild_graph
+from caffe2torch.pipeline import with_layers
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -201,7 +201,7 @@ def _with_identity(graph: Graph, blob: Input) -> Graph:
     identity.convolution_param.kernel_size.append(1)
     identity.convolution_param.bias_term = False
     weight = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
-    return rebuild_graph(graph, [(identity, {"weight": weight}), *layers])
+    return with_layers(graph, [(identity, {"weight": weight}), *layers])
 
 
 def _with_bias(graph: Graph, index: int) -> Graph:
@@ -211,7 +211,7 @@ def _with_bias(graph: Graph, index: int) -> Graph:
     proto.convolution_param.bias_term = True
     bias = np.zeros(len(arrays["weight"]), np.float32)
     layers[index] = (proto, {**arrays, "bias": bias})
-    return rebuild_graph(graph, layers)
+    return with_layers(graph, layers)
 
 
 def _with_arrays(graph: Graph) -> list[tuple[Node, dict[str, FloatArray]]]:

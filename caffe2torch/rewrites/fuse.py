@@ -17,7 +17,7 @@ from caffe2torch.layers._base import Affine
 from caffe2torch.layers.convolution import Convolution
 from caffe2torch.layers.dropout import Dropout
 from caffe2torch.layers.inner_product import InnerProduct
-from caffe2torch.passes.build import rebuild_graph
+from caffe2torch.pipeline import with_layers
 
 
 def fuse(graph: Graph) -> Graph:
@@ -34,7 +34,7 @@ def fuse(graph: Graph) -> Graph:
     """
     if graph.phase != "TEST":
         raise NetError(f"a net of phase {graph.phase} cannot be fused; read it with phase TEST.")
-    return rebuild_graph(graph, [(step.proto, step.finished()) for step in _fused_steps(graph)])
+    return with_layers(graph, [(step.proto, step.finished()) for step in _fused_steps(graph)])
 
 
 @dataclass

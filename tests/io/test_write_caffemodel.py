@@ -18,13 +18,8 @@ from caffe2torch.io.caffemodel import read_caffemodel
 from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.io.schema import message_class
 from caffe2torch.io.write_caffemodel import write_caffemodel
-from caffe2torch.passes.blob_source import BlobSource
-from caffe2torch.passes.build import build_graph
-from caffe2torch.passes.data_layers import inputs_for_data_layers
-from caffe2torch.passes.filter_phase import filter_net
-from caffe2torch.passes.remove_splits import remove_splits
-from caffe2torch.passes.resolve import resolve
-from caffe2torch.passes.upgrade import blob_owner_names, upgrade_net
+from caffe2torch.passes.draft import Options
+from caffe2torch.pipeline import blob_source, build_graph
 
 CASES = Path(__file__).parents[1] / "conformance" / "cases"
 MODELS = os.environ.get("CAFFE2TORCH_TEST_MODELS")
@@ -79,12 +74,8 @@ OPENCV_READS = [
 def read(prototxt, weights=None):
     """The graph of a net's files; either may be None."""
     file = read_caffemodel(weights) if weights else None
-    entries = zip(blob_owner_names(file.net), file.blobs, strict=True) if file else ()
-    source = BlobSource(str(weights), tuple(entries), given=file is not None)
-    net = upgrade_net(read_prototxt(prototxt) if prototxt else file.net)
-    resolved = resolve(remove_splits(filter_net(net, "TEST")))
-    resolved = inputs_for_data_layers(resolved, source, {})
-    return build_graph(resolved, source, name=net.name, phase="TEST")
+    net = read_prototxt(prototxt) if prototxt else file.net
+    return build_graph(net, blob_source(file), options=Options(of_weights=not prototxt))
 
 
 def files_of(case):

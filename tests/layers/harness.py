@@ -17,10 +17,8 @@ from caffe2torch.lower.batch import batch_of
 from caffe2torch.lower.to_onnx import complete, to_onnx
 from caffe2torch.lower.to_source import to_source
 from caffe2torch.lower.to_torch import to_torch
-from caffe2torch.passes.blob_source import BlobSource
-from caffe2torch.passes.build import build_graph
-from caffe2torch.passes.filter_phase import filter_net
-from caffe2torch.passes.resolve import resolve
+from caffe2torch.passes.draft import BlobSource, State
+from caffe2torch.pipeline import build_graph
 
 WITHOUT_SOURCE = {"Im2col", "InfogainLoss", "PSROIPooling", "ROIPooling"}
 """Types with no source form, or with none for some parameters."""
@@ -45,13 +43,13 @@ def build(
             f"input_param {{ shape {{ {dims} }} }} }}\n"
         )
     ends = [f'bottom: "b{i}"' for i in range(len(shapes))] + [f'top: "t{i}"' for i in range(tops)]
-    net = parse_prototxt(text + f'layer {{ name: "l" {layer_text} {" ".join(ends)} }}')
+    net = parse_prototxt(text + f'name: "n" layer {{ name: "l" {layer_text} {" ".join(ends)} }}')
     for blob in blobs:
         array = np.asarray(blob, np.float32)
         written = net.layer[-1].blobs.add()
         written.shape.dim.extend(array.shape)
         written.data.extend(array.ravel().tolist())
-    return build_graph(resolve(filter_net(net, phase)), BlobSource(), name="n", phase=phase)
+    return build_graph(net, BlobSource(), State(phase))
 
 
 def check_layer(

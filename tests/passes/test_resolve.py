@@ -6,16 +6,19 @@ import pytest
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.io.prototxt import parse_prototxt
-from caffe2torch.passes.filter_phase import filter_net
+from caffe2torch.passes.draft import Draft
+from caffe2torch.passes.filter_layers import filter_layers
 from caffe2torch.passes.naming import module_keys
-from caffe2torch.passes.resolve import Resolved, resolve
+from caffe2torch.passes.resolve import drop_labelled, resolve
+from caffe2torch.pipeline import run
 
 INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 6 } } }'
 DATA = 'layer { name: "d" type: "Data" top: "x" top: "label" transform_param { crop_size: 7 } }'
 
 
-def net(*layers: str) -> Resolved:
-    return resolve(filter_net(parse_prototxt("\n".join(layers)), "TEST"))
+def net(*layers: str) -> Draft:
+    draft = Draft(parse_prototxt("\n".join(layers)))
+    return run((filter_layers, drop_labelled, resolve), draft)
 
 
 def layer(name: str, kind: str, bottoms: str, tops: str, more: str = "") -> str:

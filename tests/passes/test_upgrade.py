@@ -7,7 +7,8 @@ from google.protobuf import text_format
 
 from caffe2torch.errors import NetError
 from caffe2torch.io.schema import message_class
-from caffe2torch.passes.upgrade import blob_owner_names, upgrade_net
+from caffe2torch.passes.upgrade import blob_owner_names
+from caffe2torch.pipeline import upgrade_net
 
 CASES = Path(__file__).parents[1] / "conformance" / "cases"
 

@@ -5,7 +5,7 @@ from google.protobuf import text_format
 
 from caffe2torch.errors import NetError
 from caffe2torch.io.schema import message_class
-from caffe2torch.passes.upgrade import upgrade_net
+from caffe2torch.pipeline import upgrade_net
 
 RELU = 'layer { name: "r" type: "ReLU" bottom: "a" top: "r" }'
 NEG = 'layers { name: "r" type: RELU bottom: "a" top: "r" }'

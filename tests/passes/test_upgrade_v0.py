@@ -5,8 +5,8 @@ from google.protobuf import text_format
 
 from caffe2torch.errors import NetError
 from caffe2torch.io.schema import message_class
-from caffe2torch.passes.upgrade import upgrade_net
 from caffe2torch.passes.upgrade_v0 import TYPES as TABLE
+from caffe2torch.pipeline import upgrade_net
 
 TYPES = {
     "accuracy": "Accuracy",

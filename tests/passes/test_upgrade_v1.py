@@ -4,7 +4,7 @@ import pytest
 from google.protobuf import text_format
 
 from caffe2torch.io.schema import message_class
-from caffe2torch.passes.upgrade import upgrade_net
+from caffe2torch.pipeline import upgrade_net
 
 TYPES = {
     "NONE": "",

@@ -12,10 +12,8 @@ from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.lower.to_onnx import complete, to_onnx
 from caffe2torch.lower.to_torch import to_torch
-from caffe2torch.passes.blob_source import BlobSource
-from caffe2torch.passes.build import build_graph, restore_graph
-from caffe2torch.passes.filter_phase import filter_net
-from caffe2torch.passes.resolve import resolve
+from caffe2torch.passes.draft import State
+from caffe2torch.pipeline import build_graph, restore_graph, with_params
 from caffe2torch.rewrites.fuse import fuse
 
 HEAD = 'layer { name: "data" type: "Input" top: "data" input_param { shape { %s } } }\n'
@@ -113,8 +111,7 @@ KEPT = {
 
 def graph_of(text: str, phase: str = "TEST") -> Graph:
     """The net with random weights; variances are positive."""
-    net = resolve(filter_net(parse_prototxt(text, "the test's net"), phase))
-    graph = build_graph(net, BlobSource(), name="net", phase=phase, allow_missing=True)
+    graph = build_graph(parse_prototxt(text, "the test's net"), None, State(phase))
     rng = np.random.default_rng(0)
 
     def values(key: str, array: FloatArray) -> FloatArray:
@@ -122,7 +119,7 @@ def graph_of(text: str, phase: str = "TEST") -> Graph:
         return np.abs(random) + np.float32(0.1) if key.endswith("_var") else random
 
     params = {key: values(key, array) for key, array in graph.params.items()}
-    return restore_graph(net, params, name="net", phase=phase)
+    return with_params(graph, params)
 
 
 def blobs_of(graph: Graph, batch: int) -> dict[str, FloatArray]:
@@ -179,8 +176,8 @@ def test_names_of_the_blobs_that_stay() -> None:
 
 def test_fused_definition_reads_back() -> None:
     fused = fuse(graph_of(FOLDED["no_bias"]))
-    net = resolve(parse_prototxt(fused.definition, "the definition"))
-    again = restore_graph(net, fused.params, name=fused.name, phase="TEST")
+    net = parse_prototxt(fused.definition, "the definition")
+    again = restore_graph(net, fused.params, phase="TEST")
     assert again.nodes == fused.nodes
 
 

@@ -12,10 +12,7 @@ import numpy as np
 from caffe2torch.graph import FloatArray
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.write_caffemodel import write_caffemodel
-from caffe2torch.passes.blob_source import BlobSource
-from caffe2torch.passes.build import build_graph, restore_graph
-from caffe2torch.passes.filter_phase import filter_net
-from caffe2torch.passes.resolve import resolve
+from caffe2torch.pipeline import build_graph, with_params
 from squeezenet.deploy import deploy_prototxt
 
 CHAIN_WIDTH = 1024
@@ -192,12 +189,12 @@ NETS: dict[str, Callable[[], str]] = {
 def write_net(text: str, stem: Path) -> tuple[Path, Path]:
     """Write STEM.prototxt and STEM.caffemodel; weights keep activations at unit scale."""
     prototxt, caffemodel = (Path(f"{stem}{suffix}") for suffix in (".prototxt", ".caffemodel"))
-    net = resolve(filter_net(parse_prototxt(text, str(prototxt)), "TEST"))
-    graph = build_graph(net, BlobSource(), name=stem.name, phase="TEST", allow_missing=True)
+    net = parse_prototxt(text, str(prototxt))
+    net.name = stem.name
+    graph = build_graph(net)
     rng = np.random.default_rng(0)
     params = {key: _values(rng, key, array) for key, array in graph.params.items()}
-    graph = restore_graph(net, params, name=stem.name, phase="TEST")
-    write_caffemodel(graph, caffemodel, prototxt)
+    write_caffemodel(with_params(graph, params), caffemodel, prototxt)
     return prototxt, caffemodel
 
 

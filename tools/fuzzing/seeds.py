@@ -54,20 +54,18 @@ def hdf5() -> list[tuple[Path, Path]]:
 
 def compressed(folder: Path) -> list[tuple[Path, Path]]:
     """Nets whose weights are a Deep Compression file."""
+    from caffe2torch.compressed import convolution_shapes
     from caffe2torch.io.deep_compression import CODEBOOK, CodedLayer, encode
     from caffe2torch.io.prototxt import read_prototxt
-    from caffe2torch.passes.convolutions import convolutions
-    from caffe2torch.passes.filter_phase import filter_net
-    from caffe2torch.passes.resolve import resolve
-    from caffe2torch.passes.upgrade import upgrade_net
+    from caffe2torch.pipeline import build_graph
 
     found = []
     rng = np.random.default_rng(0)
     for name in ("conv_hw", "bin_double_data", "net_squeezenet_v1_1"):
         text = CASES / name / "net.prototxt"
-        net = resolve(filter_net(upgrade_net(read_prototxt(text)), "TEST"))
+        net = build_graph(read_prototxt(text))
         layers = []
-        for layer in convolutions(net):
+        for layer in convolution_shapes(net):
             codes = rng.integers(0, CODEBOOK, layer.shape) * (rng.random(layer.shape) < 0.2)
             book = rng.standard_normal(CODEBOOK).astype(np.float32)
             book[0] = 0

@@ -2,7 +2,7 @@
 
 import pytest
 
-from caffe2torch.passes.blob_shape import fits
+from caffe2torch.passes.attach_weights import fits
 
 
 @pytest.mark.parametrize(

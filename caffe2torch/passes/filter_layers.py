@@ -1,0 +1,109 @@
+"""Which layers of a file are in the net: its rules, and what a running Caffe has added."""
+
+from __future__ import annotations
+
+import re
+
+from caffe2torch.errors import NetError
+from caffe2torch.io.schema import Message, enum_value, replace_all
+from caffe2torch.passes.draft import Draft
+
+_INSERTED_LAYER = re.compile(r".+_\d+_split")
+_INSERTED_TOP = re.compile(r".+_\d+_split_\d+")
+
+
+def filter_layers(draft: Draft) -> None:
+    """Keep the layers of one state, each with its phase set (Caffe: Net::FilterNet).
+
+    The state's phase and level replace those in the file; its stages are added to them. A
+    layer that states a phase of its own keeps it. A snapshot, which a running Caffe wrote, has
+    been filtered: a layer whose phase differs from the first layer's had one of its own.
+    Raises NetError for a layer with both kinds of rules. Before, for the phase TEST::
+
+        layer { name: "d" type: "Data" top: "x" include { phase: TRAIN } }
+        layer { name: "a" type: "Accuracy" bottom: "x" top: "a" include { phase: TEST } }
+
+    After::
+
+        layer { name: "a" type: "Accuracy" bottom: "x" top: "a" phase: TEST }
+    """
+    net, phase = draft.net, enum_value("Phase", draft.state.phase)
+    if draft.options.of_weights and _is_snapshot(net):
+        saved = net.layer[0].phase
+        for layer in net.layer:
+            layer.phase = phase if layer.phase == saved else layer.phase
+    else:
+        state = net.state
+        state.phase, state.level = phase, draft.state.level
+        state.stage.extend(draft.state.stages)
+        replace_all(net.layer, [layer for layer in net.layer if _included(layer, state)])
+    for layer in net.layer:
+        layer.phase = layer.phase if layer.HasField("phase") else phase
+        layer.ClearField("include")
+        layer.ClearField("exclude")
+    net.ClearField("state")
+
+
+def remove_splits(draft: Draft) -> None:
+    """Undo the Split layers that a running Caffe inserts before it writes a snapshot.
+
+    Only Splits with the names that Caffe's InsertSplits makes are removed, from a weights
+    file's own net; a Split that the author wrote is a layer like any other. Before::
+
+        layer { name: "x_r_0_split" type: "Split" bottom: "x"
+          top: "x_r_0_split_0" top: "x_r_0_split_1" }
+        layer { name: "a" type: "TanH" bottom: "x_r_0_split_0" top: "a" }
+
+    After::
+
+        layer { name: "a" type: "TanH" bottom: "x" top: "a" }
+    """
+    if not draft.options.of_weights:
+        return
+    source: dict[str, str] = {}
+    kept = []
+    for layer in draft.net.layer:
+        bottoms = [source.get(bottom, bottom) for bottom in layer.bottom]
+        if _inserted(layer):
+            source.update(dict.fromkeys(layer.top, bottoms[0]))
+            continue
+        layer.bottom[:] = bottoms
+        kept.append(layer)
+    replace_all(draft.net.layer, kept)
+
+
+def _is_snapshot(net: Message) -> bool:
+    """Whether ``net`` was written by a running Caffe, which sets the phase of each layer."""
+    return len(net.layer) > 0 and all(layer.HasField("phase") for layer in net.layer)
+
+
+def _included(layer: Message, state: Message) -> bool:
+    if len(layer.include) and len(layer.exclude):
+        raise NetError(
+            "has both include and exclude rules; Caffe allows one kind. Remove one of them.",
+            layer=layer.name,
+            type=layer.type,
+            field="include",
+        )
+    if len(layer.include):
+        return any(_meets(state, rule) for rule in layer.include)
+    return not any(_meets(state, rule) for rule in layer.exclude)
+
+
+def _meets(state: Message, rule: Message) -> bool:
+    return (
+        (not rule.HasField("phase") or rule.phase == state.phase)
+        and (not rule.HasField("min_level") or state.level >= rule.min_level)
+        and (not rule.HasField("max_level") or state.level <= rule.max_level)
+        and set(rule.stage) <= set(state.stage)
+        and not set(rule.not_stage) & set(state.stage)
+    )
+
+
+def _inserted(layer: Message) -> bool:
+    return (
+        layer.type == "Split"
+        and len(layer.bottom) == 1
+        and bool(_INSERTED_LAYER.fullmatch(layer.name))
+        and all(_INSERTED_TOP.fullmatch(top) for top in layer.top)
+    )

@@ -1,0 +1,74 @@
+"""The end of the passes: names of modules and arrays, and the Graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+
+from caffe2torch.graph import FloatArray, Graph, Node
+from caffe2torch.io.schema import Message
+from caffe2torch.passes.draft import Draft, Step
+from caffe2torch.passes.naming import module_keys
+
+
+def freeze(draft: Draft) -> Graph:
+    """The graph of a draft that has been through the passes."""
+    arrays = [_arrays(step, draft) for step in draft.steps]
+    keys = module_keys([step.layer.name for step in draft.steps], arrays)
+    names = _graph_keys(keys, draft, arrays)
+    nodes = [
+        Node(step.layer, _without_blobs(step.proto), key, step.inputs, step.outputs, params)
+        for step, key, params in zip(draft.steps, keys, names, strict=True)
+    ]
+    return Graph(
+        name=draft.net.name,
+        phase=draft.state.phase,
+        sources=tuple(_without_blobs(step.proto) for step in draft.sources),
+        nodes=tuple(nodes),
+        outputs=draft.outputs,
+        blobs=draft.blobs,
+        shapes=draft.shapes,
+        params={
+            full: own[local]
+            for params, own in zip(names, arrays, strict=True)
+            for local, full in params.items()
+        },
+        preprocessing=draft.preprocessing,
+        warnings=tuple(draft.warnings),
+    )
+
+
+def _arrays(step: Step, draft: Draft) -> Mapping[str, FloatArray]:
+    """The learned arrays of a layer by its own names, in torch's form."""
+    if not step.owners:
+        return {}
+    bottoms = [draft.shapes[value] for value in step.inputs]
+    return step.layer.import_blobs([draft.values[owner] for owner in step.owners], bottoms)
+
+
+def _graph_keys(
+    keys: Sequence[str], draft: Draft, arrays: Sequence[Mapping[str, FloatArray]]
+) -> list[dict[str, str]]:
+    """Name the arrays; one that several layers share gets the key of the first.
+
+    An array is shared if it is the very blob of an owner, or was made from the same blobs.
+    """
+    slot_of = {id(array): slot for slot, array in draft.values.items()}
+    taken: dict[object, str] = {}
+    return [
+        {
+            name: taken.setdefault(
+                slot_of.get(id(array), (name, tuple(step.owners))), f"{key}.{name}"
+            )
+            for name, array in own.items()
+        }
+        for key, step, own in zip(keys, draft.steps, arrays, strict=True)
+    ]
+
+
+def _without_blobs(proto: Message) -> Message:
+    if not proto.blobs:
+        return proto
+    bare = deepcopy(proto)
+    bare.ClearField("blobs")
+    return bare

@@ -1,0 +1,51 @@
+"""The shape of every value, layer by layer, as Caffe's Reshape gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from caffe2torch.graph import Shape
+from caffe2torch.layers._base import Layer
+from caffe2torch.passes.draft import Draft
+
+MAX_COUNT = 2**31 - 1
+"""Caffe counts a blob's elements in an int and aborts above this."""
+
+
+def propagate_shapes(draft: Draft) -> None:
+    """Find the shape of every value, and the learned blobs that each layer has for them.
+
+    Raises NetError naming the layer for a negative size or a blob above Caffe's limit.
+    Before::
+
+        layer { type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 7 dim: 5 } } }
+        layer { type: "Convolution" bottom: "x" top: "c"
+          convolution_param { num_output: 6 kernel_size: 3 } }
+
+    After: the shapes x (1, 3, 7, 5) and c (1, 6, 5, 3), and the blobs weight (6, 3, 3, 3) and
+    bias (6) of the convolution.
+    """
+    shapes = draft.shapes
+    for step in [*draft.sources, *draft.steps]:
+        bottoms = [shapes[value] for value in step.inputs]
+        shapes.update(zip(step.outputs, _shapes_of_tops(step.layer, bottoms), strict=True))
+    for step in draft.steps:
+        step.specs = step.layer.blob_specs([shapes[value] for value in step.inputs])
+
+
+def _shapes_of_tops(layer: Layer, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+    tops = layer.infer_shapes(bottoms)
+    for shape in tops:
+        _check_size(layer, shape)
+    return [tuple(int(size) for size in shape) for shape in tops]
+
+
+def _check_size(layer: Layer, shape: Shape) -> None:
+    """Raise NetError if Caffe could not hold a blob of ``shape``."""
+    if any(size < 0 for size in shape):
+        raise layer.net_error(
+            f"the output would have the shape {tuple(shape)}: the input is too small for it."
+        )
+    if prod(shape) > MAX_COUNT:
+        raise layer.net_error(f"a blob of shape {tuple(shape)} has more than 2**31 - 1 elements.")
