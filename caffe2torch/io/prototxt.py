@@ -8,7 +8,7 @@ from collections.abc import MutableSequence
 from google.protobuf import text_format
 
 from caffe2torch.errors import ReadError
-from caffe2torch.io._scan import NOTES_FIELD, Path, Text, scan
+from caffe2torch.io._scan import NOTES_FIELD, Path, scan
 from caffe2torch.io.files import Source, name_of, open_file, other_kind
 from caffe2torch.io.schema import Message, message_class
 
@@ -71,7 +71,7 @@ def read_prototxt(path: Source) -> Message:
 def parse_prototxt(text: str, source: str = "<text>", message: str = "NetParameter") -> Message:
     """Parse text as the message ``caffe.<message>``; ``source`` names it in errors."""
     result = message_class(message)()
-    known, notes = scan(Text(text, source), result.DESCRIPTOR)
+    known, notes = scan(text, source, result.DESCRIPTOR)
     try:
         text_format.Parse(known, result)
     except text_format.ParseError as error:
