@@ -2,42 +2,56 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ReadError
-from caffe2torch.io.files import Buffer
+from caffe2torch.io.files import open_file
 from caffe2torch.io.schema import Message, message_class
-from squeezenet.lmdb_file import find_records, map_lmdb
 from squeezenet.preprocess import ImageError, decode_bgr
+
+_MAGIC = 0xBEEFC0DE
+_META_BYTES = 152
+"""Up to the end of LMDB's header (mdb.c: MDB_meta), of which there are two, a page apart."""
 
 
 class LmdbSource:
-    """The Datums of an LMDB, in the order of their keys."""
+    """The Datums of an LMDB, in the order of their keys. Needs the package ``lmdb``.
+
+    Raises ReadError for a file that is no LMDB, is empty or was cut short.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._records = find_records(_map(path), path)
-        if not len(self._records):
+        with _reading(path) as transaction:
+            keys = list(transaction.cursor().iternext(values=False))
+        if not keys:
             raise ReadError(f"the LMDB {path} is empty")
+        # One piece of memory, which processes share after a fork.
+        self._keys = b"".join(keys)
+        self._ends = np.cumsum([len(key) for key in keys])
 
     def __len__(self) -> int:
-        return len(self._records)
+        return len(self._ends)
 
     def where(self, index: int) -> str:
         """The database and the key."""
-        key = self._slice(self._records.key_start[index], self._records.key_size[index])
-        return f"{self.path}, key {key.decode('utf-8', 'backslashreplace')!r}"
+        return f"{self.path}, key {self._key(index).decode('utf-8', 'backslashreplace')!r}"
 
     def read(self, index: int) -> tuple[npt.NDArray[np.uint8], int]:
         """Parse one Datum; grey images become three equal channels."""
         from google.protobuf.message import DecodeError
 
         datum = message_class("Datum")()
-        value = self._slice(self._records.value_start[index], self._records.value_size[index])
+        with _reading(self.path) as transaction:
+            value = transaction.get(self._key(index))
         try:
             datum.ParseFromString(value)
         except DecodeError as error:
@@ -46,14 +60,55 @@ class LmdbSource:
             raise ImageError(f"{self.where(index)}: label {datum.label} is negative")
         return _datum_to_bgr(datum, self.where(index)), int(datum.label)
 
-    def _slice(self, start: np.int64, size: np.int64) -> bytes:
-        return _map(self.path)[int(start) : int(start + size)]
+    def _key(self, index: int) -> bytes:
+        start = self._ends[index - 1] if index else 0
+        return self._keys[start : self._ends[index]]
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[Any]:
+    """A transaction of the database."""
+    try:
+        import lmdb
+    except ImportError:
+        raise ReadError(
+            f'{path}: is an LMDB, which needs lmdb: pip install "caffe2torch[lmdb]"'
+        ) from None
+    try:
+        with _environment(path).begin() as transaction:
+            yield transaction
+    except lmdb.Error as error:
+        raise _unreadable(path, str(error)) from None
 
 
 @cache
-def _map(path: Path) -> Buffer:
-    """The mapped file, of which a process needs only one; it stays valid after a fork."""
-    return map_lmdb(path)
+def _environment(path: Path) -> Any:
+    """The open database, of which a process may have only one; it stays valid after a fork."""
+    import lmdb
+
+    _check(path)
+    return lmdb.open(str(path), subdir=path.is_dir(), readonly=True, lock=False)
+
+
+def _check(path: Path) -> None:
+    """Refuse a file that lacks pages, where the library would end the process (SIGBUS)."""
+    data = open_file(path / "data.mdb" if path.is_dir() else path)
+    if len(data) < _META_BYTES or struct.unpack_from("<I", data, 16)[0] != _MAGIC:
+        raise _unreadable(path, "it is no LMDB, or of another kind of machine")
+    page = struct.unpack_from("<I", data, 40)[0]
+    if not 256 <= page <= len(data) - _META_BYTES:
+        raise _unreadable(path, "it was cut short, or is damaged")
+    heads = [struct.unpack_from("<H42xQQ", data, start + 92) for start in (0, page)]
+    flags, last_page, _ = max(heads, key=lambda head: head[2])  # The one written last.
+    size = page * (1 + last_page)
+    if len(data) < size:
+        raise _unreadable(path, f"it was cut short, to {len(data):,} of {size:,} bytes")
+    if flags:
+        raise _unreadable(path, "it has several values for a key, which Caffe's have not")
+
+
+def _unreadable(path: Path, cause: str) -> ReadError:
+    return ReadError(f"cannot read the LMDB {path}: {cause}. Copy or make it again.")
 
 
 def is_lmdb(path: Path) -> bool:

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-pytest.importorskip("lmdb", reason="lmdb, of the extra 'test', is not installed")
 pytest.importorskip("h5py", reason="h5py, the extra 'hdf5', is not installed")
 
 ROOT = Path(__file__).parents[2]

@@ -1,4 +1,6 @@
 import pickle
+import random
+import sys
 
 import cv2
 import numpy as np
@@ -91,3 +93,49 @@ def test_empty_and_damaged_databases_are_errors(tmp_path):
     (folder / "data.mdb").write_bytes(b"x" * 8192)
     with pytest.raises(ReadError, match="cannot read the LMDB"):
         LmdbSource(folder)
+
+
+@pytest.mark.parametrize(("count", "deleted"), [(1, 0), (3000, 0), (3000, 700)])
+def test_records_come_in_the_order_of_their_keys(tmp_path, count, deleted):
+    rng = random.Random(count)
+    items = {rng.randbytes(rng.randrange(1, 60)): rng.randrange(1000) for _ in range(count)}
+    with lmdb.open(str(tmp_path / "db"), map_size=1 << 26) as environment:
+        with environment.begin(write=True) as transaction:
+            for key, label in items.items():
+                transaction.put(key, raw(pixels(), label))
+        with environment.begin(write=True) as transaction:
+            cursor = transaction.cursor()
+            cursor.first()
+            for _ in range(deleted):
+                cursor.delete()
+    source = LmdbSource(tmp_path / "db")
+    assert len(source) == len(items) - deleted
+    labels = [items[key] for key in sorted(items)][deleted:]
+    assert [source.read(index)[1] for index in range(len(source))] == labels
+
+
+def test_a_database_that_was_cut_short(tmp_path):
+    write(tmp_path / "db", [raw(pixels(), n) for n in range(300)])
+    data = (tmp_path / "db" / "data.mdb").read_bytes()
+    for length in (1, 100, 4096, 8192, 12288, len(data) // 2 & ~4095, len(data) - 1):
+        path = tmp_path / f"{length}.mdb"
+        path.write_bytes(data[:length])
+        with pytest.raises(ReadError, match=r"cannot read the LMDB .*\.mdb: .*(short|LMDB)"):
+            LmdbSource(path)
+
+
+def test_several_values_for_a_key(tmp_path):
+    path = write(tmp_path / "db", [raw(pixels(), 1)]) / "data.mdb"
+    data = bytearray(path.read_bytes())
+    for page in (0, 4096):
+        data[page + 92] |= 0x04  # MDB_DUPSORT of the main database.
+    path.write_bytes(data)
+    with pytest.raises(ReadError, match="several values for a key"):
+        LmdbSource(tmp_path / "db")
+
+
+def test_without_the_package(tmp_path, monkeypatch):
+    path = write(tmp_path / "db", [raw(pixels(), 1)])
+    monkeypatch.setitem(sys.modules, "lmdb", None)
+    with pytest.raises(ReadError, match=r'needs lmdb: pip install "caffe2torch\[lmdb\]"'):
+        LmdbSource(path)

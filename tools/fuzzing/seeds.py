@@ -100,27 +100,6 @@ def lists() -> list[bytes]:
     return [b"a.jpg 0\nb c.png 12\n\n/d/e.jpg\t3\r\n", "é.jpg 1\n".encode(), b"\xff 0\n"]
 
 
-def lmdbs(folder: Path) -> list[bytes]:
-    """Databases of one page, of several levels, and with values on pages of their own."""
-    import lmdb
-
-    from caffe2torch.io.schema import message_class
-
-    datum = message_class("Datum")(channels=3, height=2, width=2, data=bytes(12), label=1)
-    large = message_class("Datum")(channels=3, height=40, width=41, data=bytes(4920), label=2)
-    sets = ([datum] * 2, [datum, large, datum], [datum] * 150)
-    found = []
-    for number, values in enumerate(sets):
-        path = folder / f"{number}.mdb"
-        path.unlink(missing_ok=True)
-        database = lmdb.open(str(path), subdir=False, map_size=1 << 20, lock=False)
-        with database, database.begin(write=True) as write:
-            for key, value in enumerate(values):
-                write.put(f"{key:08d}".encode(), value.SerializeToString())
-        found.append(path.read_bytes())
-    return found
-
-
 def artefacts(folder: Path, suffix: str) -> list[bytes]:
     """What convert writes for some nets."""
     import caffe2torch

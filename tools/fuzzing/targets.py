@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
 import warnings
@@ -230,19 +229,6 @@ def _list(path: Path, extra: Any, deep: bool) -> None:
     read_list(path, path.parent)
 
 
-def _lmdb(path: Path, extra: Any, deep: bool) -> None:
-    from caffe2torch.errors import Caffe2TorchError
-    from squeezenet import lmdb_data
-    from squeezenet.lmdb_data import LmdbSource
-
-    lmdb_data._map.cache_clear()  # It keeps a database open, of whatever content.
-    source = LmdbSource(path)
-    for index in range(min(len(source), 20)):
-        source.where(index)
-        with contextlib.suppress(Caffe2TorchError):
-            source.read(index)
-
-
 def _checkpoint(path: Path, extra: Any, deep: bool) -> None:
     from squeezenet.checkpoint import is_checkpoint, load_checkpoint
 
@@ -286,7 +272,6 @@ TARGETS = {
     "mean": Target(4, ".mean", lambda _: seeds.means(), _plain, _mean),
     "solver": Target(3, ".prototxt", lambda _: seeds.solvers(), _text, _solver),
     "list": Target(3, ".txt", lambda _: seeds.lists(), _plain, _list),
-    "lmdb": Target(6, ".mdb", seeds.lmdbs, _plain, _lmdb),
     "safetensors": Target(
         4, ".safetensors", lambda f: seeds.artefacts(f, ".safetensors"), _safetensors, _artefact
     ),
