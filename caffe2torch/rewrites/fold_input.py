@@ -82,7 +82,17 @@ def fold_input(graph: Graph, to: str) -> Graph:
 
     Where the first layer cannot take that (it is not one ungrouped Convolution, it shares its
     weights, or a mean is subtracted and it is padded: its zeros would mean another colour), a
-    1 x 1 convolution before it makes c of u.
+    1 x 1 convolution before it makes c of u. Before::
+
+        layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+          convolution_param { num_output: 6 kernel_size: 3 pad: 1 } }
+
+    After, with three channels of u in ``data``::
+
+        layer { name: "data_from_rgb" type: "Convolution" bottom: "data" top: "data_from_rgb"
+          convolution_param { num_output: 3 kernel_size: 1 } }
+        layer { name: "c" type: "Convolution" bottom: "data_from_rgb" top: "c"
+          convolution_param { num_output: 6 kernel_size: 3 pad: 1 } }
 
     Raises ArtefactError where the net's own input is not known: no recorded preprocessing or
     only a mean image; not exactly one input that is an image of three channels, or one that

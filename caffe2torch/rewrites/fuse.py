@@ -27,7 +27,18 @@ def fuse(graph: Graph) -> Graph:
     whose output only it reads: weight' = a * weight, bias' = a * bias + b, computed in
     float64 and rounded once. Dropout, the identity here, goes into whatever layer it
     follows. The blobs between them are gone; all others keep their names and, but for
-    rounding, their values.
+    rounding, their values. Before::
+
+        layer { name: "c" type: "Convolution" bottom: "x" top: "c"
+          convolution_param { num_output: 6 kernel_size: 3 bias_term: false } }
+        layer { name: "bn" type: "BatchNorm" bottom: "c" top: "bn" }
+        layer { name: "r" type: "ReLU" bottom: "bn" top: "r" }
+
+    After::
+
+        layer { name: "c" type: "Convolution" bottom: "x" top: "bn"
+          convolution_param { num_output: 6 kernel_size: 3 bias_term: true } }
+        layer { name: "r" type: "ReLU" bottom: "bn" top: "r" }
 
     Raises NetError for a net of phase TRAIN, whose BatchNorm takes the statistics of the
     batch.
