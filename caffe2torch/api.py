@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from caffe2torch.artefact.layout import write_layout
-from caffe2torch.artefact.metadata import preprocessing_from
 from caffe2torch.artefact.read import is_artefact, read_artefact
 from caffe2torch.artefact.write import check_suffix, write_graph
 from caffe2torch.compressed import convolution_shapes, net_of_compressed
 from caffe2torch.errors import ArtefactError, Caffe2TorchWarning, NetError
-from caffe2torch.graph import Graph, Preprocessing, Shape
+from caffe2torch.graph import Graph, Shape
 from caffe2torch.io.arrays import ignore
 from caffe2torch.io.caffemodel import Weights, read_caffemodel
 from caffe2torch.io.checksum import Checksum, computing
@@ -25,6 +24,7 @@ from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
 from caffe2torch.passes.data_layers import find_preprocessing
 from caffe2torch.passes.draft import Options, State
 from caffe2torch.pipeline import blob_source, build_graph, restore_graph, upgrade_net
+from caffe2torch.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -213,8 +213,8 @@ def _read_artefact(model: PathLike, prototxt: Source | None) -> Graph:
         definition = str(metadata["definition"])
         renamed = metadata.get("params") or {key: key for key in params}
         own = {key: params[stored] for key, stored in renamed.items()}
-        preprocessing = preprocessing_from(metadata["preprocessing"])
-    except (KeyError, TypeError, AttributeError) as error:
+        preprocessing = Preprocessing.from_record(metadata["preprocessing"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactError(f"{model}: its metadata is incomplete ({error}).") from error
     graph = restore_graph(parse_prototxt(definition, f"the definition in {model}"), own, phase)
     recorded = metadata.get("source_sha256")

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from google.protobuf import text_format
 
 from caffe2torch.io.schema import Message, message_class
+from caffe2torch.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from caffe2torch.io.checksum import Checksum
@@ -46,24 +47,6 @@ class Node:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     params: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """How the net's input is made from an image of 8-bit pixels: (pixel - mean) * scale / std.
-
-    ``mean`` and ``std`` are one number or one a channel, in the order of the input blob
-    (Caffe: BGR); empty, they are 0 and 1. Caffe's data layers have no ``std``. ``mean_file``
-    names a mean image that the net was trained with and that is not part of the model file.
-    """
-
-    crop_size: int | None = None
-    mean: tuple[float, ...] = ()
-    mean_file: str | None = None
-    scale: float = 1.0
-    mirror: bool = False
-    channel_order: str = "BGR"
-    std: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

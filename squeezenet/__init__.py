@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from squeezenet.preprocess import Preprocessing, preprocess
+from caffe2torch.preprocessing import Preprocessing
+from squeezenet.preprocess import preprocess
 
 if TYPE_CHECKING:
     from squeezenet.model import SqueezeNet

@@ -15,16 +15,18 @@ from caffe2torch.artefact.metadata import FORMAT
 from caffe2torch.engines import Engine, Job, start_engine
 from caffe2torch.engines.onnxruntime import Session
 from caffe2torch.errors import ReadError, SessionError
+from caffe2torch.preprocessing import Preprocessing
 from squeezenet.data import BadImages, ImageDataset
 from squeezenet.distributed import Team, choose_device
 from squeezenet.evaluate import Metrics, Predict, evaluate
 from squeezenet.export import graph_of
 from squeezenet.loader import checked, make_loader
 from squeezenet.loading import Loaded, load_model, transform_of
+from squeezenet.preprocess import complete
 from squeezenet.sampler import EvalSampler
 from squeezenet.sources import open_split
 from squeezenet.transforms import Transform
-from squeezenet.weights import CONTENT_ERRORS, preprocessing_of
+from squeezenet.weights import CONTENT_ERRORS
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def _recorded_transform(data: bytes, source: Path) -> Transform:
     text = next((entry.value for entry in properties if entry.key == FORMAT), None)
     try:
         record = json.loads(text)["preprocessing"] if text else None
-        return transform_of(preprocessing_of(source, record))
+        return transform_of(complete(Preprocessing.from_record(record), source))
     except (*CONTENT_ERRORS, RecursionError) as error:
         raise ReadError(f"{source}: its metadata is incomplete ({error})") from error
 

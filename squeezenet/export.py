@@ -7,10 +7,11 @@ from pathlib import Path
 
 from caffe2torch.artefact.write import write_graph
 from caffe2torch.errors import ArtefactError
-from caffe2torch.graph import Graph, Preprocessing
+from caffe2torch.graph import Graph
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.pipeline import build_graph, with_params
+from caffe2torch.preprocessing import Preprocessing
 from squeezenet.deploy import deploy_prototxt
 from squeezenet.model import SqueezeNet
 from squeezenet.transforms import Transform

@@ -9,9 +9,10 @@ from torch import nn
 
 from caffe2torch.errors import WeightsError
 from caffe2torch.io.blob import read_mean
+from caffe2torch.preprocessing import Preprocessing
 from squeezenet.checkpoint import damage_named, is_checkpoint, load_checkpoint
 from squeezenet.model import SqueezeNet
-from squeezenet.preprocess import Preprocessing
+from squeezenet.preprocess import CROP, RESIZE
 from squeezenet.transforms import Transform
 from squeezenet.weights import check_classes, load_weights
 
@@ -53,8 +54,8 @@ def load_model(
 def transform_of(preprocessing: Preprocessing) -> Transform:
     """The transform that makes, in test, the input that ``preprocessing`` describes."""
     return Transform(
-        resize=preprocessing.resize,
-        crop=preprocessing.crop_size,
+        resize=preprocessing.resize or RESIZE,
+        crop=preprocessing.crop_size or CROP,
         mean=preprocessing.mean,
         scale=preprocessing.scale,
         channel_order=preprocessing.channel_order,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias, Union
 
@@ -11,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ReadError
+from caffe2torch.preprocessing import Preprocessing
 
 RESIZE = 256
 CROP = 227
@@ -22,27 +24,33 @@ class ImageError(ReadError):
     """An image cannot be read, or is not one that has three 8-bit colours."""
 
 
-@dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes the net's input.
-
-    The whole image is resized to ``resize`` x ``resize`` with OpenCV's bicubic
-    interpolation, the middle ``crop_size`` x ``crop_size`` is cut out, and ``mean`` (one
-    number a channel, in ``channel_order``) is subtracted before ``scale`` multiplies and
-    ``std`` (one number a channel, where it is not 1) divides.
-    """
-
-    resize: int = RESIZE
-    interpolation: str = "cubic"
-    crop_size: int = CROP
-    mean: tuple[float, ...] = MEAN
-    scale: float = 1.0
-    channel_order: str = "BGR"
-    std: tuple[float, ...] = ()
-
-
-PREPROCESSING = Preprocessing()
+PREPROCESSING = Preprocessing(crop_size=CROP, mean=MEAN, resize=RESIZE)
 """What the published weights expect."""
+
+
+def complete(record: Preprocessing | None, path: Path) -> Preprocessing:
+    """How the input of the SqueezeNet in ``path`` is made, of which ``record`` says a part.
+
+    The rest, or all without a record, is as for the published weights.
+    """
+    if record is None:
+        return PREPROCESSING
+    mean = record.mean or (0.0,)
+    if record.mean_file:
+        warnings.warn(
+            f"{path} was trained with the mean image {record.mean_file}, which is not part "
+            f"of it: its preprocessing subtracts {MEAN} instead",
+            stacklevel=5,
+        )
+        mean = MEAN
+    crop = record.crop_size or CROP
+    return replace(
+        record,
+        crop_size=crop,
+        resize=record.resize or round(crop * RESIZE / CROP),
+        mean=mean * 3 if len(mean) == 1 else mean,
+        mean_file=None,
+    )
 
 
 class PILImage(Protocol):
@@ -96,8 +104,8 @@ def resize(
     """The whole image as a square, its aspect ratio given up, as Caffe's data sets are made."""
     import cv2
 
-    size = (preprocessing.resize, preprocessing.resize)
-    resized: npt.NDArray[np.uint8] = cv2.resize(bgr, size, interpolation=cv2.INTER_CUBIC)
+    side = preprocessing.resize or RESIZE
+    resized: npt.NDArray[np.uint8] = cv2.resize(bgr, (side, side), interpolation=cv2.INTER_CUBIC)
     return resized
 
 
@@ -105,12 +113,14 @@ def to_input(
     bgr: npt.NDArray[np.uint8], preprocessing: Preprocessing = PREPROCESSING
 ) -> npt.NDArray[np.float32]:
     """The middle of a resized image in the net's order of colours, channels first."""
-    size = preprocessing.crop_size
+    size = preprocessing.crop_size or CROP
     top, left = ((side - size) // 2 for side in bgr.shape[:2])
     crop = bgr[top : top + size, left : left + size].astype(np.float32)
     if preprocessing.channel_order == "RGB":
         crop = crop[:, :, ::-1]
-    centred = (crop - np.array(preprocessing.mean, np.float32)) * np.float32(preprocessing.scale)
+    centred = (crop - np.array(preprocessing.mean or (0.0,), np.float32)) * np.float32(
+        preprocessing.scale
+    )
     if preprocessing.std:
         centred = centred / np.array(preprocessing.std, np.float32)
     return np.ascontiguousarray(centred.transpose(2, 0, 1))

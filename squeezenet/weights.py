@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Mapping
-from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +13,12 @@ import torch
 import caffe2torch
 from caffe2torch.artefact.read import is_artefact, read_artefact
 from caffe2torch.errors import ArtefactError, WeightsError
+from caffe2torch.preprocessing import Preprocessing
 from squeezenet.architecture import find_architecture
 from squeezenet.download import cache_folder, fetch
 from squeezenet.manifest import read_manifest
 from squeezenet.model import SqueezeNet
-from squeezenet.preprocess import PREPROCESSING, Preprocessing
+from squeezenet.preprocess import complete
 from squeezenet.recognise import recognise
 
 if TYPE_CHECKING:
@@ -77,8 +76,7 @@ def _from_caffemodel(path: Path) -> SqueezeNet:
     if spec is None:
         raise _another_net(path)
     arrays = {own: graph.params[key] for key, own in spec.params.items()}
-    record = asdict(graph.preprocessing) if graph.preprocessing else None
-    return _build(path, spec.architecture, arrays, record)
+    return _build(path, spec.architecture, arrays, graph.preprocessing)
 
 
 def _from_artefact(path: Path) -> SqueezeNet:
@@ -86,7 +84,11 @@ def _from_artefact(path: Path) -> SqueezeNet:
     architecture = metadata.get("architecture")
     if not isinstance(architecture, dict) or architecture.get("name") != "squeezenet":
         raise _another_net(path)
-    return _build(path, architecture, arrays, metadata.get("preprocessing"))
+    try:
+        record = Preprocessing.from_record(metadata.get("preprocessing"))
+    except CONTENT_ERRORS as error:
+        raise ArtefactError(f"{path}: its metadata is incomplete ({error}).") from error
+    return _build(path, architecture, arrays, record)
 
 
 def _another_net(path: Path) -> WeightsError:
@@ -100,7 +102,7 @@ def _build(
     path: Path,
     architecture: Mapping[str, Any],
     arrays: Mapping[str, FloatArray],
-    record: Mapping[str, Any] | None,
+    record: Preprocessing | None,
 ) -> SqueezeNet:
     state = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
     try:
@@ -109,7 +111,7 @@ def _build(
             architecture["version"],
             bypass=architecture["bypass"],
             num_classes=architecture["num_classes"],
-            preprocessing=preprocessing_of(path, record),
+            preprocessing=complete(record, path),
         )
         model.load_state_dict(state)
     except CONTENT_ERRORS as error:
@@ -132,31 +134,3 @@ def check_classes(architecture: Mapping[str, Any], state: Mapping[str, Any]) -> 
     held = len(state["conv10.bias"])
     if architecture["num_classes"] != held:
         raise ValueError(f"it says {architecture['num_classes']} classes and holds {held}")
-
-
-def preprocessing_of(path: Path, record: Mapping[str, Any] | None) -> Preprocessing:
-    """How the input of the net in ``path`` is made, of which a file's ``record`` says a part.
-
-    The rest, or all without a record, is as for the published weights.
-    """
-    if record is None:
-        return PREPROCESSING
-    mean = tuple(record["mean"]) or (0.0,)
-    if record["mean_file"]:
-        warnings.warn(
-            f"{path} was trained with the mean image {record['mean_file']}, which is not part "
-            f"of it: its preprocessing subtracts {PREPROCESSING.mean} instead",
-            stacklevel=5,
-        )
-        mean = PREPROCESSING.mean
-    crop = record["crop_size"] or PREPROCESSING.crop_size
-    return replace(
-        PREPROCESSING,
-        # No record has the size before the crop: it is taken to be in Caffe's proportion.
-        resize=round(crop * PREPROCESSING.resize / PREPROCESSING.crop_size),
-        crop_size=crop,
-        mean=mean * 3 if len(mean) == 1 else mean,
-        scale=record["scale"],
-        channel_order=record["channel_order"],
-        std=tuple(record.get("std", ())),
-    )

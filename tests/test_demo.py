@@ -17,9 +17,9 @@ from click.testing import CliRunner, Result
 from caffe2torch.cli import main
 from caffe2torch.engines.onnxruntime import OnnxRuntimeEngine
 from caffe2torch.engines.opencv import has_caffe_reader
+from caffe2torch.preprocessing import Preprocessing
 from squeezenet.cli import main as squeezenet
 from squeezenet.loading import load_model
-from squeezenet.preprocess import Preprocessing
 from squeezenet.sample import find_sample
 
 MODELS = Path(__file__).parents[1] / "models"
@@ -132,5 +132,5 @@ def test_the_manifest_says_what_the_files_are() -> None:
     assert len(sample.labels) == 12
     assert set(sample.labels.values()) == set(range(10))
     assert all((sample.images / name).is_file() for name in sample.labels)
-    recorded = {**manifest["preprocessing"], "mean": tuple(manifest["preprocessing"]["mean"])}
-    assert load_model(sample.caffemodel).model.preprocessing == Preprocessing(**recorded)
+    recorded = Preprocessing.from_record(manifest["preprocessing"])
+    assert load_model(sample.caffemodel).model.preprocessing == recorded

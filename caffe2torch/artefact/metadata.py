@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
-from caffe2torch.graph import Graph, Preprocessing
+from caffe2torch.graph import Graph
 from caffe2torch.io.checksum import LENGTH
 from caffe2torch.version import __version__
 
@@ -32,18 +31,10 @@ def metadata_of(graph: Graph, architecture: Mapping[str, Any] | None = None) -> 
         "outputs": list(graph.outputs),
         "blobs": list(graph.blobs),
         "num_classes": output[1] if len(output) > 1 else None,
-        "preprocessing": asdict(graph.preprocessing) if graph.preprocessing else None,
+        "preprocessing": graph.preprocessing.to_record() if graph.preprocessing else None,
         "architecture": dict(architecture) if architecture else None,
         "definition": graph.definition,
     }
-
-
-def preprocessing_from(record: Mapping[str, Any] | None) -> Preprocessing | None:
-    """The inverse of what ``metadata_of`` records. Raises TypeError or KeyError for less."""
-    if not record:
-        return None
-    lists = {name: tuple(record.get(name, ())) for name in ("mean", "std")}
-    return Preprocessing(**{**record, **lists})
 
 
 def dumps(metadata: Mapping[str, Any]) -> str:

@@ -10,11 +10,12 @@ from math import prod
 from typing import BinaryIO
 
 from caffe2torch.errors import ArtefactError
-from caffe2torch.graph import Graph, Node, Preprocessing, Shape
+from caffe2torch.graph import Graph, Node, Shape
 from caffe2torch.io.arrays import write_array
 from caffe2torch.io.atomic import atomic_group
 from caffe2torch.io.fields import BYTES, tag_bytes, varint_bytes
 from caffe2torch.io.schema import Message, message_class
+from caffe2torch.preprocessing import Preprocessing
 
 MAX_BYTES = 2**31 - 1
 """No protobuf library reads a longer message."""

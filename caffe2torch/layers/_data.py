@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from caffe2torch.graph import Preprocessing
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers._base import Layer, Role, net_error
+from caffe2torch.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -40,7 +40,7 @@ class DataLayer(Layer):
             batch_size=getattr(proto, cls.parameter).batch_size,
             crop=cls.crop_of(proto),
             channels=cls.channels_of(proto),
-            preprocessing=transform_of(proto),
+            preprocessing=read_transform_param(proto),
         )
 
     @classmethod
@@ -61,7 +61,7 @@ class DataLayer(Layer):
         return 1 if proto.transform_param.force_gray else None
 
 
-def transform_of(proto: Message) -> Preprocessing:
+def read_transform_param(proto: Message) -> Preprocessing:
     """What a layer's transform_param says of how its images become numbers."""
     transform = proto.transform_param
     if transform.mean_file and len(transform.mean_value):

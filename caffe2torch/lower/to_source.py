@@ -6,13 +6,14 @@ import ast
 import textwrap
 from collections.abc import Sequence
 
-from caffe2torch.graph import Graph, Preprocessing
+from caffe2torch.graph import Graph
 from caffe2torch.layers._python import call, quote
 from caffe2torch.lower.batch import batch_of
 from caffe2torch.lower.python_format import WIDTH, wrap, wrap_parameters
 from caffe2torch.lower.python_names import class_name, legible
 from caffe2torch.lower.runtime_code import definitions_of
 from caffe2torch.lower.source_forward import SourceForward
+from caffe2torch.preprocessing import Preprocessing
 from caffe2torch.version import __version__
 
 WEIGHTS_SUFFIX = ".weights.pt"

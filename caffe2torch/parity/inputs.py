@@ -11,8 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from caffe2torch.errors import ParityError
-from caffe2torch.graph import FloatArray, Graph, Preprocessing
+from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.lower.batch import batch_of
+from caffe2torch.preprocessing import Preprocessing
 
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp", ".JPEG", ".JPG", ".PNG"}
 RESIZE_MARGIN = 256 / 227

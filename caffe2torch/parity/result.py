@@ -299,7 +299,7 @@ def _net_dict(graph: Graph) -> dict[str, Any]:
 
 
 def _plain_fields(graph: Graph) -> dict[str, Any]:
-    fields = asdict(graph.preprocessing) if graph.preprocessing else {}
+    fields = graph.preprocessing.to_record() if graph.preprocessing else {}
     for name, value in fields.items():
         if isinstance(value, tuple):
             fields[name] = [plain(item) for item in value]

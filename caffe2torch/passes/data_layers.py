@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from math import prod
 
 from caffe2torch.errors import NetError
-from caffe2torch.graph import Preprocessing, Shape
+from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.layers import find_layer
 from caffe2torch.layers._base import Role
-from caffe2torch.layers._data import DataLayer, transform_of
+from caffe2torch.layers._data import DataLayer, read_transform_param
 from caffe2torch.passes.draft import Draft, Step
 from caffe2torch.passes.resolve import resolve_layer
+from caffe2torch.preprocessing import Preprocessing
 
 
 def replace_data_layers(draft: Draft) -> None:
@@ -46,7 +47,7 @@ def replace_data_layers(draft: Draft) -> None:
             draft.preprocessing = draft.preprocessing or step.layer.preprocessing
             shapes = [shapes[0] or _data_shape(step, step.layer, draft)]
         elif step.proto.HasField("transform_param"):
-            draft.preprocessing = draft.preprocessing or transform_of(step.proto)
+            draft.preprocessing = draft.preprocessing or read_transform_param(step.proto)
         declared = step.layer.infer_shapes(()) if step.layer.role is Role.INPUT else shapes
         final = [shape or other for shape, other in zip(shapes, declared, strict=True)]
         sources.append(_input_step(step, [shape for shape in final if shape is not None]))
@@ -58,7 +59,7 @@ def find_preprocessing(layers: Sequence[Message]) -> Preprocessing | None:
     for proto in layers:
         cls = find_layer(proto.type)
         if cls is not None and cls.role is Role.INPUT and proto.HasField("transform_param"):
-            return transform_of(proto)
+            return read_transform_param(proto)
         if cls is not None and cls.role is Role.DATA and not len(proto.unknown_field):
             layer = cls.from_proto(proto)
             assert isinstance(layer, DataLayer)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from caffe2torch.graph import FloatArray, Preprocessing, Shape
+from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.blob import Blob
 from caffe2torch.io.schema import Message
 from caffe2torch.layers._base import BlobSpec, Layer
+from caffe2torch.preprocessing import Preprocessing
 
 Slot = tuple[int, int]
 """A learned blob's place: index of its layer in ``Draft.steps``, index of the blob there."""

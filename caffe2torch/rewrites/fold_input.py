@@ -11,10 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ArtefactError
-from caffe2torch.graph import FloatArray, Graph, Input, Node, Preprocessing
+from caffe2torch.graph import FloatArray, Graph, Input, Node
 from caffe2torch.io.schema import message_class
 from caffe2torch.layers.convolution import Convolution
 from caffe2torch.pipeline import with_layers
+from caffe2torch.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -118,7 +119,13 @@ def fold_input(graph: Graph, to: str) -> Graph:
             graph = _with_bias(graph, index)
         folded[graph.nodes[index].params["bias"]] = _float32(added, node)
     params = {key: folded.get(key, array) for key, array in graph.params.items()}
-    record = replace(target, crop_size=own.crop_size, mirror=own.mirror)
+    record = replace(
+        own,
+        mean=target.mean,
+        scale=target.scale,
+        std=target.std,
+        channel_order=target.channel_order,
+    )
     return replace(graph, params=params, preprocessing=record)
 
 

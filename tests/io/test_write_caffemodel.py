@@ -12,7 +12,6 @@ import pytest
 
 import caffe2torch
 from caffe2torch.errors import ArtefactError
-from caffe2torch.graph import Preprocessing
 from caffe2torch.io import write_caffemodel as module
 from caffe2torch.io.caffemodel import read_caffemodel
 from caffe2torch.io.prototxt import read_prototxt
@@ -20,6 +19,7 @@ from caffe2torch.io.schema import message_class
 from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.passes.draft import Options
 from caffe2torch.pipeline import blob_source, build_graph
+from caffe2torch.preprocessing import Preprocessing
 
 CASES = Path(__file__).parents[1] / "conformance" / "cases"
 MODELS = os.environ.get("CAFFE2TORCH_TEST_MODELS")

@@ -5,7 +5,7 @@ from data_layers import data_layer
 from refusals import refusal
 
 from caffe2torch.errors import NetError
-from caffe2torch.graph import Preprocessing
+from caffe2torch.preprocessing import Preprocessing
 
 
 def test_transform_param_is_the_preprocessing() -> None:

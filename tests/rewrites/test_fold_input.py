@@ -18,9 +18,10 @@ import caffe2torch
 from caffe2torch.artefact.read import read_artefact
 from caffe2torch.cli import main
 from caffe2torch.errors import ArtefactError, WeightsError
-from caffe2torch.graph import Graph, Preprocessing
+from caffe2torch.graph import Graph
 from caffe2torch.lower.to_torch import to_torch
 from caffe2torch.parity.inputs import image_input
+from caffe2torch.preprocessing import Preprocessing
 from caffe2torch.rewrites.fold_input import fold_input, set_preprocessing
 from squeezenet import load_pretrained, preprocess
 from squeezenet.classifier import open_classifier

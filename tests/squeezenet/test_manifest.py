@@ -7,9 +7,10 @@ import re
 import pytest
 
 from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.preprocessing import Preprocessing
 from squeezenet import SqueezeNet
 from squeezenet.manifest import read_manifest
-from squeezenet.preprocess import PREPROCESSING, Preprocessing
+from squeezenet.preprocess import PREPROCESSING
 
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
@@ -19,8 +20,7 @@ def test_manifest_agrees_with_the_model(version: str) -> None:
     assert (manifest.name, manifest.version) == ("squeezenet", version)
     assert manifest.parameters == sum(p.numel() for p in model.parameters())
     assert manifest.num_classes == model.num_classes
-    recorded = {**manifest.preprocessing, "mean": tuple(manifest.preprocessing["mean"])}
-    assert Preprocessing(**recorded) == PREPROCESSING
+    assert Preprocessing.from_record(manifest.preprocessing) == PREPROCESSING
     assert manifest.url.endswith(f"SqueezeNet_v{version}/{manifest.file}")
     assert re.fullmatch("[0-9a-f]{40}", manifest.checksums["git_blob"])
     # Four bytes a weight, and the net's description.

@@ -11,7 +11,8 @@ import pytest
 
 import squeezenet
 from caffe2torch.errors import Caffe2TorchError
-from squeezenet.preprocess import ImageError, Preprocessing, preprocess
+from squeezenet import Preprocessing
+from squeezenet.preprocess import ImageError, preprocess
 
 
 @pytest.fixture
