@@ -6,8 +6,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from support import CASES, recorded
 
-CASES = Path(__file__).parent / "conformance" / "cases"
 SQUEEZENET = CASES / "net_squeezenet_v1_1"
 HOSTILE = "<script>alert(1)</script>$\\frac{1}$&\"'\x01\n日本"
 """A blob's name that HTML, XML, mathtext and fonts stumble over."""
@@ -39,10 +39,8 @@ def write_hostile_net(folder: Path) -> Path:
 
 def wrong_reference(folder: Path, blob: str) -> tuple[dict[str, np.ndarray], Path]:
     """Inputs of SQUEEZENET, and a record that is wrong at ``blob`` only."""
-    with np.load(SQUEEZENET / "io.npz") as file:
-        arrays = {key: file[key] for key in file.files}
-    inputs = {key[3:]: value for key, value in arrays.items() if key.startswith("in/")}
-    record = {key[4:]: value for key, value in arrays.items() if key.startswith(("out/", "mid/"))}
+    inputs, outputs, middle = recorded(SQUEEZENET.name)
+    record = outputs | middle
     record[blob] = record[blob] + np.float32(0.1) * np.abs(record[blob]).max()
     np.savez(folder / "wrong.npz", **record)
     return inputs, folder / "wrong.npz"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from support import CASES, recorded
 
 import caffe2torch
 from caffe2torch.cli import main
@@ -283,7 +284,7 @@ def test_a_layer_that_joins_the_batch_keeps_it(
 
 def cases() -> list[Path]:
     found = []
-    for path in sorted((Path(__file__).parent / "conformance" / "cases").glob("*/case.json")):
+    for path in sorted(CASES.glob("*/case.json")):
         case = json.loads(path.read_text())
         if case["expect"] == "ok" and (path.parent / str(case.get("weights_file"))).is_file():
             found.append(path.parent)
@@ -303,8 +304,7 @@ def test_every_layer_computes_the_same_by_itself(case: Path, tmp_path: Path) -> 
         level=facts["level"],
         stages=facts["stages"],
     )
-    with np.load(case / "io.npz") as file:
-        inputs = {k[3:]: np.float32(file[k]) for k in file.files if k.startswith("in/")}
+    inputs = {name: np.float32(value) for name, value in recorded(case.name).inputs.items()}
     whole = with_every_value(graph)
     values = {**start_engine("torch", Job(whole)).run(inputs), **inputs}
     for node in (node for node in graph.nodes if node.outputs):

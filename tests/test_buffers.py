@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from support import CASES
 
 import caffe2torch
-
-CASES = Path(__file__).parent / "conformance" / "cases"
 
 
 @pytest.mark.parametrize("name", ["conv_hw", "bin_hdf5", "v1_text_v1_binary"])

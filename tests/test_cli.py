@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from support import CASES
 
 from caffe2torch.cli import main
 from caffe2torch.layers import all_layers
 
-CASES = Path(__file__).parent / "conformance" / "cases"
 NET = CASES / "conv_hw"
 
 PLUGIN = '''

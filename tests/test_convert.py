@@ -12,25 +12,21 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from safetensors.numpy import load_file
+from support import CASES, assert_close, genuine_squeezenet, onnx_session, run_onnx
 
 import caffe2torch
 from squeezenet import SqueezeNet, load_pretrained
 
-CASES = Path(__file__).parent / "conformance" / "cases"
 NET = CASES / "net_resnet_block"
 MODEL, PROTOTXT = NET / "net.caffemodel", NET / "net.prototxt"
 
 
 def squeezenet(version: str) -> tuple[Path, Path]:
-    models = os.environ.get("CAFFE2TORCH_TEST_MODELS")
-    if not models:
-        pytest.skip("needs the genuine weights: set CAFFE2TORCH_TEST_MODELS")
-    folder = Path(models) / f"squeezenet_v{version}"
-    return folder / f"squeezenet_v{version}.caffemodel", folder / "deploy.prototxt"
+    model = genuine_squeezenet(version)
+    return model, model.with_name("deploy.prototxt")
 
 
 def net_input() -> torch.Tensor:
@@ -70,14 +66,14 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, suffix: str) -> Non
 def test_the_onnx_file_is_valid_named_and_dynamic(tmp_path: Path) -> None:
     path = caffe2torch.convert(MODEL, tmp_path / "net.onnx", PROTOTXT)
     onnx.checker.check_model(str(path), full_check=True)
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = onnx_session(path)
     graph = caffe2torch.read(MODEL, PROTOTXT)
     assert [i.name for i in session.get_inputs()] == [i.name for i in graph.inputs]
     assert [o.name for o in session.get_outputs()] == list(graph.outputs)
     larger = torch.cat([net_input(), net_input().flip(0), net_input()])
     expected = caffe2torch.load(MODEL, PROTOTXT)(larger).detach().numpy()
-    (value,) = session.run(None, {"data": larger.numpy()})
-    np.testing.assert_allclose(value, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+    (value,) = run_onnx(session, larger.numpy()).values()
+    assert_close(value, expected, 1e-5)
 
 
 def test_a_failed_conversion_leaves_the_old_file(tmp_path: Path) -> None:
@@ -203,10 +199,7 @@ def test_torch_exports_and_traces_the_module(tmp_path: Path) -> None:
             dynamic_axes={"data": {0: "N"}},
         )
         traced = torch.jit.trace(module, x)
-    session = onnxruntime.InferenceSession(
-        tmp_path / "net.onnx", providers=["CPUExecutionProvider"]
-    )
-    (exported,) = session.run(None, {"data": x.numpy()})
+    (exported,) = run_onnx(tmp_path / "net.onnx", x.numpy()).values()
     expected = module(x).detach()
     torch.testing.assert_close(torch.from_numpy(exported), expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(traced(x), expected, rtol=1e-5, atol=1e-6)

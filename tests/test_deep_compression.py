@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support import genuine, genuine_squeezenet
 
 import caffe2torch
 from caffe2torch.errors import WeightsError
@@ -16,10 +16,7 @@ from squeezenet.compressed_file import compress_file, measure
 
 
 def published() -> tuple[Path, Path]:
-    models = os.environ.get("CAFFE2TORCH_TEST_MODELS")
-    if not models:
-        pytest.skip("needs the published file: set CAFFE2TORCH_TEST_MODELS")
-    folder = Path(models) / "squeezenet_deep_compression"
+    folder = genuine("MODELS", "squeezenet_deep_compression")
     return folder / "compressed_SqueezeNet.net", folder / "SqueezeNet_deploy.prototxt"
 
 
@@ -50,15 +47,11 @@ def test_it_converts_as_any_other_weights(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_recorded_outputs_of_200_images() -> None:
     model, prototxt = published()
-    folders = [os.environ.get(f"CAFFE2TORCH_TEST_{name}") for name in ("DATA", "REFERENCE")]
-    if not all(folders):
-        pytest.skip("needs images and records: set CAFFE2TORCH_TEST_DATA and _REFERENCE")
-    data, reference = (Path(str(folder)) for folder in folders)
     report = caffe2torch.check_parity(
         model,
         prototxt,
-        images=data / "imagenet_sample",
-        reference=reference / "imagenet_sample_pool10.npz",
+        images=genuine("DATA", "imagenet_sample"),
+        reference=genuine("REFERENCE", "imagenet_sample_pool10.npz"),
     )
     assert report.passed
     assert "OpenCV needs a .caffemodel" in report.skipped["opencv"]
@@ -75,11 +68,7 @@ def test_the_recorded_outputs_of_200_images() -> None:
 
 @pytest.mark.slow
 def test_the_published_weights_compress(tmp_path: Path) -> None:
-    folders = [os.environ.get(f"CAFFE2TORCH_TEST_{name}") for name in ("MODELS", "DATA")]
-    if not all(folders):
-        pytest.skip("needs weights and images: set CAFFE2TORCH_TEST_MODELS and _DATA")
-    models, data = (Path(str(folder)) for folder in folders)
-    source = models / "squeezenet_v1.1" / "squeezenet_v1.1.caffemodel"
+    source, data = genuine_squeezenet("1.1"), genuine("DATA")
     target = tmp_path / "small.net"
     compress_file(
         source, target, data / "ants_bees" / "train",

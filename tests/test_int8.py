@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
+from support import genuine, genuine_squeezenet, run_onnx
 
 import caffe2torch
 from caffe2torch.cli import main
@@ -102,8 +101,7 @@ def test_the_file_computes_what_the_report_says(
     taken = {i * IMAGES // 12 for i in range(12)}
     others = [p for i, p in enumerate(sorted(images.iterdir())) if i not in taken]
     x = np.stack([load(path) for path in others])
-    session = onnxruntime.InferenceSession(target, providers=["CPUExecutionProvider"])
-    (value,) = session.run(["prob"], {"data": x})
+    value = run_onnx(target, x)["prob"]
     with torch.no_grad():
         expected = caffe2torch.load(model, prototxt)(torch.from_numpy(x)).numpy()
     noise = np.square(value - expected).sum() / np.square(expected).sum()
@@ -189,11 +187,7 @@ def test_refusals(tmp_path: Path, files: tuple[Path, Path, Path]) -> None:
 
 @pytest.mark.slow
 def test_a_genuine_squeezenet_keeps_its_accuracy(tmp_path: Path) -> None:
-    models, data = (os.environ.get(f"CAFFE2TORCH_TEST_{kind}") for kind in ("MODELS", "DATA"))
-    if not models or not data:
-        pytest.skip("needs genuine weights and images: CAFFE2TORCH_TEST_MODELS and _DATA")
-    model = Path(models) / "squeezenet_v1.1" / "squeezenet_v1.1.caffemodel"
-    images = Path(data) / "imagenet_sample" / "images"
+    model, images = genuine_squeezenet("1.1"), genuine("DATA", "imagenet_sample", "images")
     report = quantize(model, tmp_path / "int8.onnx", images=images)
     assert (report.calibrated, report.images) == (50, 150)
     assert report.int8_bytes < 0.28 * report.float32_bytes

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime
 import pytest
 from click.testing import CliRunner
+from support import CASES, onnx_session, recorded, run_onnx
 
 import caffe2torch
 from caffe2torch.cli import main
 from caffe2torch.opencv.check import check_onnx
-
-CASES = Path(__file__).parent / "conformance" / "cases"
 
 
 def arguments(case: str, output: Path) -> list[str]:
@@ -30,10 +28,8 @@ def test_a_checked_file_runs_in_opencv(case: str, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert f"OpenCV {cv2.__version__} runs it as ONNX Runtime does" in result.output
     net = cv2.dnn.readNetFromONNX(str(output))
-    with np.load(CASES / case / "io.npz") as file:
-        arrays = {key: file[key] for key in file.files}
-    (data,) = (v for k, v in arrays.items() if k.startswith("in/"))
-    (expected,) = (v for k, v in arrays.items() if k.startswith("out/"))
+    arrays = recorded(case)
+    (data,), (expected,) = arrays.inputs.values(), arrays.outputs.values()
     net.setInput(data)
     np.testing.assert_allclose(net.forward(), expected, rtol=1e-3, atol=1e-5)
     assert [path.name for path in tmp_path.iterdir()] == ["net.onnx"]
@@ -74,12 +70,12 @@ def test_inputs_that_are_indices_cannot_be_checked(tmp_path: Path) -> None:
 def test_large_values_stay_finite(case: str, tmp_path: Path) -> None:
     # OpenCV 5.0 has NaN for tanh above 44, and both have infinity for log(1 + exp(x)) above 89.
     path = caffe2torch.convert(None, tmp_path / "net.onnx", CASES / case / "net.prototxt")
-    session = onnxruntime.InferenceSession(str(path))
+    session = onnx_session(path)
     (data,) = session.get_inputs()
     shape = [3 if isinstance(size, str) else size for size in data.shape]
     x = np.linspace(-200, 200, int(np.prod(shape))).astype(np.float32).reshape(shape)
     expected = np.tanh(x) if case == "tanh" else np.logaddexp(x, 0)
     net = cv2.dnn.readNetFromONNX(str(path))
     net.setInput(x)
-    for value in (net.forward(), session.run(None, {data.name: x})[0]):
+    for value in (net.forward(), *run_onnx(session, x).values()):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from support import CASES, OF_NET, assert_close, genuine, recorded
 
 import caffe2torch
 from caffe2torch.errors import EngineError
 from caffe2torch.opencv import Net, OpenCVError, readNetFromCaffe
 from caffe2torch.opencv.plan import Plan, difference, refusal
 
-CASES = Path(__file__).parent / "conformance" / "cases"
 needs_reader = pytest.mark.skipif(
     not hasattr(cv2.dnn, "readNetFromCaffe"), reason="the installed OpenCV has no Caffe reader"
 )
@@ -33,11 +33,8 @@ SAME = ("conv_hw", "fanout_three", "names_weird", "inplace_chain", "slice_points
 """Nets that OpenCV 4.14 computes as Caffe does, with names of every kind."""
 
 
-def genuine(name: str) -> tuple[str, str, tuple[int, ...]]:
-    models = os.environ.get("CAFFE2TORCH_TEST_MODELS")
-    if not models:
-        pytest.skip("needs the genuine weights: set CAFFE2TORCH_TEST_MODELS")
-    folder = Path(models) / (name if name.startswith("squeezenet") else "wechat_qr")
+def genuine_net(name: str) -> tuple[str, str, tuple[int, ...]]:
+    folder = genuine("MODELS", name if name.startswith("squeezenet") else "wechat_qr")
     prototxt, weights, shape = FILES[name]
     return str(folder / prototxt), str(folder / weights), shape
 
@@ -57,23 +54,19 @@ def image(shape: tuple[int, ...], seed: int = 0) -> Any:
 
 
 def feed(net: Any, name: str) -> dict[str, Any]:
-    with np.load(CASES / name / "io.npz") as file:
-        arrays = {key: file[key] for key in file.files}
-    for key, value in arrays.items():
-        if key.startswith("in/"):
-            net.setInput(value, key[3:])
-    return {key[4:]: value for key, value in arrays.items() if key.startswith("out/")}
+    inputs, outputs, _ = recorded(name)
+    for blob, value in inputs.items():
+        net.setInput(value, blob)
+    return outputs
 
 
-def close(value: Any, expected: Any, tolerance: float = 1e-4) -> None:
-    assert value.shape == expected.shape
-    assert difference(np.asarray(value), np.asarray(expected), tolerance) is None
+close = partial(assert_close, of_peak=OF_NET)
 
 
 @needs_reader
 @pytest.mark.parametrize("name", ["squeezenet_v1.0", "squeezenet_v1.1", "sr"])
 def test_genuine_nets_agree(name: str) -> None:
-    *files, shape = genuine(name)
+    *files, shape = genuine_net(name)
     theirs, ours = both((files[0], files[1]))
     assert ours.getLayerNames() == theirs.getLayerNames()
     assert ours.getUnconnectedOutLayersNames() == theirs.getUnconnectedOutLayersNames()
@@ -90,7 +83,7 @@ def test_genuine_nets_agree(name: str) -> None:
 
 @needs_reader
 def test_the_detector_finds_the_same_boxes() -> None:
-    *files, shape = genuine("detect")
+    *files, shape = genuine_net("detect")
     theirs, ours = both((files[0], files[1]))
     assert ours.getLayerNames() == theirs.getLayerNames()
     noise = image(shape)

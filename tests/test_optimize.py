@@ -9,15 +9,14 @@ import os
 import warnings
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from support import CASES, NEAR_ZERO, assert_close, recorded
 from torch import nn
 
 import caffe2torch
 from caffe2torch.lower.packed import PackedConvolution, PackedModule
 
-CASES = Path(__file__).parent / "conformance" / "cases"
 TOLERANCE = 1e-4
 TOUCHED = [f'"{t}"' for t in ("Convolution", "BatchNorm", "Scale", "Bias", "Dropout", "Power")]
 """Types of which the optimised net has another form."""
@@ -51,22 +50,20 @@ def load(folder: Path) -> caffe2torch.lower.to_torch.CaffeModule:
 
 
 def inputs_of(folder: Path) -> dict[str, torch.Tensor]:
-    with np.load(folder / "io.npz") as file:
-        return {k[3:]: torch.from_numpy(file[k]) for k in file.files if k.startswith("in/")}
+    inputs = recorded(folder.name).inputs
+    return {name: torch.from_numpy(value) for name, value in inputs.items()}
 
 
 @pytest.mark.parametrize("folder", cases(), indirect=True)
 def test_corpus(folder: Path) -> None:
     module = load(folder)
     optimized = caffe2torch.optimize(module)
-    with np.load(folder / "io.npz") as file, torch.inference_mode():
-        feed = {k[3:]: torch.from_numpy(file[k]) for k in file.files if k.startswith("in/")}
-        result = optimized(feed)
-        outputs = {module.output_names[0]: result} if isinstance(result, torch.Tensor) else result
-        for name, value in outputs.items():
-            expected = file[f"out/{name}"]
-            worst = np.abs(value.numpy() - expected).max(initial=0)
-            assert worst <= TOLERANCE * np.abs(expected).max(initial=0) + 1e-6, name
+    with torch.inference_mode():
+        result = optimized(inputs_of(folder))
+    outputs = {module.output_names[0]: result} if isinstance(result, torch.Tensor) else result
+    expected = recorded(folder.name).outputs
+    for name, value in outputs.items():
+        assert_close(value.numpy(), expected[name], TOLERANCE, absolute=NEAR_ZERO, what=name)
 
 
 @pytest.mark.parametrize("folder", ["net_squeezenet_v1_1"], indirect=True)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from support import CASES, genuine, genuine_squeezenet, recorded
 
 import caffe2torch
 from caffe2torch.cli import main
 from caffe2torch.compare import BlobDifference
 
-CASES = Path(__file__).parent / "conformance" / "cases"
 NET = CASES / "net_squeezenet_v1_1"
 
 
@@ -26,10 +25,8 @@ def test_three_engines_agree() -> None:
 
 
 def test_a_wrong_reference_is_found(tmp_path: Path) -> None:
-    with np.load(NET / "io.npz") as file:
-        arrays = {key: file[key] for key in file.files}
-    inputs = {key[3:]: value for key, value in arrays.items() if key.startswith("in/")}
-    right = {key[4:]: v for key, v in arrays.items() if key.startswith(("out/", "mid/"))}
+    inputs, outputs, middle = recorded(NET.name)
+    right = outputs | middle
     np.savez(
         tmp_path / "right.npz",
         **{k.replace("/", "__"): v for k, v in right.items() if "/" not in k},
@@ -81,14 +78,10 @@ def test_exit_codes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("version", "top1", "top5"), [("1.0", 138, 181), ("1.1", 141, 179)])
 def test_the_recorded_outputs_of_200_images(version: str, top1: int, top5: int) -> None:
-    folders = [os.environ.get(f"CAFFE2TORCH_TEST_{n}") for n in ("MODELS", "DATA", "REFERENCE")]
-    if not all(folders):
-        pytest.skip("needs genuine weights, images and records: set CAFFE2TORCH_TEST_MODELS, ...")
-    models, data, reference = (Path(str(folder)) for folder in folders)
     report = caffe2torch.check_parity(
-        models / f"squeezenet_v{version}" / f"squeezenet_v{version}.caffemodel",
-        images=data / "imagenet_sample",
-        reference=reference / "imagenet_sample_pool10.npz",
+        genuine_squeezenet(version),
+        images=genuine("DATA", "imagenet_sample"),
+        reference=genuine("REFERENCE", "imagenet_sample_pool10.npz"),
         engines=("torch", "onnxruntime"),
     )
     assert report.passed

@@ -7,13 +7,11 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
+from support import CASES, NEAR_ZERO, OF_NET, assert_close, recorded
 
 import caffe2torch
-
-CASES = Path(__file__).parent / "conformance" / "cases"
 
 
 def snapshots() -> list[str]:
@@ -33,15 +31,10 @@ def test_the_file_alone_gives_the_outputs(name: str, monkeypatch: pytest.MonkeyP
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", caffe2torch.Caffe2TorchWarning)
         module = caffe2torch.load("net.caffemodel", phase=case["phase"])
-    with np.load("io.npz") as file:
-        arrays = {key: file[key] for key in file.files}
-    feed = {k[3:]: torch.from_numpy(v) for k, v in arrays.items() if k.startswith("in/")}
-    expected = {k[4:]: v for k, v in arrays.items() if k.startswith("out/")}
+    inputs, expected, _ = recorded(name)
+    feed = {blob: torch.from_numpy(value) for blob, value in inputs.items()}
     with torch.no_grad():
         blobs = module.blobs(feed)
     assert set(module.output_names) == set(expected)
     for blob, value in expected.items():
-        usual = np.abs(value) < np.finfo(np.float32).max
-        peak = np.abs(value[usual]).max(initial=0)
-        worst = np.abs(blobs[blob].numpy() - value)[usual].max(initial=0)
-        assert worst <= 1e-4 * peak + 1e-6
+        assert_close(blobs[blob].numpy(), value, OF_NET, absolute=NEAR_ZERO, what=blob)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib.util
-import os
 import random
 import subprocess
 import sys
@@ -17,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from support import CASES, genuine
 
 import caffe2torch
 from caffe2torch.artefact.source import write_source
@@ -26,15 +26,6 @@ from caffe2torch.lower import runtime_code
 from caffe2torch.lower.python_names import class_name, legible, variable
 from caffe2torch.lower.to_source import IMPORTS, to_source
 from caffe2torch.lower.to_torch import to_torch
-
-CASES = Path(__file__).parent / "conformance" / "cases"
-
-
-def models() -> Path:
-    folder = os.environ.get("CAFFE2TORCH_TEST_MODELS")
-    if not folder:
-        pytest.skip("needs the genuine weights: set CAFFE2TORCH_TEST_MODELS")
-    return Path(folder)
 
 
 def emitted(graph: caffe2torch.Graph, folder: Path) -> ModuleType:
@@ -189,7 +180,7 @@ def test_variables_hold_what_the_blobs_do(tmp_path: Path, seed: int) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_genuine_squeezenet(tmp_path: Path, version: str) -> None:
-    model = models() / f"squeezenet_v{version}" / f"squeezenet_v{version}.caffemodel"
+    model = genuine("MODELS") / f"squeezenet_v{version}" / f"squeezenet_v{version}.caffemodel"
     graph = caffe2torch.read(model)
     check_same(graph, tmp_path)
     source = (tmp_path / "net.py").read_text()
@@ -202,13 +193,13 @@ def test_genuine_squeezenet(tmp_path: Path, version: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["sr", "detect"])
 def test_genuine_qr_nets(tmp_path: Path, name: str) -> None:
-    folder = models() / "wechat_qr"
+    folder = genuine("MODELS") / "wechat_qr"
     graph = caffe2torch.read(folder / f"{name}.caffemodel", folder / f"{name}.prototxt")
     check_same(graph, tmp_path, batches=(1, 2))
 
 
 def test_folded_input(tmp_path: Path) -> None:
-    model = models() / "squeezenet_v1.1" / "squeezenet_v1.1.caffemodel"
+    model = genuine("MODELS") / "squeezenet_v1.1" / "squeezenet_v1.1.caffemodel"
     caffe2torch.convert(model, tmp_path / "net.py", input="rgb01")
     plain = caffe2torch.load(model, input="rgb01")
     module = imported(tmp_path / "net.py")

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import cv2
 import numpy as np
-import onnxruntime
 import pytest
 import torch
+from support import NEAR_ZERO, assert_close, genuine, recorded, run_onnx
 
 import caffe2torch
 from caffe2torch.lower.to_onnx import complete, to_onnx
 from caffe2torch.lower.to_torch import to_torch
 
-CASES = Path(__file__).parent / "conformance" / "cases"
 DETECT, SUPER_RESOLVE = "detect", "sr"
 NETS = {"qr_one": DETECT, "qr_three": DETECT, "qr_perspective": DETECT, "qr_sr": SUPER_RESOLVE}
 OF_PEAK = 2e-5
@@ -26,10 +22,7 @@ OF_SCORES_AND_BOXES = 1e-5
 
 @pytest.fixture(scope="module")
 def models():
-    folder = os.environ.get("CAFFE2TORCH_TEST_MODELS")
-    if not folder:
-        pytest.skip("CAFFE2TORCH_TEST_MODELS does not name the folder of genuine models")
-    return Path(folder) / "wechat_qr"
+    return genuine("MODELS", "wechat_qr")
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +33,8 @@ def graphs(models):
     }
 
 
-def arrays(case, prefix):
-    with np.load(CASES / case / "io.npz") as file:
-        return {key.removeprefix(prefix): file[key] for key in file.files if key.startswith(prefix)}
-
-
 def image(case):
-    return arrays(case, "in/")["data"]
+    return recorded(case).inputs["data"]
 
 
 def run_torch(graph, data):
@@ -54,21 +42,16 @@ def run_torch(graph, data):
         return {k: v.numpy() for k, v in to_torch(graph).blobs(torch.from_numpy(data)).items()}
 
 
-def run_onnx(graph, data):
+def run_our_onnx(graph, data):
     """Every blob, as onnxruntime computes it."""
     model = complete(to_onnx(graph))
     known = {value.name for value in model.graph.output}
     model.graph.output.extend(v for v in model.graph.value_info if v.name not in known)
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
-    names = [value.name for value in session.get_outputs()]
-    values = dict(zip(names, session.run(names, {"data": data}), strict=True))
-    values["data"] = data
+    values = run_onnx(model, {"data": data}) | {"data": data}
     return {blob: values[value] for blob, value in graph.blobs.items()}
 
 
-ENGINES = {"torch": run_torch, "onnx": run_onnx}
+ENGINES = {"torch": run_torch, "onnx": run_our_onnx}
 
 
 def assert_blob(ours, reference, name):
@@ -77,15 +60,15 @@ def assert_blob(ours, reference, name):
         np.testing.assert_array_equal(ours[..., :2], reference[..., :2])
         np.testing.assert_allclose(ours, reference, rtol=0, atol=OF_SCORES_AND_BOXES)
     else:
-        worst = np.abs(ours - reference).max()
-        assert worst <= OF_PEAK * np.abs(reference).max() + 1e-6, name
+        assert_close(ours, reference, OF_PEAK, absolute=NEAR_ZERO, what=name)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("case", NETS)
 def test_agrees_with_genuine_caffe(graphs, engine, case):
     blobs = ENGINES[engine](graphs[NETS[case]], image(case))
-    references = arrays(case, "mid/") | arrays(case, "out/")
+    _, outputs, middle = recorded(case)
+    references = middle | outputs
     assert references
     for name, reference in references.items():
         assert_blob(blobs[name], reference, name)
@@ -95,7 +78,7 @@ def test_agrees_with_genuine_caffe(graphs, engine, case):
 def test_a_batch_gives_the_rows_of_its_images(graphs, engine):
     cases = ["qr_three", "qr_one", "qr_three"]
     blobs = ENGINES[engine](graphs[DETECT], np.concatenate([image(case) for case in cases]))
-    rows = [arrays(case, "out/")["detection_output"][0, 0] for case in cases]
+    rows = [recorded(case).outputs["detection_output"][0, 0] for case in cases]
     for index, of_image in enumerate(rows):
         of_image[:, 0] = index
     assert_blob(blobs["detection_output"], np.concatenate(rows)[None, None], "detection_output")

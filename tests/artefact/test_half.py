@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
 from onnx import TensorProto
+from support import CASES, genuine_squeezenet, run_onnx
 
 import caffe2torch
 from caffe2torch.cli import main
 from caffe2torch.errors import ArtefactError, Caffe2TorchWarning
 from caffe2torch.io.arrays import to_half
 
-CASES = Path(__file__).parents[1] / "conformance" / "cases"
 NET = CASES / "net_squeezenet_v1_1"
 MODEL, PROTOTXT = NET / "net.caffemodel", NET / "net.prototxt"
 ROUNDED = pytest.warns(Caffe2TorchWarning, match="rounded to half precision; they are widened")
@@ -38,8 +36,8 @@ def net_input() -> np.ndarray:
 def run(path: Path, x: np.ndarray) -> np.ndarray:
     """The outputs of any kind of file for ``x``."""
     if path.suffix == ".onnx":
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        return session.run(None, {session.get_inputs()[0].name: x})[0]
+        (output,) = run_onnx(path, x).values()
+        return output
     with ROUNDED:
         module = caffe2torch.load(path)
     assert all(parameter.dtype == torch.float32 for parameter in module.parameters())
@@ -118,10 +116,7 @@ def test_the_command_and_the_warning(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_a_genuine_squeezenet_in_half(tmp_path: Path, version: str) -> None:
-    models = os.environ.get("CAFFE2TORCH_TEST_MODELS")
-    if not models:
-        pytest.skip("needs the genuine weights: set CAFFE2TORCH_TEST_MODELS")
-    model = Path(models) / f"squeezenet_v{version}" / f"squeezenet_v{version}.caffemodel"
+    model = genuine_squeezenet(version)
     half = caffe2torch.convert(model, tmp_path / "half.onnx", half=True)
     assert half.stat().st_size < 0.53 * model.stat().st_size
     x = np.random.default_rng(0).standard_normal((1, 3, 227, 227)).astype(np.float32) * 50

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file
+from support import CASES, genuine_squeezenet
 from torch import Tensor, nn
 
 import caffe2torch
@@ -19,7 +19,6 @@ from caffe2torch.errors import ArtefactError, Caffe2TorchWarning
 from squeezenet.loading import load_model
 from squeezenet.preprocess import preprocess
 
-CASES = Path(__file__).parents[1] / "conformance" / "cases"
 OWN_INPUT = pytest.warns(Caffe2TorchWarning, match="add --input imagenet")
 
 
@@ -70,13 +69,6 @@ def made(model: Path, prototxt: Path | None, path: Path, **options: object) -> L
     return module
 
 
-def genuine(version: str) -> Path:
-    models = os.environ.get("CAFFE2TORCH_TEST_MODELS")
-    if not models:
-        pytest.skip("needs the genuine weights: set CAFFE2TORCH_TEST_MODELS")
-    return Path(models) / f"squeezenet_v{version}" / f"squeezenet_v{version}.caffemodel"
-
-
 @pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
 def test_the_weights_are_those_of_the_net(
     tmp_path: Path, suffix: str, squeezenet_files: tuple[Path, Path]
@@ -96,7 +88,7 @@ def test_the_weights_are_those_of_the_net(
 def test_genuine_weights_take_what_torchvision_feeds(
     tmp_path: Path, suffix: str, half: bool
 ) -> None:
-    model = genuine("1.1")
+    model = genuine_squeezenet("1.1")
     module = made(model, None, tmp_path / f"t{suffix}", input="imagenet", half=half)
     rng = np.random.default_rng(0)
     bgr = rng.integers(0, 256, (8, 8, 3), np.uint8).repeat(40, 0).repeat(40, 1)
@@ -126,7 +118,7 @@ def test_readers_refuse_it_by_name(tmp_path: Path, squeezenet_files: tuple[Path,
 
 def test_v1_0_is_refused_for_its_padding(tmp_path: Path) -> None:
     with pytest.raises(ArtefactError, match=r"SqueezeNet 1\.0, whose conv10 is padded by 1"):
-        caffe2torch.convert(genuine("1.0"), tmp_path / "t.pt", layout="torchvision")
+        caffe2torch.convert(genuine_squeezenet("1.0"), tmp_path / "t.pt", layout="torchvision")
 
 
 def test_another_net_is_refused(tmp_path: Path) -> None:

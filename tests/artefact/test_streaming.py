@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from safetensors import safe_open
 from safetensors.numpy import load_file
+from support import CASES, run_onnx
 
 import caffe2torch
 from caffe2torch.artefact import onnx as onnx_form
@@ -25,7 +25,7 @@ from caffe2torch.io import arrays
 from caffe2torch.io.checksum import Checksum
 from caffe2torch.io.files import place_in_file
 
-NET = Path(__file__).parents[1] / "conformance" / "cases" / "net_squeezenet_v1_1"
+NET = CASES / "net_squeezenet_v1_1"
 MODEL, PROTOTXT = NET / "net.caffemodel", NET / "net.prototxt"
 KINDS = (".pt", ".safetensors", ".onnx")
 
@@ -129,12 +129,8 @@ def test_large_onnx_has_its_weights_beside_it(
     assert all(place["location"] == "large.onnx.data" for place in places)
     assert all(int(place["offset"]) % onnx_form.ALIGNMENT == 0 for place in places)
     x = np.random.default_rng(0).standard_normal((1, 3, 43, 43)).astype(np.float32)
-    feed = {model.graph.input[0].name: x}
-    outputs = [
-        onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feed)
-        for path in (small, large)
-    ]
-    np.testing.assert_array_equal(outputs[0][0], outputs[1][0])
+    (expected,), (actual,) = (run_onnx(path, x).values() for path in (small, large))
+    np.testing.assert_array_equal(actual, expected)
 
 
 @pytest.mark.parametrize("suffix", KINDS)

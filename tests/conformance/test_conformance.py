@@ -3,32 +3,40 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
+from support import (
+    CASE_NAMES,
+    CASES,
+    NEAR_ZERO,
+    OF_LAYER,
+    OF_NET,
+    assert_close,
+    genuine,
+    recorded,
+    run_onnx,
+)
 
 import caffe2torch
 from caffe2torch.lower.to_onnx import complete, to_onnx
 from caffe2torch.lower.to_torch import to_torch
 
-CASES = Path(__file__).parent / "cases"
-NAMES = sorted(path.parent.name for path in CASES.glob("*/case.json"))
-LAYER_TOLERANCE = 2e-5
-"""Of the peak, for nets of a few layers; the corpus' own advice."""
-NET_TOLERANCE = 1e-4
-"""Of the peak, for whole networks."""
 WHOLE = ("net_", "qr_", "ssd_mini")
 
 
 def case_of(name: str) -> dict[str, Any]:
     return json.loads((CASES / name / "case.json").read_text())
+
+
+def tolerance_of(name: str) -> float:
+    return OF_NET if name.startswith(WHOLE) else OF_LAYER
 
 
 @pytest.fixture
@@ -43,10 +51,7 @@ def weights_of(case: dict[str, Any]) -> Path | None:
     if name is None:
         return None
     if "wechat_qr" in name:
-        models = os.environ.get("CAFFE2TORCH_TEST_MODELS")
-        if not models:
-            pytest.skip("needs the genuine weights: set CAFFE2TORCH_TEST_MODELS")
-        return Path(models) / "wechat_qr" / Path(name).name
+        return genuine("MODELS", "wechat_qr", Path(name).name)
     return Path(name)
 
 
@@ -65,33 +70,31 @@ def read(case: dict[str, Any]) -> caffe2torch.Graph:
 
 
 @pytest.mark.parametrize(
-    "folder", [n for n in NAMES if case_of(n)["expect"] == "ok"], indirect=True
+    "folder", [n for n in CASE_NAMES if case_of(n)["expect"] == "ok"], indirect=True
 )
 def test_case(folder: Path) -> None:
     case = case_of(folder.name)
     graph = read(case)
-    with np.load("io.npz") as file:
-        arrays = {key: file[key] for key in file.files}
-    inputs = {key[3:]: value for key, value in arrays.items() if key.startswith("in/")}
-    outputs = {key[4:]: value for key, value in arrays.items() if key.startswith("out/")}
-    middle = {key[4:]: value for key, value in arrays.items() if key.startswith("mid/")}
+    inputs, outputs, middle = recorded(folder.name)
     aliased = set(case.get("aliased", []))
     assert list(graph.outputs) == sorted(outputs, key=str.encode)
-    tolerance = NET_TOLERANCE if folder.name.startswith(WHOLE) else LAYER_TOLERANCE
 
+    check = partial(assert_close, of_peak=tolerance_of(folder.name), absolute=NEAR_ZERO)
     feed = {name: torch.from_numpy(value) for name, value in inputs.items()}
     with torch.no_grad():
         blobs = {name: value.numpy() for name, value in to_torch(graph).blobs(feed).items()}
     for name, expected in {**middle, **outputs}.items():
         if name not in aliased:
-            check(blobs[name], expected, tolerance, f"torch {name}")
+            check(blobs[name], expected, what=f"torch {name}")
 
-    for name, value in run_onnx(graph, inputs).items():
-        check(value, outputs[name], tolerance, f"onnx {name}")
+    model = complete(to_onnx(graph))
+    assert [i.name for i in model.graph.input] == [i.name for i in graph.inputs]
+    for name, value in zip(graph.outputs, run_onnx(model, inputs).values(), strict=True):
+        check(value, outputs[name], what=f"onnx {name}")
 
 
 @pytest.mark.parametrize(
-    "folder", [n for n in NAMES if case_of(n)["expect"] == "error"], indirect=True
+    "folder", [n for n in CASE_NAMES if case_of(n)["expect"] == "error"], indirect=True
 )
 def test_refused(folder: Path) -> None:
     case = case_of(folder.name)
@@ -102,34 +105,13 @@ def test_refused(folder: Path) -> None:
 
 
 def test_every_case_is_run() -> None:
-    assert len(NAMES) == 367
+    assert len(CASE_NAMES) == 367
 
 
 def build_and_run(case: dict[str, Any]) -> None:
     module = to_torch(read(case))
     with np.load("io.npz") as file:
         module({k[3:]: torch.from_numpy(file[k]) for k in file.files if k.startswith("in/")})
-
-
-def run_onnx(graph: caffe2torch.Graph, inputs: dict[str, Any]) -> dict[str, Any]:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(
-        complete(to_onnx(graph)).SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
-    names = [output.name for output in session.get_outputs()]
-    assert [i.name for i in session.get_inputs()] == [i.name for i in graph.inputs]
-    return dict(zip(graph.outputs, session.run(names, inputs), strict=True))
-
-
-def check(value: Any, expected: Any, tolerance: float, what: str) -> None:
-    assert value.shape == expected.shape, what
-    usual = np.abs(expected) < np.finfo(np.float32).max
-    np.testing.assert_array_equal(value[~usual], expected[~usual], what)
-    peak = np.abs(expected[usual]).max(initial=0)
-    worst = np.abs(value[usual] - expected[usual]).max(initial=0)
-    assert worst <= tolerance * peak + 1e-6, f"{what}: {worst} of peak {peak}"
 
 
 def test_cases_are_not_touched(tmp_path: Path) -> None:

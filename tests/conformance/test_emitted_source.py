@@ -8,16 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_conformance import (
-    CASES,
-    LAYER_TOLERANCE,
-    NAMES,
-    NET_TOLERANCE,
-    WHOLE,
-    case_of,
-    check,
-    read,
-)
+from support import CASE_NAMES, CASES, NEAR_ZERO, assert_close, recorded
+from test_conformance import case_of, read, tolerance_of
 
 from caffe2torch import UnsupportedLayerError
 from caffe2torch.artefact.source import write_source
@@ -35,7 +27,7 @@ REFUSED = {
 @pytest.mark.slow
 def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     graphs, refused = {}, {}
-    for name in NAMES:
+    for name in CASE_NAMES:
         case = case_of(name)
         if case["expect"] != "ok":
             continue
@@ -47,20 +39,20 @@ def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             refused[name] = str(error.type)
             continue
         graphs[name] = graph
-        with np.load("io.npz") as file:
-            inputs = {i.name: file[f"in/{i.name}"] for i in graph.inputs}
-        np.savez(tmp_path / f"{name}.in.npz", **inputs)
+        inputs = recorded(name).inputs
+        np.savez(tmp_path / f"{name}.in.npz", **{i.name: inputs[i.name] for i in graph.inputs})
     monkeypatch.chdir(tmp_path)
     runner = [sys.executable, "-W", "error", str(HERE / "run_sources.py"), str(tmp_path)]
     done = subprocess.run(runner, capture_output=True, text=True, check=True)
     assert done.stdout == ""
     for name, graph in graphs.items():
-        tolerance = NET_TOLERANCE if name.startswith(WHOLE) else LAYER_TOLERANCE
-        with np.load(CASES / name / "io.npz") as expected, np.load(f"{name}.out.npz") as file:
+        expected, tolerance = recorded(name).outputs, tolerance_of(name)
+        with np.load(f"{name}.out.npz") as file:
             named = graph.outputs if len(graph.outputs) != 1 else [""]
             assert file.files == [f"{i}:{blob}" for i, blob in enumerate(named)]
             for key, blob in zip(file.files, graph.outputs, strict=True):
-                check(file[key], expected[f"out/{blob}"], tolerance, f"{name} {blob}")
+                what = f"{name} {blob}"
+                assert_close(file[key], expected[blob], tolerance, absolute=NEAR_ZERO, what=what)
     for arguments in (["format", "--check", "--isolated"], ["check", "--isolated"]):
         ruff = subprocess.run(["ruff", *arguments, "."], capture_output=True, text=True)
         assert ruff.returncode == 0, ruff.stdout + ruff.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from support import CASES
 
 import caffe2torch
 from caffe2torch.cli import main
@@ -16,7 +17,7 @@ from caffe2torch.engines import Job, engine_names, start_engine
 from caffe2torch.engines.onnxruntime import Session
 from caffe2torch.errors import EngineError, SessionError
 
-NET = Path(__file__).parents[1] / "conformance" / "cases" / "net_squeezenet_v1_1"
+NET = CASES / "net_squeezenet_v1_1"
 PLUGIN = """
 from caffe2torch.engines import Job, register_engine, start_engine
 from caffe2torch.errors import EngineError

@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from support import CASES
 
-CASES = Path(__file__).parents[1] / "conformance" / "cases"
 NETS = ("net_squeezenet_v1_1", "shared_params_conv", "train_val_style_test", "lstm")
 SCRIPT = """
 import sys, warnings

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import wire_bytes as w
 from click.testing import CliRunner
+from support import CASES
 
 from caffe2torch.cli import main
 from squeezenet.cli import main as squeezenet
 
-CASES = Path(__file__).parents[1] / "conformance" / "cases"
 NET = CASES / "conv_hw"
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import wire_bytes as w
+from support import CASES, genuine
 
 from caffe2torch.errors import ReadError
 from caffe2torch.io.blob import Blob
@@ -17,13 +17,7 @@ from caffe2torch.io.caffemodel import inline_blobs, read_caffemodel
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import message_class
 
-CASES = Path(__file__).parents[1] / "conformance" / "cases"
 BINARIES = sorted(CASES.glob("*/net.caffemodel"))
-
-
-def genuine_models() -> list[Path]:
-    folder = os.environ.get("CAFFE2TORCH_TEST_MODELS")
-    return sorted(Path(folder).glob("*/*.caffemodel")) if folder else []
 
 
 def expected_array(blob: Any) -> np.ndarray[Any, Any]:
@@ -81,9 +75,8 @@ def test_binary_cases_are_there() -> None:
     assert {"v0_text_v0_binary", "v1_text_v1_binary", "v2_text_v1_binary_shape"} <= names
 
 
-@pytest.mark.skipif(not genuine_models(), reason="CAFFE2TORCH_TEST_MODELS is not set")
 def test_genuine_models() -> None:
-    for path in genuine_models():
+    for path in sorted(genuine("MODELS").glob("*/*.caffemodel")):
         assert_as_protobuf(path)
 
 

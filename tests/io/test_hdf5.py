@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from support import CASES
 
 from caffe2torch.errors import ReadError
 from caffe2torch.io.caffemodel import Weights, read_caffemodel
@@ -14,7 +15,6 @@ from caffe2torch.io.hdf5 import ABSENT
 
 h5py = pytest.importorskip("h5py", reason="h5py, the extra 'hdf5', is not installed")
 
-CASES = Path(__file__).parents[1] / "conformance" / "cases"
 SMALL = np.arange(6, dtype="<f4").reshape(2, 3)
 
 

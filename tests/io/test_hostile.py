@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import wire_bytes as w
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support import CASES
 
 from caffe2torch.errors import ReadError
 from caffe2torch.io.caffemodel import read_caffemodel
@@ -15,7 +14,6 @@ from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import message_class
 from caffe2torch.io.wire import walk
 
-CASES = Path(__file__).parents[1] / "conformance" / "cases"
 NAMES = (
     "bin_double_data",
     "bin_packed_in_chunks",

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import wire_bytes as w
+from support import CASES
 
 from caffe2torch.errors import ReadError
 from caffe2torch.io.blob import read_blob_proto, read_mean
 
-CASES = Path(__file__).parents[1] / "conformance" / "cases"
 MEAN = np.random.default_rng(3).random((3, 5, 7)).astype("<f4") * 255
 
 

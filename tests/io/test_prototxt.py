@@ -1,17 +1,16 @@
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 from google.protobuf import text_format
+from support import CASES, genuine
 
 from caffe2torch.errors import ReadError
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
 from caffe2torch.io.schema import message_class
 
-CASES = Path(__file__).parents[1] / "conformance" / "cases"
 UNKNOWN_IN_CASES = {"err_unknown_text_field": ["relu_params (line 12, column 3)"]}
 
 
@@ -37,11 +36,8 @@ def test_cases_read_as_protobuf_reads_them(path: Path) -> None:
         assert net == text_format.Parse(text, message_class("NetParameter")())
 
 
-@pytest.mark.skipif(
-    "CAFFE2TORCH_TEST_MODELS" not in os.environ, reason="CAFFE2TORCH_TEST_MODELS is not set"
-)
 def test_genuine_files() -> None:
-    for path in sorted(Path(os.environ["CAFFE2TORCH_TEST_MODELS"]).glob("*/*.prototxt")):
+    for path in sorted(genuine("MODELS").glob("*/*.prototxt")):
         if path.name != "solver.prototxt":
             assert notes(read_prototxt(path)) == []
         else:

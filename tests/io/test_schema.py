@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import struct
 from collections.abc import MutableSequence
 from pathlib import Path
@@ -11,11 +10,11 @@ from typing import Any
 
 import pytest
 from google.protobuf import descriptor_pb2
+from support import genuine
 
 from caffe2torch.io.schema import enum_name, enum_value, message_class, pool
 
 ROOT = Path(__file__).parents[2]
-FACTS = os.environ.get("CAFFE2TORCH_TEST_SCHEMA_FACTS")
 TYPES = {
     1: "double", 2: "float", 3: "int64", 4: "uint64", 5: "int32", 8: "bool", 9: "string",
     12: "bytes", 13: "uint32",
@@ -69,11 +68,9 @@ def same_default(kind: str, first: str, second: str) -> bool:
     return struct.pack("f", float(first)) == struct.pack("f", float(second))
 
 
-@pytest.mark.skipif(not FACTS, reason="CAFFE2TORCH_TEST_SCHEMA_FACTS is not set")
 def test_facts_of_caffes_schema() -> None:
-    assert FACTS is not None
     wrong = []
-    with Path(FACTS).open(newline="") as file:
+    with genuine("SCHEMA_FACTS").open(newline="") as file:
         rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
     for row in rows:
         message, name, label = row["message"], row["field"], row["label"]

@@ -1,14 +1,13 @@
 """Nets written back as caffemodel and prototxt: read again here, and by OpenCV."""
 
 import json
-import os
 import tracemalloc
 from dataclasses import replace
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from support import CASES, genuine
 
 import caffe2torch
 from caffe2torch.errors import ArtefactError
@@ -20,9 +19,6 @@ from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.passes.draft import Options
 from caffe2torch.pipeline import blob_source, build_graph
 from caffe2torch.preprocessing import Preprocessing
-
-CASES = Path(__file__).parents[1] / "conformance" / "cases"
-MODELS = os.environ.get("CAFFE2TORCH_TEST_MODELS")
 
 READ_AGAIN = [
     "bn_scale_factor",
@@ -121,10 +117,9 @@ def test_opencv_computes_the_same_from_the_written_files(case, tmp_path):
     assert [array.tobytes() for array in got] == [array.tobytes() for array in want]
 
 
-@pytest.mark.skipif(MODELS is None, reason="CAFFE2TORCH_TEST_MODELS names no folder")
 @pytest.mark.parametrize("version", ["squeezenet_v1.0", "squeezenet_v1.1"])
 def test_squeezenet(version, tmp_path):
-    folder = Path(MODELS) / version
+    folder = genuine("MODELS", version)
     files = folder / "deploy.prototxt", folder / f"{version}.caffemodel"
     graph = read(*files)
     written = write(graph, tmp_path)

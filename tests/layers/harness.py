@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
 import torch
+from support import NEAR_ZERO, assert_close, onnx_session, run_onnx
 
 from caffe2torch.errors import Caffe2TorchError, UnsupportedLayerError
 from caffe2torch.graph import Graph
@@ -22,9 +22,6 @@ from caffe2torch.pipeline import build_graph
 
 WITHOUT_SOURCE = {"Im2col", "InfogainLoss", "PSROIPooling", "ROIPooling"}
 """Types with no source form, or with none for some parameters."""
-
-ABSOLUTE = 1e-6
-"""Beside the tolerance relative to the peak, as the conformance corpus advises."""
 
 
 def build(
@@ -70,7 +67,7 @@ def check_layer(
     arrays = [np.asarray(x, np.float32) for x in inputs]
     graph = build(layer_text, [x.shape for x in arrays], len(expected), blobs, phase)
     module = to_torch(graph)
-    session = _session(graph) if onnx else None
+    session = onnx_session(complete(to_onnx(graph))) if onnx else None
     source = _source_module(graph)
     _check(graph, module, session, source, arrays, expected, rtol_peak)
     for value, array in zip((f"t{i}" for i in range(len(expected))), expected, strict=True):
@@ -102,14 +99,6 @@ def layer_error(
     return caught.value
 
 
-def _session(graph: Graph) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    options.log_severity_level = 3
-    model = complete(to_onnx(graph)).SerializeToString()
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
 def _run_torch(graph: Graph, module: Any, arrays: Sequence[Any]) -> dict[str, Any]:
     feed = {
         f"b{i}": torch.from_numpy(np.ascontiguousarray(x).reshape(x.shape))
@@ -123,9 +112,7 @@ def _run_torch(graph: Graph, module: Any, arrays: Sequence[Any]) -> dict[str, An
 
 def _run_onnx(session: Any, arrays: Sequence[Any]) -> dict[str, Any]:
     wanted = {i.name for i in session.get_inputs()}
-    feed = {f"b{i}": x for i, x in enumerate(arrays) if f"b{i}" in wanted}
-    names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(names, feed), strict=True))
+    return run_onnx(session, {f"b{i}": x for i, x in enumerate(arrays) if f"b{i}" in wanted})
 
 
 def _source_module(graph: Graph) -> Any:
@@ -175,12 +162,7 @@ def _check(
 
 
 def _close(value: Any, expected: Any, rtol_peak: float, what: str) -> None:
-    assert value.shape == expected.shape, what
     if not rtol_peak:
         np.testing.assert_array_equal(value, expected.astype(np.float32), what)
         return
-    finite = np.isfinite(expected)
-    np.testing.assert_array_equal(value[~finite], expected[~finite], what)
-    peak = np.abs(expected[finite]).max(initial=0)
-    worst = np.abs(value[finite] - expected[finite]).max(initial=0)
-    assert worst <= rtol_peak * peak + ABSOLUTE, f"{what}: {worst}"
+    assert_close(value, expected, rtol_peak, absolute=NEAR_ZERO, what=what)

@@ -1,16 +1,13 @@
 """The whole upgrade: generations, idempotence, and the nets of the conformance set."""
 
-from pathlib import Path
-
 import pytest
 from google.protobuf import text_format
+from support import CASES
 
 from caffe2torch.errors import NetError
 from caffe2torch.io.schema import message_class
 from caffe2torch.passes.upgrade import blob_owner_names
 from caffe2torch.pipeline import upgrade_net
-
-CASES = Path(__file__).parents[1] / "conformance" / "cases"
 
 INPUT = """
 layer {

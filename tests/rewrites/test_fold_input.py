@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime
 import pytest
 import torch
 from click.testing import CliRunner
+from support import genuine_squeezenet, onnx_session, run_onnx
 
 import caffe2torch
 from caffe2torch.artefact.read import read_artefact
@@ -166,8 +165,8 @@ def test_a_layer_before_it_survives_the_file(tmp_path: Path, suffix: str) -> Non
     with torch.no_grad():
         expected = caffe2torch.load(model, prototxt)(caffe(pixels(), BGR_MEAN, 1))
     if suffix == ".onnx":
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        actual = torch.from_numpy(session.run(None, {"x": x.numpy()})[0])
+        (output,) = run_onnx(path, x.numpy()).values()
+        actual = torch.from_numpy(output)
     else:
         with torch.no_grad():
             actual = caffe2torch.load(path)(x)
@@ -211,8 +210,9 @@ def test_a_gained_bias_and_the_record_survive_the_file(tmp_path: Path, suffix: s
         plain = caffe2torch.load(model, prototxt)(caffe(pixels(), (9.0, 5.0, 2.0), 0.25))
         assert_same(module(x), plain)
     if suffix == ".onnx":
-        session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-        assert_same(torch.from_numpy(session.run(None, {"x": x.numpy()})[0]), plain)
+        session = onnx_session(path)
+        (output,) = run_onnx(session, x.numpy()).values()
+        assert_same(torch.from_numpy(output), plain)
         record = json.loads(session.get_modelmeta().custom_metadata_map["caffe2torch"])
     else:
         with torch.no_grad():
@@ -307,13 +307,6 @@ def test_an_image_is_made_as_the_record_says(tmp_path: Path, to: str) -> None:
     assert_same(results[1], results[0])
 
 
-def genuine(version: str) -> Path:
-    models = os.environ.get("CAFFE2TORCH_TEST_MODELS")
-    if not models:
-        pytest.skip("needs the genuine weights: set CAFFE2TORCH_TEST_MODELS")
-    return Path(models) / f"squeezenet_v{version}" / f"squeezenet_v{version}.caffemodel"
-
-
 def photo() -> np.ndarray:
     """Smooth random colours, (H, W, 3), blue first."""
     small = np.random.default_rng(1).integers(0, 256, (9, 12, 3), np.uint8)
@@ -326,7 +319,7 @@ def photo() -> np.ndarray:
 def test_a_squeezenet_says_what_it_takes(
     tmp_path: Path, version: str, to: str, suffix: str
 ) -> None:
-    model = genuine(version)
+    model = genuine_squeezenet(version)
     path = caffe2torch.convert(model, tmp_path / f"rgb{suffix}", input=to)
     plain, folded = load_pretrained(version, model), load_pretrained(version, path)
     assert folded.preprocessing.channel_order == "RGB"
@@ -343,7 +336,7 @@ def test_a_squeezenet_says_what_it_takes(
 
 
 def test_a_squeezenet_in_onnx_says_what_it_takes(tmp_path: Path) -> None:
-    model = genuine("1.1")
+    model = genuine_squeezenet("1.1")
     path = caffe2torch.convert(model, tmp_path / "rgb.onnx", input="imagenet")
     plain, folded = (
         open_classifier(model, "torch", "cpu", None),
@@ -357,7 +350,7 @@ def test_a_squeezenet_in_onnx_says_what_it_takes(tmp_path: Path) -> None:
 
 
 def test_the_published_mean_is_known_of_a_squeezenet_alone(tmp_path: Path) -> None:
-    model = genuine("1.1")
+    model = genuine_squeezenet("1.1")
     graph = replace(caffe2torch.read(model), preprocessing=None)
     from caffe2torch.artefact.write import write_graph
 
@@ -370,7 +363,7 @@ def test_the_published_mean_is_known_of_a_squeezenet_alone(tmp_path: Path) -> No
 def test_folded_weights_go_neither_into_training_nor_into_caffes_files(tmp_path: Path) -> None:
     from squeezenet.train import train
 
-    path = caffe2torch.convert(genuine("1.1"), tmp_path / "rgb.pt", input="rgb01")
+    path = caffe2torch.convert(genuine_squeezenet("1.1"), tmp_path / "rgb.pt", input="rgb01")
     loaded = load_model(path)
     with pytest.raises(ArtefactError, match="feeds blue first"):
         export(loaded.model, loaded.transform, tmp_path / "rgb.caffemodel")

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 from pathlib import Path
 
 import cv2
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from support import genuine, genuine_squeezenet
 
 from caffe2torch.engines.opencv import has_caffe_reader
 from squeezenet.checkpoint import save_checkpoint
@@ -223,16 +223,11 @@ def test_info_describes_a_file(home):
 @pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
 @pytest.mark.parametrize(("version", "top1", "top5"), [("1.0", 138, 181), ("1.1", 141, 179)])
 def test_published_weights_classify_the_sample_as_caffe_does(version, top1, top5, engine):
-    models = os.environ.get("CAFFE2TORCH_TEST_MODELS")
-    data = os.environ.get("CAFFE2TORCH_TEST_DATA")
-    if models is None or data is None:
-        pytest.skip("CAFFE2TORCH_TEST_MODELS and CAFFE2TORCH_TEST_DATA name no folders")
-    sample = Path(data) / "imagenet_sample"
-    name = f"squeezenet_v{version}"
+    sample = genuine("DATA", "imagenet_sample")
     out = run(
         "eval", "--json", "--engine", engine, "--data", sample / "images",
         "--val-list", sample / "val_list.txt",
-        "--weights", Path(models) / name / f"{name}.caffemodel",
+        "--weights", genuine_squeezenet(version),
     )  # fmt: skip
     found = json.loads(out.stdout)
     assert (found["images"], found["top1"], found["top5"]) == (200, top1, top5)

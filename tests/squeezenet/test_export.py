@@ -2,9 +2,9 @@
 
 import cv2
 import numpy as np
-import onnxruntime
 import pytest
 import torch
+from support import run_onnx
 
 import caffe2torch
 from squeezenet.architecture import ARCHITECTURES, BYPASSES
@@ -84,8 +84,7 @@ def test_opencv_reads_the_caffe_files_with_the_same_outputs(tmp_path, images, ve
 def test_onnx_runs_with_the_same_outputs(tmp_path, images):
     model = make(bypass="simple")
     (path,) = export(model, TRANSFORM, tmp_path / "model.onnx")
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    (out,) = session.run(None, {session.get_inputs()[0].name: images.numpy()})
+    (out,) = run_onnx(path, images.numpy()).values()
     np.testing.assert_allclose(
         out.reshape(1, 5), probabilities(model, images), rtol=1e-4, atol=1e-6
     )

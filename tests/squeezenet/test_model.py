@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from support import CASES
 
 from caffe2torch.errors import Caffe2TorchError
 from caffe2torch.io.schema import message_class
 from squeezenet import SqueezeNet, architecture
 
-CASES = Path(__file__).parents[1] / "conformance" / "cases"
 SMALL = (2, 2, 4, 4, 6, 6, 8, 8)
 SMALL_NETS = {
     "net_squeezenet_v1_0": ("1.0", None, architecture.Architecture(12, 7, (4, 8), 1, SMALL)),

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from support import genuine
 
 import squeezenet
 from caffe2torch.errors import Caffe2TorchError
@@ -134,10 +134,7 @@ def test_unknown_channel_order(bgr: np.ndarray) -> None:
 
 
 def test_genuine_images_decode() -> None:
-    data = os.environ.get("CAFFE2TORCH_TEST_DATA")
-    if not data:
-        pytest.skip("CAFFE2TORCH_TEST_DATA, the directory of the sample images, is not set")
-    paths = sorted((Path(data) / "imagenet_sample" / "images").iterdir())[:3]
+    paths = sorted(genuine("DATA", "imagenet_sample", "images").iterdir())[:3]
     assert len(paths) == 3
     for path in paths:
         pixels = cv2.imread(str(path))

@@ -1,18 +1,16 @@
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import CASES, genuine_squeezenet
 
 import caffe2torch
 from squeezenet import SqueezeNet
 from squeezenet.recognise import SqueezeNetSpec, recognise
-
-CASES = Path(__file__).parents[1] / "conformance" / "cases"
 
 Net = Callable[..., str]
 
@@ -144,12 +142,8 @@ def test_other_nets_are_not_recognised(case: str) -> None:
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("net", [None, "deploy.prototxt", "train_val.prototxt"])
 def test_genuine_nets(version: str, net: str | None) -> None:
-    models = os.environ.get("CAFFE2TORCH_TEST_MODELS")
-    if not models:
-        pytest.skip("CAFFE2TORCH_TEST_MODELS, the directory of the genuine models, is not set")
-    folder = Path(models) / f"squeezenet_v{version}"
-    model = folder / f"squeezenet_v{version}.caffemodel"
-    spec = recognise(caffe2torch.read(model, folder / net if net else None))
+    model = genuine_squeezenet(version)
+    spec = recognise(caffe2torch.read(model, model.parent / net if net else None))
     assert spec is not None
     assert (spec.version, spec.bypass, spec.num_classes) == (version, None, 1000)
     assert spec.dropout == 0.5

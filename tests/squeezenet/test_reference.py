@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from support import genuine, genuine_squeezenet
 
 from squeezenet import load_pretrained, preprocess
 from squeezenet.manifest import read_manifest
@@ -18,26 +18,16 @@ TOLERANCE = 1e-3
 BATCH = 25
 
 
-def folder(variable: str) -> Path:
-    value = os.environ.get(variable)
-    if not value:
-        pytest.skip(f"{variable}, the directory of the genuine files, is not set")
-    return Path(value)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 def test_logits_and_accuracy_of_the_sample_images(version: str) -> None:
-    models = folder("CAFFE2TORCH_TEST_MODELS")
-    sample = folder("CAFFE2TORCH_TEST_DATA") / "imagenet_sample"
-    reference = np.load(folder("CAFFE2TORCH_TEST_REFERENCE") / "imagenet_sample_pool10.npz")
+    sample = genuine("DATA", "imagenet_sample")
+    reference = np.load(genuine("REFERENCE", "imagenet_sample_pool10.npz"))
     lines = (sample / "val_list.txt").read_text().split("\n")
     label_of = dict(line.split() for line in lines if line)
     names = [str(name) for name in reference["names"]]
     labels = np.array([int(label_of[name]) for name in names])
-    model = load_pretrained(
-        version, models / f"squeezenet_v{version}/squeezenet_v{version}.caffemodel"
-    )
+    model = load_pretrained(version, genuine_squeezenet(version))
 
     logits = np.concatenate(
         [

@@ -1,7 +1,5 @@
-import os
-from pathlib import Path
-
 import pytest
+from support import genuine
 
 from caffe2torch.errors import NetError, ReadError
 from squeezenet.config import TrainConfig
@@ -85,10 +83,7 @@ def test_a_missing_net_is_named(tmp_path):
 
 
 def test_the_published_solver_maps():
-    models = os.environ.get("CAFFE2TORCH_TEST_MODELS")
-    if models is None:
-        pytest.skip("CAFFE2TORCH_TEST_MODELS names no folder of the published models")
-    settings, _ = read_solver(Path(models) / "squeezenet_v1.0" / "solver.prototxt")
+    settings, _ = read_solver(genuine("MODELS", "squeezenet_v1.0", "solver.prototxt"))
     wanted = {
         "lr": 0.04,
         "schedule": "poly",
