@@ -9,23 +9,24 @@ from __future__ import annotations
 
 import pickle
 import struct
-import zlib
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import Any, BinaryIO
+from contextlib import contextmanager
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from caffe2torch.artefact.metadata import draft, dumps
-from caffe2torch.artefact.zip_archive import Entry, Late, Streamed, write_zip
+from caffe2torch.artefact.metadata import dumps
 from caffe2torch.graph import FloatArray
 from caffe2torch.io.arrays import Progress, ignore, seekable, write_array
-from caffe2torch.io.files import place_in_file
 
 FOLDER = "archive"
 VERSION = b"3\n"
 BYTE_ORDER = b"little"
+ALIGNMENT = 64
+"""Where contents begin: torch.load(mmap=True) and vector instructions want it."""
+_PADDING = 0x4246
+"""An extra field whose content means nothing; torch pads with the same number."""
 _STORAGES = {np.dtype(np.float32): "FloatStorage", np.dtype(np.float16): "HalfStorage"}
 
 
@@ -36,68 +37,54 @@ def write_pt(
     progress: Progress = ignore,
 ) -> None:
     """Write ``torch.save({"metadata", "state_dict"})``: loads with ``weights_only=True``."""
+    state = _state_dict(params)
 
-    def pickled(text: str) -> bytes:
-        return _pickle(_dict({"metadata": _text(text), "state_dict": _state_dict(params)}))
+    def content() -> bytes:
+        return _pickle(_dict({"metadata": _text(dumps(metadata)), "state_dict": state}))
 
-    _write(file, params, pickled(draft(metadata)), lambda: pickled(dumps(metadata)), progress)
+    _write(file, params, content, progress)
 
 
 def write_state_dict(
     file: BinaryIO, params: Mapping[str, FloatArray], progress: Progress = ignore
 ) -> None:
     """Write ``torch.save(state_dict)``, for ``module.load_state_dict(torch.load(...))``."""
-    content = _pickle(_state_dict(params))
-    _write(file, params, content, lambda: content, progress)
+    _write(file, params, lambda: _pickle(_state_dict(params)), progress)
 
 
 def _write(
     file: BinaryIO,
     params: Mapping[str, FloatArray],
-    draft: bytes,
-    final: Callable[[], bytes],
+    content: Callable[[], bytes],
     progress: Progress,
 ) -> None:
-    """Write the archive; ``final``, as long as ``draft``, is asked for after the arrays."""
-    with seekable(file) as out, ThreadPoolExecutor(1) as pool:
-        arrays = [
-            Streamed(
-                f"{FOLDER}/data/{number}",
-                array.nbytes,
-                partial(write_array, array=array, progress=progress),
-                # In a thread: it takes as long as the system's copy of the array.
-                pool.submit(_crc, array).result,
-            )
-            for number, array in enumerate(params.values())
-        ]
-        entries: list[Entry] = [
-            Late(f"{FOLDER}/data.pkl", len(draft), final),
-            Late(f"{FOLDER}/byteorder", len(BYTE_ORDER), lambda: BYTE_ORDER),
-            *arrays,
-            Late(f"{FOLDER}/version", len(VERSION), lambda: VERSION),
-        ]
-        write_zip(out, entries)
+    """Write the archive; ``content``, its pickle, is asked for after the arrays."""
+    with seekable(file) as out, zipfile.ZipFile(out, "w") as archive:
+        for number, array in enumerate(params.values()):
+            with _entry(archive, out, f"data/{number}", array.nbytes) as entry:
+                write_array(entry, array, progress)
+        for name, data in (
+            ("data.pkl", content()),
+            ("byteorder", BYTE_ORDER),
+            ("version", VERSION),
+        ):
+            with _entry(archive, out, name, len(data)) as entry:
+                entry.write(data)
 
 
-def _crc(array: FloatArray) -> int:
-    """The CRC-32 of the array's bytes in the archive."""
-    crc = 0
-    for part in _parts(array):
-        crc = zlib.crc32(part, crc)
-    return crc
-
-
-def _parts(array: FloatArray) -> Iterator[memoryview]:
-    """The array's bytes in C order, without a copy of the whole."""
-    if array.flags.c_contiguous:
-        place = place_in_file(array)
-        if place is not None:
-            yield from place[0].parts(place[1], array.nbytes)
-        else:
-            yield array.reshape(-1).view(np.uint8).data
-        return
-    for row in array:
-        yield from _parts(row if row.ndim > 1 else np.ascontiguousarray(row))
+@contextmanager
+def _entry(archive: zipfile.ZipFile, file: BinaryIO, name: str, size: int) -> Iterator[BinaryIO]:
+    """A new stored entry, whose content begins at a multiple of ``ALIGNMENT`` in the file."""
+    info = zipfile.ZipInfo(f"{FOLDER}/{name}")  # Of 1980: the same content gives the same bytes.
+    info.create_system = 0
+    large = size > zipfile.ZIP64_LIMIT
+    header = 30 + len(info.filename) + (20 if large else 0)  # PKWARE's APPNOTE, 4.3.7 and 4.5.3.
+    padding = -(file.tell() + header + 4) % ALIGNMENT
+    info.extra = struct.pack("<HH", _PADDING, padding) + bytes(padding)
+    with archive.open(info, "w", force_zip64=large) as entry:
+        # zipfile's writer does not say where it is, which write_array asks.
+        entry.tell = file.tell  # type: ignore[method-assign]
+        yield cast(BinaryIO, entry)
 
 
 def _state_dict(params: Mapping[str, FloatArray]) -> bytes:

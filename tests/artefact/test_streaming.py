@@ -20,7 +20,7 @@ from support import CASES, run_onnx
 
 import caffe2torch
 from caffe2torch.artefact import onnx as onnx_form
-from caffe2torch.artefact.zip_archive import ALIGNMENT
+from caffe2torch.artefact.pt import ALIGNMENT
 from caffe2torch.io import arrays
 from caffe2torch.io.checksum import Checksum
 from caffe2torch.io.files import place_in_file
@@ -69,7 +69,12 @@ def test_arrays_of_a_caffemodel_are_places_in_the_file() -> None:
         assert content[place[1] : place[1] + array.nbytes] == array.tobytes()
 
 
-def test_pt_is_a_sound_archive_that_torch_maps(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [zipfile.ZIP64_LIMIT, 1000])
+def test_pt_is_a_sound_archive_that_torch_maps(
+    limit: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Entries above the limit, 2 GiB, are in the form of ZIP64.
+    monkeypatch.setattr(zipfile, "ZIP64_LIMIT", limit)
     path = caffe2torch.convert(MODEL, tmp_path / "net.pt", PROTOTXT)
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
