@@ -24,7 +24,7 @@ FloatArray = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Input:
+class InputBlob:
     """A blob that the caller feeds: its Caffe name and declared shape."""
 
     name: str
@@ -73,9 +73,11 @@ class Graph:
     warnings: tuple[str, ...] = ()
 
     @cached_property
-    def inputs(self) -> tuple[Input, ...]:
+    def inputs(self) -> tuple[InputBlob, ...]:
         """The blobs that the caller feeds, in order."""
-        return tuple(Input(top, self.shapes[top]) for proto in self.sources for top in proto.top)
+        return tuple(
+            InputBlob(top, self.shapes[top]) for proto in self.sources for top in proto.top
+        )
 
     @property
     def definition(self) -> str:

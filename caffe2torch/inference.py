@@ -39,12 +39,12 @@ def optimize(module: CaffeModule, *, compile: bool = False) -> nn.Module:
     import torch
 
     from caffe2torch.lower.packed import PackedModule
-    from caffe2torch.lower.to_torch import graph_of, to_torch
+    from caffe2torch.lower.to_torch import graph_with_weights, to_torch
 
     if isinstance(module, PackedModule):
         return module
     device = next((p.device for p in module.parameters()), torch.device("cpu"))
-    graph = fuse(graph_of(module))
+    graph = fuse(graph_with_weights(module))
     fused = to_torch(graph).to(device).eval()
     _check(module, fused, device)
     if compile:

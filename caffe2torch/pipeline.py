@@ -14,9 +14,9 @@ from caffe2torch.passes.attach_weights import attach_weights, share_blobs
 from caffe2torch.passes.data_layers import replace_data_layers
 from caffe2torch.passes.draft import DEFAULTS, TEST, BlobSource, Draft, Options, Pass, State
 from caffe2torch.passes.filter_layers import filter_layers, remove_splits
-from caffe2torch.passes.freeze import freeze
 from caffe2torch.passes.propagate_shapes import propagate_shapes
 from caffe2torch.passes.resolve import drop_labelled, resolve
+from caffe2torch.passes.to_graph import to_graph
 from caffe2torch.passes.upgrade import (
     blob_owner_names,
     check_generation,
@@ -70,7 +70,7 @@ def build_graph(
         UnsupportedLayerError: it has a layer or a parameter without an exact conversion.
         WeightsError: the weights are not those of the net.
     """
-    return freeze(run(PASSES, Draft(deepcopy(net), weights, state, options)))
+    return to_graph(run(PASSES, Draft(deepcopy(net), weights, state, options)))
 
 
 def blob_source(weights: Weights | None) -> BlobSource:
@@ -95,7 +95,7 @@ def restore_graph(definition: Message, params: Mapping[str, FloatArray], phase: 
 
     Raises ArtefactError where an array is missing, superfluous or has another shape.
     """
-    return with_params(freeze(run(LINK, Draft(definition, state=State(phase)))), params)
+    return with_params(to_graph(run(LINK, Draft(definition, state=State(phase)))), params)
 
 
 def with_params(graph: Graph, params: Mapping[str, FloatArray]) -> Graph:
@@ -118,7 +118,7 @@ def with_layers(graph: Graph, layers: Sequence[tuple[Message, Mapping[str, Float
     Inputs, outputs and what the graph records stay.
     """
     net = message_class("NetParameter")(layer=[*graph.sources, *(proto for proto, _ in layers)])
-    changed = freeze(run(LINK, Draft(net, state=State(graph.phase))))
+    changed = to_graph(run(LINK, Draft(net, state=State(graph.phase))))
     params = {
         key: own[local]
         for node, (_, own) in zip(changed.nodes, layers, strict=True)

@@ -37,7 +37,7 @@ def to_torch(graph: Graph) -> CaffeModule:
     return module.train(graph.phase == "TRAIN")
 
 
-def graph_of(module: CaffeModule) -> Graph:
+def graph_with_weights(module: CaffeModule) -> Graph:
     """The graph of ``module`` with its present weights."""
     params: dict[str, FloatArray] = {}
     for node in module.caffe_graph.nodes:

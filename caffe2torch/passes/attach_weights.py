@@ -1,4 +1,4 @@
-"""Give every step blob its values, as Caffe's CopyTrainedLayersFrom does."""
+"""Give every node blob its values, as Caffe's CopyTrainedLayersFrom does."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from caffe2torch.io.caffemodel import inline_blobs
 from caffe2torch.io.hdf5 import ABSENT
 from caffe2torch.io.schema import Message, enum_value
 from caffe2torch.layers._base import BlobSpec
-from caffe2torch.passes.draft import BlobSource, Draft, Slot, Step
+from caffe2torch.passes.draft import BlobSource, Draft, DraftNode, Slot
 from caffe2torch.passes.fillers import DETERMINISTIC, fill
 
 SEED = 0
@@ -35,19 +35,19 @@ def share_blobs(draft: Draft) -> None:
     After: the weight of ``b`` has the owner (0, 0), the weight of ``a``; its bias is its own.
     """
     named: dict[str, tuple[Slot, BlobSpec, str]] = {}
-    for index, step in enumerate(draft.steps):
-        params, owners = step.proto.param, []
-        for position, spec in enumerate(step.specs):
+    for index, node in enumerate(draft.nodes):
+        params, owners = node.proto.param, []
+        for position, spec in enumerate(node.specs):
             slot = (index, position)
             name = params[position].name if position < len(params) else ""
             if name and name in named:
                 owner, owned_spec, owner_layer = named[name]
-                _check_shared(step, params[position], spec, owned_spec, owner_layer)
+                _check_shared(node, params[position], spec, owned_spec, owner_layer)
                 slot = owner
             elif name:
-                named[name] = (slot, spec, step.proto.name)
+                named[name] = (slot, spec, node.proto.name)
             owners.append(slot)
-        step.owners = owners
+        node.owners = owners
 
 
 def attach_weights(draft: Draft) -> None:
@@ -61,31 +61,31 @@ def attach_weights(draft: Draft) -> None:
     and (5) of an InnerProduct ``fc``. Without weights, arrays of the right shape that take no
     memory.
     """
-    weights, steps = draft.weights, draft.steps
+    weights, nodes = draft.weights, draft.nodes
     if weights is None:
         draft.values = {
             owner: np.broadcast_to(np.float32(0), spec.shape)
-            for step in steps
-            for owner, spec in zip(step.owners, step.specs, strict=True)
+            for node in nodes
+            for owner, spec in zip(node.owners, node.specs, strict=True)
         }
         return
-    draft.values = _inline_values(steps)
+    draft.values = _inline_values(nodes)
     index_of: dict[str, int] = {}
-    for index, step in enumerate(steps):
-        index_of.setdefault(step.proto.name, index)
+    for index, node in enumerate(nodes):
+        index_of.setdefault(node.proto.name, index)
     unused = []
     for name, blobs in weights.entries:
-        if name in index_of and steps[index_of[name]].specs:
+        if name in index_of and nodes[index_of[name]].specs:
             index = index_of[name]
-            draft.values.update(_matched(steps[index], index, blobs, weights.path))
+            draft.values.update(_matched(nodes[index], index, blobs, weights.path))
         elif blobs:
             unused.append(name)
-    draft.warnings += _fill_missing(steps, draft.values, weights, draft.options.allow_missing)
+    draft.warnings += _fill_missing(nodes, draft.values, weights, draft.options.allow_missing)
     if unused:
         draft.warnings += _report_unused(unused, weights.path, draft.options.strict)
 
 
-def fits(file_shape: Shape, legacy: bool, target: Shape) -> bool:
+def shape_fits(file_shape: Shape, legacy: bool, target: Shape) -> bool:
     """Whether Caffe accepts a blob of ``file_shape`` for one of shape ``target``.
 
     A legacy shape is (num, channels, height, width): it aligns with the target's last axes,
@@ -97,7 +97,9 @@ def fits(file_shape: Shape, legacy: bool, target: Shape) -> bool:
     return len(target) <= 4 and file_shape == (1,) * (4 - len(target)) + target
 
 
-def _check_shared(step: Step, param: Message, spec: BlobSpec, owned: BlobSpec, owner: str) -> None:
+def _check_shared(
+    node: DraftNode, param: Message, spec: BlobSpec, owned: BlobSpec, owner: str
+) -> None:
     if param.share_mode == enum_value("ParamSpec.DimCheckMode", "PERMISSIVE"):
         same = int(np.prod(spec.shape)) == int(np.prod(owned.shape))
     else:
@@ -106,110 +108,112 @@ def _check_shared(step: Step, param: Message, spec: BlobSpec, owned: BlobSpec, o
         raise WeightsError(
             f"shares the parameter {param.name!r} with layer {owner!r}, whose blob has the shape "
             f"{owned.shape}; this one has {spec.shape}. Give them names of their own.",
-            layer=step.proto.name,
-            type=step.proto.type,
+            layer=node.proto.name,
+            type=node.proto.type,
             field="param",
         )
 
 
-def _inline_values(steps: Sequence[Step]) -> dict[Slot, FloatArray]:
+def _inline_values(nodes: Sequence[DraftNode]) -> dict[Slot, FloatArray]:
     """Weights written in the net itself; Caffe lets them replace the fillers."""
     values: dict[Slot, FloatArray] = {}
-    for index, step in enumerate(steps):
-        if step.specs and step.proto.blobs:
-            values.update(_matched(step, index, inline_blobs(step.proto), "the prototxt"))
+    for index, node in enumerate(nodes):
+        if node.specs and node.proto.blobs:
+            values.update(_matched(node, index, inline_blobs(node.proto), "the prototxt"))
     return values
 
 
-def _matched(step: Step, index: int, blobs: Sequence[Blob], path: str) -> dict[Slot, FloatArray]:
+def _matched(
+    node: DraftNode, index: int, blobs: Sequence[Blob], path: str
+) -> dict[Slot, FloatArray]:
     """The blobs of the layer by owner; raises WeightsError if they are not those it wants."""
-    where = {"layer": step.proto.name, "type": step.proto.type}
+    where = {"layer": node.proto.name, "type": node.proto.type}
     if not blobs:
         return {}
     # HDF5 files leave out what another layer owns; the rest must be complete.
-    borrowed = [owner != (index, position) for position, owner in enumerate(step.owners)]
-    offered = [*blobs, *[ABSENT] * (len(step.specs) - len(blobs))]
+    borrowed = [owner != (index, position) for position, owner in enumerate(node.owners)]
+    offered = [*blobs, *[ABSENT] * (len(node.specs) - len(blobs))]
     absent = [blob is ABSENT for blob in offered]
-    if len(offered) != len(step.specs) or any(
+    if len(offered) != len(node.specs) or any(
         a and not b for a, b in zip(absent, borrowed, strict=False)
     ):
-        wanted = ", ".join(f"{s.name} {s.shape}" for s in step.specs)
+        wanted = ", ".join(f"{s.name} {s.shape}" for s in node.specs)
         raise WeightsError(
-            f"{path} has {len(blobs)} blobs for it, the net wants {len(step.specs)} "
+            f"{path} has {len(blobs)} blobs for it, the net wants {len(node.specs)} "
             f"({wanted}). The weights belong to another net.",
             **where,
         )
     values = {}
-    for position, (blob, spec) in enumerate(zip(offered, step.specs, strict=True)):
+    for position, (blob, spec) in enumerate(zip(offered, node.specs, strict=True)):
         if blob is ABSENT:
             continue
         shapes = (spec.shape, *spec.other_shapes)
-        if not any(fits(blob.shape, blob.legacy, shape) for shape in shapes):
+        if not any(shape_fits(blob.shape, blob.legacy, shape) for shape in shapes):
             raise WeightsError(
                 f"blob {position} ({spec.name}) has the shape {blob.shape} in {path} and "
                 f"{spec.shape} in the net. Rename the layer to start it from its filler, or "
                 "give the prototxt that belongs to the weights.",
                 **where,
             )
-        values[step.owners[position]] = np.asarray(blob.data, "<f4").reshape(spec.shape)
+        values[node.owners[position]] = np.asarray(blob.data, "<f4").reshape(spec.shape)
     return values
 
 
 def _fill_missing(
-    steps: Sequence[Step],
+    nodes: Sequence[DraftNode],
     values: dict[Slot, FloatArray],
     weights: BlobSource,
     allow_missing: bool,
 ) -> list[str]:
     """Fill what has no values yet, where that is allowed."""
-    _check_missing_size(steps, values)
+    _check_missing_size(nodes, values)
     rng = np.random.default_rng(SEED)
     missing: dict[int, list[BlobSpec]] = {}
-    for index, step in enumerate(steps):
-        for owner, spec in zip(step.owners, step.specs, strict=True):
+    for index, node in enumerate(nodes):
+        for owner, spec in zip(node.owners, node.specs, strict=True):
             if owner not in values:
                 certain = spec.given and spec.filler.type in DETERMINISTIC and not weights.given
                 if not certain:
                     missing.setdefault(index, []).append(spec)
                 if certain or allow_missing:
-                    values[owner] = _filled(step, spec, rng)
+                    values[owner] = _filled(node, spec, rng)
     if missing and not allow_missing:
-        raise _missing_error([(steps[i], specs) for i, specs in missing.items()], weights)
+        raise _missing_error([(nodes[i], specs) for i, specs in missing.items()], weights)
     return [
-        f"layer {steps[i].proto.name!r} has no weights in {weights.path or 'any file'}: "
+        f"layer {nodes[i].proto.name!r} has no weights in {weights.path or 'any file'}: "
         f"{', '.join(s.name for s in specs)} keep the values of the filler"
         for i, specs in missing.items()
     ]
 
 
-def _check_missing_size(steps: Sequence[Step], values: Mapping[Slot, FloatArray]) -> None:
+def _check_missing_size(nodes: Sequence[DraftNode], values: Mapping[Slot, FloatArray]) -> None:
     total = 0
-    for step in steps:
-        for owner, spec in zip(step.owners, step.specs, strict=True):
+    for node in nodes:
+        for owner, spec in zip(node.owners, node.specs, strict=True):
             total += 0 if owner in values else prod(spec.shape)
             if total > MAX_FILLED:
                 raise WeightsError(
                     f"{spec.name} {spec.shape} has no weights, and together with those before it "
                     f"the net wants more than {MAX_FILLED} values that no file gives. Give the "
                     "weights, or correct the sizes in the prototxt.",
-                    layer=step.proto.name,
-                    type=step.proto.type,
+                    layer=node.proto.name,
+                    type=node.proto.type,
                 )
 
 
-def _filled(step: Step, spec: BlobSpec, rng: np.random.Generator) -> FloatArray:
+def _filled(node: DraftNode, spec: BlobSpec, rng: np.random.Generator) -> FloatArray:
     try:
         return fill(spec.filler, spec.shape, rng)
     except Caffe2TorchError as error:
         raise type(error)(
-            error.reason, layer=step.proto.name, type=step.proto.type, field=spec.name
+            error.reason, layer=node.proto.name, type=node.proto.type, field=spec.name
         ) from None
 
 
 def _missing_error(
-    missing: Sequence[tuple[Step, Sequence[BlobSpec]]], weights: BlobSource
+    missing: Sequence[tuple[DraftNode, Sequence[BlobSpec]]], weights: BlobSource
 ) -> WeightsError:
-    step, specs = missing[0]
+    node, specs = missing[0]
     wanted = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
     others = f" The same holds for {len(missing) - 1} more layers." if len(missing) > 1 else ""
     offered = [name for name, blobs in weights.entries if blobs]
@@ -221,8 +225,8 @@ def _missing_error(
     return WeightsError(
         f"the net wants {wanted}; {has}.{others} Give the file that has them, or allow missing "
         "weights (--allow-missing) to keep the filler's values.",
-        layer=step.proto.name,
-        type=step.proto.type,
+        layer=node.proto.name,
+        type=node.proto.type,
     )
 
 

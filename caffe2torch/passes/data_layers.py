@@ -11,7 +11,7 @@ from caffe2torch.io.schema import Message, message_class
 from caffe2torch.layers import find_layer
 from caffe2torch.layers._base import Role
 from caffe2torch.layers._data import DataLayer, read_transform_param
-from caffe2torch.passes.draft import Draft, Step
+from caffe2torch.passes.draft import Draft, DraftNode
 from caffe2torch.passes.resolve import resolve_layer
 from caffe2torch.preprocessing import Preprocessing
 
@@ -33,7 +33,7 @@ def replace_data_layers(draft: Draft) -> None:
           input_param { shape { dim: 1 dim: 3 dim: 227 dim: 227 } } }
     """
     input_shapes = draft.options.input_shapes
-    inputs = [blob for step in draft.sources for blob in step.outputs]
+    inputs = [blob for node in draft.sources for blob in node.outputs]
     unknown = set(input_shapes) - set(inputs)
     if unknown:
         raise NetError(
@@ -41,16 +41,16 @@ def replace_data_layers(draft: Draft) -> None:
             f"{', '.join(repr(blob) for blob in inputs)}."
         )
     sources = []
-    for step in draft.sources:
-        shapes = [input_shapes.get(blob) for blob in step.outputs]
-        if isinstance(step.layer, DataLayer):
-            draft.preprocessing = draft.preprocessing or step.layer.preprocessing
-            shapes = [shapes[0] or _data_shape(step, step.layer, draft)]
-        elif step.proto.HasField("transform_param"):
-            draft.preprocessing = draft.preprocessing or read_transform_param(step.proto)
-        declared = step.layer.infer_shapes(()) if step.layer.role is Role.INPUT else shapes
+    for node in draft.sources:
+        shapes = [input_shapes.get(blob) for blob in node.outputs]
+        if isinstance(node.layer, DataLayer):
+            draft.preprocessing = draft.preprocessing or node.layer.preprocessing
+            shapes = [shapes[0] or _data_shape(node, node.layer, draft)]
+        elif node.proto.HasField("transform_param"):
+            draft.preprocessing = draft.preprocessing or read_transform_param(node.proto)
+        declared = node.layer.infer_shapes(()) if node.layer.role is Role.INPUT else shapes
         final = [shape or other for shape, other in zip(shapes, declared, strict=True)]
-        sources.append(_input_step(step, [shape for shape in final if shape is not None]))
+        sources.append(_input_node(node, [shape for shape in final if shape is not None]))
     draft.sources = sources
 
 
@@ -67,17 +67,17 @@ def find_preprocessing(layers: Sequence[Message]) -> Preprocessing | None:
     return None
 
 
-def _input_step(step: Step, shapes: Sequence[Shape]) -> Step:
-    proto = message_class("LayerParameter")(name=step.proto.name, type="Input")
-    proto.phase = step.proto.phase
-    proto.top[:] = step.outputs
+def _input_node(node: DraftNode, shapes: Sequence[Shape]) -> DraftNode:
+    proto = message_class("LayerParameter")(name=node.proto.name, type="Input")
+    proto.phase = node.proto.phase
+    proto.top[:] = node.outputs
     for shape in shapes:
         proto.input_param.shape.add().dim[:] = shape
-    return Step(proto, resolve_layer(proto), (), step.outputs)
+    return DraftNode(proto, resolve_layer(proto), (), node.outputs)
 
 
-def _data_shape(step: Step, layer: DataLayer, draft: Draft) -> Shape:
-    blob = step.outputs[0]
+def _data_shape(node: DraftNode, layer: DataLayer, draft: Draft) -> Shape:
+    blob = node.outputs[0]
     if layer.crop is None:
         raise NetError(
             f"the size of the input {blob!r} is not in the net: its data layer has no crop_size. "
@@ -102,12 +102,12 @@ def _data_shape(step: Step, layer: DataLayer, draft: Draft) -> Shape:
 def _channels_from_weights(blob: str, crop: tuple[int, int], draft: Draft) -> int | None:
     """The channels that the first layer with weights that reads ``blob`` expects."""
     blobs = dict(draft.weights.entries) if draft.weights else {}
-    for step in draft.steps:
-        found = blobs.get(step.layer.name)
-        if blob in step.inputs and found:
+    for node in draft.nodes:
+        found = blobs.get(node.layer.name)
+        if blob in node.inputs and found:
             shape = found[0].shape
-            if step.proto.HasField("convolution_param") and len(shape) == 4:
-                return shape[1] * int(step.proto.convolution_param.group)
-            if step.proto.HasField("inner_product_param"):
+            if node.proto.HasField("convolution_param") and len(shape) == 4:
+                return shape[1] * int(node.proto.convolution_param.group)
+            if node.proto.HasField("inner_product_param"):
                 return shape[-1] // prod(crop)
     return None

@@ -12,7 +12,7 @@ from caffe2torch.layers._base import BlobSpec, Layer
 from caffe2torch.preprocessing import Preprocessing
 
 Slot = tuple[int, int]
-"""A learned blob's place: index of its layer in ``Draft.steps``, index of the blob there."""
+"""A learned blob's place: index of its layer in ``Draft.nodes``, index of the blob there."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class BlobSource:
 
 
 @dataclass
-class Step:
+class DraftNode:
     """A layer with the values it reads and writes.
 
     ``specs`` are its learned blobs, known with the shapes; ``owners`` are the slots that hold
@@ -80,15 +80,15 @@ class Draft:
     """A net on its way to a Graph. It belongs to one run of the passes, which change it.
 
     ``weights`` is None for a graph whose arrays have shapes only. ``sources`` are the layers
-    that feed the net, ``steps`` the others; ``blobs`` maps a blob to its last value.
+    that feed the net, ``nodes`` the others; ``blobs`` maps a blob to its last value.
     """
 
     net: Message
     weights: BlobSource | None = None
     state: State = TEST
     options: Options = DEFAULTS
-    sources: list[Step] = field(default_factory=list)
-    steps: list[Step] = field(default_factory=list)
+    sources: list[DraftNode] = field(default_factory=list)
+    nodes: list[DraftNode] = field(default_factory=list)
     blobs: dict[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     preprocessing: Preprocessing | None = None

@@ -27,11 +27,11 @@ def propagate_shapes(draft: Draft) -> None:
     bias (6) of the convolution.
     """
     shapes = draft.shapes
-    for step in [*draft.sources, *draft.steps]:
-        bottoms = [shapes[value] for value in step.inputs]
-        shapes.update(zip(step.outputs, _shapes_of_tops(step.layer, bottoms), strict=True))
-    for step in draft.steps:
-        step.specs = step.layer.blob_specs([shapes[value] for value in step.inputs])
+    for node in [*draft.sources, *draft.nodes]:
+        bottoms = [shapes[value] for value in node.inputs]
+        shapes.update(zip(node.outputs, _shapes_of_tops(node.layer, bottoms), strict=True))
+    for node in draft.nodes:
+        node.specs = node.layer.blob_specs([shapes[value] for value in node.inputs])
 
 
 def _shapes_of_tops(layer: Layer, bottoms: Sequence[Shape]) -> Sequence[Shape]:

@@ -8,7 +8,7 @@ from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.io.schema import Message, replace_all
 from caffe2torch.layers import find_layer
 from caffe2torch.layers._base import Layer, Role
-from caffe2torch.passes.draft import Draft, Step
+from caffe2torch.passes.draft import Draft, DraftNode
 from caffe2torch.passes.naming import unused
 
 AUTOMATIC = "(automatic)"
@@ -61,7 +61,7 @@ def resolve(draft: Draft) -> None:
         layer { name: "c" type: "Convolution" bottom: "x" top: "y" }
         layer { name: "r" type: "ReLU" bottom: "y" top: "y" }
 
-    After: the steps c, x -> y@c, and r, y@c -> y.
+    After: the nodes c, x -> y@c, and r, y@c -> y.
     """
     _Connector(draft).connect()
 
@@ -134,7 +134,7 @@ class _Connector:
         self.value: dict[str, str] = {}
         self.available: set[str] = set()
         self.memory: dict[str, int] = {}
-        self.producers: dict[str, Step] = {}
+        self.producers: dict[str, DraftNode] = {}
         self.repeats: dict[str, int] = {}
         self.overwritten: dict[int, tuple[str, str]] = {}
         self.used_names: set[str] = {top for proto in layers for top in proto.top}
@@ -170,10 +170,10 @@ class _Connector:
             self._write(index, proto, position, is_source) for position in range(len(tops))
         )
         self._track_memory(proto, layer, inputs, outputs)
-        step = Step(proto, layer, inputs, outputs)
+        node = DraftNode(proto, layer, inputs, outputs)
         if not is_source:
-            self.producers.update(dict.fromkeys(outputs, step))
-        (self.draft.sources if is_source else self.draft.steps).append(step)
+            self.producers.update(dict.fromkeys(outputs, node))
+        (self.draft.sources if is_source else self.draft.nodes).append(node)
 
     def _write(self, index: int, proto: Message, position: int, is_source: bool) -> str:
         top = str(proto.top[position])

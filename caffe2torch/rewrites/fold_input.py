@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ArtefactError
-from caffe2torch.graph import FloatArray, Graph, Input, Node
+from caffe2torch.graph import FloatArray, Graph, InputBlob, Node
 from caffe2torch.io.schema import message_class
 from caffe2torch.layers.convolution import Convolution
 from caffe2torch.pipeline import with_layers
@@ -167,7 +167,7 @@ def _own(graph: Graph) -> Preprocessing:
     return record
 
 
-def _image_input(graph: Graph) -> Input:
+def _image_input(graph: Graph) -> InputBlob:
     """The only input that is an image of three channels."""
     images = [i for i in graph.inputs if len(i.shape) == 4 and i.shape[1] == 3]
     if len(images) != 1:
@@ -182,7 +182,7 @@ def _image_input(graph: Graph) -> Input:
     return image
 
 
-def _foldable(graph: Graph, blob: Input, *, moves_zero: bool) -> int | None:
+def _foldable(graph: Graph, blob: InputBlob, *, moves_zero: bool) -> int | None:
     """The place of the convolution that can take the new input itself, if there is one.
 
     ``moves_zero``: the zeros of a padding would stand for another colour.
@@ -201,7 +201,7 @@ def _foldable(graph: Graph, blob: Input, *, moves_zero: bool) -> int | None:
     return readers[0]
 
 
-def _with_identity(graph: Graph, blob: Input) -> Graph:
+def _with_identity(graph: Graph, blob: InputBlob) -> Graph:
     """The same net with a 1 x 1 convolution before it that passes the input on."""
     layers = [(deepcopy(node.proto), arrays) for node, arrays in _with_arrays(graph)]
     taken = {proto.name for proto in graph.net.layer} | set(graph.blobs)

@@ -1,8 +1,8 @@
-"""When a blob of a weight file fits a layer's blob."""
+"""When a blob of a weight file shape_fits a layer's blob."""
 
 import pytest
 
-from caffe2torch.passes.attach_weights import fits
+from caffe2torch.passes.attach_weights import shape_fits
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from caffe2torch.passes.attach_weights import fits
     ],
 )
 def test_fits(file_shape, legacy, target):
-    assert fits(file_shape, legacy, target)
+    assert shape_fits(file_shape, legacy, target)
 
 
 @pytest.mark.parametrize(
@@ -35,4 +35,4 @@ def test_fits(file_shape, legacy, target):
     ],
 )
 def test_does_not_fit(file_shape, legacy, target):
-    assert not fits(file_shape, legacy, target)
+    assert not shape_fits(file_shape, legacy, target)

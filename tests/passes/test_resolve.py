@@ -29,8 +29,8 @@ def layer(name: str, kind: str, bottoms: str, tops: str, more: str = "") -> str:
 
 def test_the_last_writer_keeps_the_name() -> None:
     found = net(INPUT, layer("a", "TanH", "x", "y"), layer("b", "ReLU", "y", "y"))
-    assert [step.outputs for step in found.steps] == [("y@a",), ("y",)]
-    assert found.steps[1].inputs == ("y@a",)
+    assert [node.outputs for node in found.nodes] == [("y@a",), ("y",)]
+    assert found.nodes[1].inputs == ("y@a",)
     assert found.blobs == {"x": "x", "y": "y"}
     assert found.outputs == ("y",)
 
@@ -75,7 +75,7 @@ def test_losses_on_labels_of_a_data_layer_are_dropped() -> None:
         layer("loss", "SoftmaxWithLoss", "fc label", "loss"),
         layer("acc", "Accuracy", "fc label", "acc"),
     )
-    assert [step.layer.name for step in found.steps] == ["fc"]
+    assert [node.layer.name for node in found.nodes] == ["fc"]
     assert found.outputs == ("fc",)
 
 

@@ -7,23 +7,23 @@ from copy import deepcopy
 
 from caffe2torch.graph import FloatArray, Graph, Node
 from caffe2torch.io.schema import Message
-from caffe2torch.passes.draft import Draft, Step
+from caffe2torch.passes.draft import Draft, DraftNode
 from caffe2torch.passes.naming import module_keys
 
 
-def freeze(draft: Draft) -> Graph:
+def to_graph(draft: Draft) -> Graph:
     """The graph of a draft that has been through the passes."""
-    arrays = [_arrays(step, draft) for step in draft.steps]
-    keys = module_keys([step.layer.name for step in draft.steps], arrays)
+    arrays = [_arrays(node, draft) for node in draft.nodes]
+    keys = module_keys([node.layer.name for node in draft.nodes], arrays)
     names = _graph_keys(keys, draft, arrays)
     nodes = [
-        Node(step.layer, _without_blobs(step.proto), key, step.inputs, step.outputs, params)
-        for step, key, params in zip(draft.steps, keys, names, strict=True)
+        Node(node.layer, _without_blobs(node.proto), key, node.inputs, node.outputs, params)
+        for node, key, params in zip(draft.nodes, keys, names, strict=True)
     ]
     return Graph(
         name=draft.net.name,
         phase=draft.state.phase,
-        sources=tuple(_without_blobs(step.proto) for step in draft.sources),
+        sources=tuple(_without_blobs(node.proto) for node in draft.sources),
         nodes=tuple(nodes),
         outputs=draft.outputs,
         blobs=draft.blobs,
@@ -38,12 +38,12 @@ def freeze(draft: Draft) -> Graph:
     )
 
 
-def _arrays(step: Step, draft: Draft) -> Mapping[str, FloatArray]:
+def _arrays(node: DraftNode, draft: Draft) -> Mapping[str, FloatArray]:
     """The learned arrays of a layer by its own names, in torch's form."""
-    if not step.owners:
+    if not node.owners:
         return {}
-    bottoms = [draft.shapes[value] for value in step.inputs]
-    return step.layer.import_blobs([draft.values[owner] for owner in step.owners], bottoms)
+    bottoms = [draft.shapes[value] for value in node.inputs]
+    return node.layer.import_blobs([draft.values[owner] for owner in node.owners], bottoms)
 
 
 def _graph_keys(
@@ -58,11 +58,11 @@ def _graph_keys(
     return [
         {
             name: taken.setdefault(
-                slot_of.get(id(array), (name, tuple(step.owners))), f"{key}.{name}"
+                slot_of.get(id(array), (name, tuple(node.owners))), f"{key}.{name}"
             )
             for name, array in own.items()
         }
-        for key, step, own in zip(keys, draft.steps, arrays, strict=True)
+        for key, node, own in zip(keys, draft.nodes, arrays, strict=True)
     ]
 
 
