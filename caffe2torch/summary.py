@@ -45,9 +45,9 @@ def support() -> list[dict[str, str]]:
     return [
         {
             "type": name,
-            "torch": _state(cls, ("forward", "to_torch")),
+            "torch": _state(cls, ("forward", "torch_module", "to_torch")),
             "onnx": _state(cls, ("to_onnx",)),
-            "source": _state(cls, ("to_source",)),
+            "source": _state(cls, ("to_source", "torch_module", "to_torch")),
             "summary": (cls.__doc__ or "").strip().split("\n")[0].rstrip("."),
         }
         for name, cls in all_layers().items()

@@ -47,7 +47,6 @@ def test_imports(path: Path) -> None:
         "lower/packed.py": {"torch"},
         "lower/to_onnx.py": {"onnx"},
         "lower/onnx_half.py": {"onnx"},
-        "layers/_module.py": {"torch"},
         "opencv/errors.py": {"cv2"},  # Its base class; only programs with OpenCV come here.
     }
     place = path.relative_to(PACKAGE)

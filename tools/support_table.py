@@ -30,9 +30,10 @@ from caffe2torch.artefact.source import write_source
 from caffe2torch.engines.onnxruntime import Session
 from caffe2torch.io.atomic import atomic_write
 from caffe2torch.layers import all_layers
-from caffe2torch.layers._module import LayerModule
+from caffe2torch.lower.recorder import Recorder, is_module_alone
+from caffe2torch.lower.source_modules import SourceModules
 from caffe2torch.lower.to_onnx import OnnxModel, complete, to_onnx
-from caffe2torch.lower.to_torch import to_torch
+from caffe2torch.lower.to_torch import module_of, to_torch
 from caffe2torch.summary import support
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +65,8 @@ of Caffe's forks, whose results tests/layers compares with formulas from their s
 they only show what the type becomes."""
 EXPRESSION = "expression"
 """What stands for Python operators in the column of torch."""
+HOMES = {"Arrays", "nn.Module", "nn.ModuleDict"}
+"""Modules that hold arrays or other modules and compute nothing."""
 
 
 @dataclass
@@ -76,17 +79,15 @@ class Row:
     operators: set[str] = field(default_factory=set)
 
 
-class SourceNames:
-    """A SourceBuilder that collects the names of what is called."""
+class OldNames:
+    """The SourceBuilder of layers that still have ``to_source``."""
 
-    def __init__(self) -> None:
-        self.own: set[str] = set()
-        self.constructors: list[str] = []
+    def __init__(self, node: Any, modules: SourceModules, own: set[str]) -> None:
+        self._node, self._modules, self._own = node, modules, own
 
     def module(self, constructor: str) -> str:
         """See SourceBuilder."""
-        self.constructors.append(constructor)
-        return "self.module"
+        return self._modules.add(self._node, constructor)
 
     def arrays(self) -> str:
         """See SourceBuilder."""
@@ -94,36 +95,37 @@ class SourceNames:
 
     def use(self, name: str) -> str:
         """See SourceBuilder."""
-        self.own.add(name)
+        self._own.add(name)
         return name
-
-    def called(self, expressions: str | list[str]) -> set[str]:
-        """The functions, modules and methods of torch, and our own functions, in the text."""
-        texts = [expressions] if isinstance(expressions, str) else list(expressions)
-        names = set()
-        for node in ast.walk(ast.parse("\n".join(texts + self.constructors))):
-            if isinstance(node, ast.Call):
-                head, _, last = ast.unparse(node.func).rpartition(".")
-                if head in ("nn", "F", "torch") or not head:
-                    names.add(f"{head}.{last}".lstrip("."))
-                elif not head.startswith(("self", "math")):
-                    names.add(f"Tensor.{last}")
-        known = {name for name in names if "." in name or name in self.own}
-        return known or {EXPRESSION}
 
 
 def torch_names(graph: caffe2torch.Graph, node: Any) -> set[str]:
-    """The torch module of a node, or what its source form calls."""
+    """The torch module of a node, or what its torch form calls."""
     shapes = [graph.shapes[name] for name in node.inputs]
-    module = node.layer.to_torch(shapes)
-    if not isinstance(module, LayerModule):
+    module = module_of(node.layer, shapes)
+    alone = node.layer.is_old() or is_module_alone(node.layer, shapes)
+    if alone and type(module).__module__.startswith("torch."):
         return {f"nn.{type(module).__name__}"}
-    names = SourceNames()
+    modules, own = SourceModules(graph.params, ()), set[str]()
+    inputs = [f"x{i}" for i in range(len(shapes))]
     try:
-        inputs = [f"x{i}" for i in range(len(shapes))]
-        return names.called(node.layer.to_source(names, inputs, shapes))
+        if node.layer.is_old():
+            tops = node.layer.to_source(OldNames(node, modules, own), inputs, shapes)
+        else:
+            tops = Recorder(node, modules, own, {}).tops(inputs, shapes)
     except caffe2torch.UnsupportedLayerError:
         return set()
+    texts = [tops] if isinstance(tops, str) else list(tops)
+    texts += [line.partition(" = ")[2] for line in modules.statements()]
+    names = set()
+    for called in ast.walk(ast.parse("\n".join(texts))):
+        if isinstance(called, ast.Call):
+            head, _, last = ast.unparse(called.func).rpartition(".")
+            if head in ("nn", "F", "torch") or not head:
+                names.add(f"{head}.{last}".lstrip("."))
+            elif not head.startswith(("self", "math")):
+                names.add(f"Tensor.{last}")
+    return {name for name in names if "." in name or name in own} - HOMES or {EXPRESSION}
 
 
 def record_forms(rows: Mapping[str, Row], graph: caffe2torch.Graph, model: OnnxModel) -> None:

@@ -1,5 +1,8 @@
 """Caffe's layer types, one a file. A type is found by the name of its file, or registered.
 
+What a layer needs is here, for the package's own and for plugins: the base class, its
+errors, the description of learned blobs, and what the lowerings pass to a layer.
+
 ``layers/inner_product.py`` holds ``InnerProduct``: the file's name without underscores is
 the type in lower case, so looking a type up imports that file and no other.
 """
@@ -11,7 +14,34 @@ import pkgutil
 from collections.abc import Callable
 from typing import TypeVar
 
-from caffe2torch.layers._base import Layer
+from caffe2torch.layers._base import (
+    Affine,
+    BlobSpec,
+    Layer,
+    OnnxBuilder,
+    Role,
+    TorchBuilder,
+    canonical_axis,
+    constant_filler,
+    net_error,
+    unsupported,
+)
+
+__all__ = [
+    "Affine",
+    "BlobSpec",
+    "Layer",
+    "OnnxBuilder",
+    "Role",
+    "TorchBuilder",
+    "all_layers",
+    "canonical_axis",
+    "constant_filler",
+    "find_layer",
+    "net_error",
+    "register_layer",
+    "unsupported",
+]
 
 LayerClass = TypeVar("LayerClass", bound=type[Layer])
 

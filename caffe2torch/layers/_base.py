@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
@@ -15,7 +15,7 @@ from caffe2torch.graph import Array, FloatArray, Shape
 from caffe2torch.io.schema import Message, message_class
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -79,6 +79,45 @@ class OnnxBuilder(Protocol):
         """The values of a learned array, for a lowering that stores it in another form."""
 
 
+class TorchBuilder(Protocol):
+    """What a layer sees of PyTorch: the real thing, or a recorder that writes Python source.
+
+    A layer's torch form is written once, over this. The module runs it on tensors; the
+    emitter runs it on expressions, which note what is done to them. So the form computes
+    with operators, indices, methods of tensors and with what this builder has, and branches
+    on the layer's fields and the declared shapes alone.
+    """
+
+    torch: Any
+    nn: Any
+    F: Any
+    """torch.nn.functional."""
+    math: Any
+    runtime: Any
+    """The functions and modules of ``layers/_runtime``, which emitted source takes along."""
+
+    @property
+    def module(self) -> Any:
+        """The module that ``torch_module`` made, or what the user put in its place."""
+
+    @property
+    def params(self) -> Any:
+        """The layer's learned arrays as attributes: ``t.params.weight``."""
+
+    @property
+    def training(self) -> Any:
+        """Whether the net trains."""
+
+    def exact(self, value: Any) -> Any:
+        """``value``, numbers in sequences, written with all digits: for float64 arithmetic.
+
+        Other numbers are written as the shortest decimal that is the same in float32.
+        """
+
+    def use(self, function: Callable[..., Any]) -> Any:
+        """A function of a plugin's own, in plain torch, which emitted source takes along."""
+
+
 class SourceBuilder(Protocol):
     """What a layer sees of the Python source under construction."""
 
@@ -101,8 +140,8 @@ class Layer:
     """Base of all layer types: a frozen dataclass of the resolved parameters.
 
     A subclass sets ``type`` to Caffe's name, adds its fields, and implements
-    ``from_proto``, ``infer_shapes``, ``forward`` (or ``to_torch``), ``to_onnx`` and
-    ``to_source``.
+    ``from_proto``, ``infer_shapes``, ``torch_module`` or ``to_torch`` or both, and
+    ``to_onnx``.
     """
 
     type: ClassVar[str]
@@ -158,15 +197,37 @@ class Layer:
         """The inverse of ``import_blobs``."""
         return [params[s.name].reshape(s.shape) for s in self.blob_specs(bottoms)]
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
-        """A module of the layer, without its learned arrays, which the caller registers.
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        """The torch.nn module of the layer (``t.nn.ReLU()``); None if there is none.
 
-        ``bottoms`` are the declared shapes: they fix the number of axes; sizes are taken
-        from the tensors at run time. The default wraps ``forward``.
+        Its parameters and buffers have the names of the layer's arrays, if there are any.
+        ``bottoms`` are the declared shapes: they fix the number of axes and the sizes of
+        the arrays; other sizes may differ at run time. Raises UnsupportedLayerError for
+        what has no exact torch form.
         """
-        from caffe2torch.layers._module import LayerModule
+        return None
 
-        return LayerModule(self)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        """The top, or a sequence with each of several, from ``inputs``.
+
+        The default is the module alone. ``inputs`` are tensors or recorded expressions;
+        ``bottoms`` are their declared shapes, which fix the number of axes. Sizes are those
+        of the inputs (``x.shape[2:]``).
+        """
+        return t.module(*inputs)
+
+    @classmethod
+    def is_old(cls) -> bool:
+        """Whether the torch form is still written in ``old_torch``, forward and to_source."""
+        return not (
+            cls.forward is Layer.forward
+            and cls.to_source is Layer.to_source
+            and cls.old_torch is Layer.old_torch
+        )
+
+    def old_torch(self, bottoms: Sequence[Shape]) -> Any:
+        """The torch module; None to run ``forward``."""
+        return None
 
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool

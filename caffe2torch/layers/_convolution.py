@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,15 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers._base import (
+from caffe2torch.layers import (
     BlobSpec,
     Layer,
     OnnxBuilder,
-    SourceBuilder,
+    TorchBuilder,
     canonical_axis,
     net_error,
 )
-from caffe2torch.layers._python import call, per_axis
 from caffe2torch.layers._spatial import (
     Window,
     require_positive,
@@ -27,17 +25,7 @@ from caffe2torch.layers._spatial import (
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
     from typing_extensions import Self
-
-DEFAULTS = {
-    "stride": 1,
-    "padding": 0,
-    "dilation": 1,
-    "groups": 1,
-    "bias": True,
-}
-"""Of torch's modules."""
 
 POINT = Window(kernel=(1,), stride=(1,), pad=(0,), dilation=(1,))
 """The window of a layer without spatial axes, which is computed on one axis of size 1."""
@@ -57,6 +45,8 @@ class ConvolutionBase(Layer):
     same_bottoms_and_tops: ClassVar[bool] = True
     torch_family: ClassVar[str]
     """The class in torch.nn without its number of axes."""
+    torch_function: ClassVar[str]
+    """The function in torch.nn.functional without its number of axes."""
 
     num_output: int
     bias_term: bool
@@ -106,10 +96,6 @@ class ConvolutionBase(Layer):
         return (0,) * len(sizes)
 
     @abstractmethod
-    def _compute(self, window: Window, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        """The layer on one (N, C, *spatial) tensor with at least one spatial axis."""
-
-    @abstractmethod
     def _compute_onnx(
         self, window: Window, g: OnnxBuilder, inputs: Sequence[str], sizes: Sequence[int]
     ) -> str:
@@ -141,72 +127,45 @@ class ConvolutionBase(Layer):
             return [weight]
         return [weight, BlobSpec("bias", (self.num_output,), self.bias_filler, True)]
 
-    def is_plain(self, bottoms: Sequence[Shape]) -> bool:
-        """Whether torch's own module computes the layer for these bottoms."""
-        axis, window = self.resolved(bottoms[0])
-        return len(bottoms) == 1 and axis == 1 and 1 <= len(window.kernel) <= 3
-
-    def module_arguments(self, bottoms: Sequence[Shape]) -> dict[str, int | Shape | bool]:
-        """Arguments that torch's ``ConvNd`` and ``ConvTransposeNd`` share."""
-        axis, window = self.resolved(bottoms[0])
-        return {
-            "in_channels": bottoms[0][axis],
-            "out_channels": self.num_output,
-            "kernel_size": window.kernel,
-            "stride": window.stride,
-            "padding": window.pad,
-            "dilation": window.dilation,
-            "groups": self.group,
-            "bias": self.bias_term,
-        }
-
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor | Sequence[Tensor]:
-        weight, bias = params["weight"], params.get("bias")
-        return [self._apply(x, weight, bias) for x in inputs]
-
-    def _apply(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        axis, window = self.resolved(tuple(x.shape))
-        batch = x.shape[:axis]
-        x = x.reshape(math.prod(batch), *x.shape[axis:])
-        if window.kernel:
-            y = self._compute(window, x, weight, bias)
-        else:
-            y = self._compute(POINT, x.unsqueeze(-1), weight.unsqueeze(-1), bias).squeeze(-1)
-        return y.reshape(*batch, *y.shape[1:])
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         axis, window = self.resolved(bottoms[0])
         if not 1 <= len(window.kernel) <= 3:
-            raise self.unsupported(
-                f"with {len(window.kernel)} spatial axes it has no source form; convert to .pt "
-                "instead",
-                "axis",
-            )
-        module = s.module(self._constructor(bottoms))
-        results = []
-        for x in inputs:
-            shape = f"{x}.shape[:{axis}]"
-            y = {0: f"{x}[None]", 1: x}.get(axis, call("torch.flatten", x, 0, axis - 1))
-            if any(self._excess(window, bottoms[0][axis + 1 :])):
-                fit = s.use("pad_to_fit")
-                y = call(fit, y, window.extent, window.stride, window.pad)
-            y = f"{module}({y})"
-            results.append({0: f"{y}[0]", 1: y}.get(axis, call("torch.unflatten", y, 0, shape)))
-        return results[0] if len(results) == 1 else results
+            return None
+        return getattr(t.nn, f"{self.torch_family}{len(window.kernel)}d")(
+            bottoms[0][axis],
+            self.num_output,
+            window.kernel,
+            stride=window.stride,
+            padding=window.pad,
+            dilation=window.dilation,
+            groups=self.group,
+            bias=self.bias_term,
+        )
 
-    def _constructor(self, bottoms: Sequence[Shape]) -> str:
-        """The torch module, with the arguments that differ from its defaults."""
-        arguments: dict[str, Any] = {}
-        for name, value in self.module_arguments(bottoms).items():
-            arguments[name] = per_axis(value) if isinstance(value, tuple) else value
-        sizes = [arguments.pop(name) for name in ("in_channels", "out_channels", "kernel_size")]
-        given = {name: value for name, value in arguments.items() if value != DEFAULTS[name]}
-        num_axes = len(self.resolved(bottoms[0])[1].kernel)
-        return call(f"nn.{self.torch_family}{num_axes}d", *sizes, **given)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        tops = [self._top(t, x, bottoms[0]) for x in inputs]
+        return tops if len(tops) > 1 else tops[0]
+
+    def _top(self, t: TorchBuilder, x: Any, bottom: Shape) -> Any:
+        axis, window = self.resolved(bottom)
+        y = x
+        if axis != 1:  # To one axis of items before the channels, and back.
+            y = t.torch.flatten(x, 0, axis - 1) if axis else x[None]
+        if any(self._excess(window, bottom[axis + 1 :])):
+            y = t.runtime.pad_to_fit(y, window.extent, window.stride, window.pad)
+        y = t.module(y) if 1 <= len(window.kernel) <= 3 else self._of_columns(t, window, y)
+        if axis != 1:
+            y = t.torch.unflatten(y, 0, x.shape[:axis]) if axis else y[0]
+        return y
+
+    def _of_columns(self, t: TorchBuilder, window: Window, x: Any) -> Any:
+        """The layer on (N, C, *spatial) with more spatial axes than torch has modules for."""
+        weight, bias = t.params.weight, t.params.bias if self.bias_term else None
+        if window.kernel:
+            compute = getattr(t.runtime, f"{self.torch_function}_columns")
+            return compute(x, weight, bias, window.stride, window.pad, window.dilation, self.group)
+        compute = getattr(t.F, f"{self.torch_function}1d")
+        return compute(x[..., None], weight[..., None], bias, groups=self.group)[..., 0]
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -232,11 +191,3 @@ class ConvolutionBase(Layer):
         # The first axis is the batch, and may change, unless the channels come first.
         target = [-1, *top[1:]] if axis else list(top)
         return str(g.op("Reshape", y, g.const(target, np.int64)))
-
-
-def torch_module(family: str, num_axes: int) -> type[nn.Module]:
-    """The torch class of a family (``Conv``, ``ConvTranspose``) for 1 to 3 spatial axes."""
-    from torch import nn
-
-    module: type[nn.Module] = getattr(nn, f"{family}{num_axes}d")
-    return module

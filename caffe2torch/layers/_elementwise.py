@@ -5,42 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, log
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
-from caffe2torch.layers._python import call
+from caffe2torch.layers._base import Layer, OnnxBuilder, TorchBuilder, net_error
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
 class SameOperator(Layer):
     """Base of layers without parameters that torch and ONNX both have under some name."""
 
-    torch_module: ClassVar[str]
+    torch_class: ClassVar[str]
     """The class in torch.nn."""
     onnx_operator: ClassVar[str]
-    torch_function: ClassVar[str]
-    """The function in torch, for source."""
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
-        from torch import nn
-
-        module: nn.Module = getattr(nn, self.torch_module)()
-        return module
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        return getattr(t.nn, self.torch_class)()
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         return [g.op(self.onnx_operator, inputs[0])]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return call(self.torch_function, inputs[0])
 
 
 def log_of_base(proto: Message, param: str) -> float:

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers._base import Layer, net_error
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -129,45 +124,3 @@ def require_positive(layer: Layer, sizes: Sequence[int], bottom: Shape) -> None:
             f"the spatial size of the top would be {tuple(sizes)}",
             "kernel_size",
         )
-
-
-def end_padding(excess: Sequence[int]) -> list[int]:
-    """Padding after each axis in the argument order of torch's ``pad``: last axis first."""
-    return [value for after in reversed(excess) for value in (0, after)]
-
-
-def im2col(x: Tensor, window: Window) -> Tensor:
-    """The windows of ``x`` (N, C, *spatial) as columns (N, C, *kernel, *output)."""
-    from torch.nn.functional import pad
-
-    num_axes = len(window.kernel)
-    margins = [
-        value
-        for p, after in zip(reversed(window.pad), reversed(window.excess(x.shape[2:])), strict=True)
-        for value in (p, p + after)
-    ]
-    x = pad(x, margins)
-    for axis in range(num_axes):
-        x = x.unfold(2 + axis, window.extent[axis], window.stride[axis])
-        x = x[..., :: window.dilation[axis]]
-    outputs, kernels = range(2, 2 + num_axes), range(2 + num_axes, 2 + 2 * num_axes)
-    return x.permute(0, 1, *kernels, *outputs)
-
-
-def col2im(columns: Tensor, window: Window, sizes: Sequence[int]) -> Tensor:
-    """The sum of columns (N, C, *kernel, *output) at their windows' places in ``sizes``.
-
-    The adjoint of ``im2col``: ``sizes`` are those of the image without its padding.
-    """
-    num_axes = len(window.kernel)
-    padded = [n + 2 * p for n, p in zip(sizes, window.pad, strict=True)]
-    outputs = columns.shape[2 + num_axes :]
-    image = columns.new_zeros((*columns.shape[:2], *padded))
-    whole = (slice(None), slice(None))
-    for offset in itertools.product(*(range(k) for k in window.kernel)):
-        place = tuple(
-            slice(o * d, o * d + (n - 1) * s + 1, s)
-            for o, d, n, s in zip(offset, window.dilation, outputs, window.stride, strict=True)
-        )
-        image[whole + place] += columns[whole + offset]
-    return image[whole + tuple(slice(p, p + n) for p, n in zip(window.pad, sizes, strict=True))]

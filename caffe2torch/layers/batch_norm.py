@@ -10,30 +10,24 @@ import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_value
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import (
+from caffe2torch.layers import (
     Affine,
     BlobSpec,
     Layer,
     OnnxBuilder,
-    SourceBuilder,
+    TorchBuilder,
     constant_filler,
     net_error,
+    register_layer,
 )
 from caffe2torch.layers._normalization import (
     affine_of_normalize,
-    normalize,
     normalize_by_batch_onnx,
     normalize_onnx,
 )
-from caffe2torch.layers._python import call, literal
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
-
-DEFAULTS = {"eps": 1e-5, "momentum": 0.999}
-"""Of the module in emitted source."""
 
 
 @register_layer()
@@ -115,21 +109,13 @@ class BatchNorm(Layer):
         statistics = (params["running_mean"], params["running_var"])
         return [*(_undivided(array, _inverse(factor)) for array in statistics), factor]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        from caffe2torch.layers._runtime.batch_norm import normalize_by_batch, update_running
-
-        (x,) = inputs
-        running_mean, running_var = params["running_mean"], params["running_var"]
-        by_batch = training if self.use_global_stats is None else not self.use_global_stats
-        if not by_batch:
-            return normalize(x, running_mean, running_var, self.eps)
-        y, mean, variance = normalize_by_batch(x, self.eps)
-        if training:
-            running = running_mean, running_var, params["scale_factor"]
-            update_running(x, mean, variance, *running, self.moving_average_fraction)
-        return y
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        return t.runtime.BatchNorm(
+            bottoms[0][1],
+            eps=self.eps,
+            momentum=self.moving_average_fraction,
+            use_global_stats=self.use_global_stats,
+        )
 
     def affine(self, params: Mapping[str, FloatArray], channels: int) -> Affine | None:
         if self.use_global_stats is False:
@@ -143,17 +129,6 @@ class BatchNorm(Layer):
             return [normalize_by_batch_onnx(g, inputs[0], self.eps)[0]]
         mean, variance = params["running_mean"], params["running_var"]
         return [normalize_onnx(g, inputs[0], mean, variance, self.eps)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        options: dict[str, Any] = {}
-        for name, value in (("eps", self.eps), ("momentum", self.moving_average_fraction)):
-            if literal(value) != literal(DEFAULTS[name]):
-                options[name] = value
-        if self.use_global_stats is not None:
-            options["use_global_stats"] = self.use_global_stats
-        return f"{s.module(call(s.use('BatchNorm'), bottoms[0][1], **options))}({inputs[0]})"
 
 
 def _inverse(factor: FloatArray) -> FloatArray:

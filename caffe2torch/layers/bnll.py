@@ -16,8 +16,7 @@ class BNLL(SameOperator):
     """Binomial normal log likelihood, y = log(1 + exp(x)), on any shape (Caffe: bnll_layer.cpp)."""
 
     type = "BNLL"
-    torch_module = "Softplus"
-    torch_function = "F.softplus"
+    torch_class = "Softplus"
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

@@ -5,18 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from caffe2torch.graph import Shape
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder
-from caffe2torch.layers._convolution import ConvolutionBase, torch_module
-from caffe2torch.layers._spatial import Window, end_padding, im2col
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from caffe2torch.layers import OnnxBuilder, register_layer
+from caffe2torch.layers._convolution import ConvolutionBase
+from caffe2torch.layers._spatial import Window
 
 
 @register_layer()
@@ -38,6 +33,7 @@ class Convolution(ConvolutionBase):
 
     type = "Convolution"
     torch_family = "Conv"
+    torch_function = "conv"
 
     def _weight_channels(self, channels: int) -> tuple[int, int]:
         return self.num_output, channels // self.group
@@ -47,38 +43,6 @@ class Convolution(ConvolutionBase):
 
     def _excess(self, window: Window, sizes: Sequence[int]) -> Shape:
         return window.excess(sizes)
-
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
-        _, window = self.resolved(bottoms[0])
-        if not self.is_plain(bottoms) or any(window.excess(bottoms[0][2:])):
-            return super().to_torch(bottoms)
-        return torch_module(self.torch_family, len(window.kernel))(**self.module_arguments(bottoms))
-
-    def _compute(self, window: Window, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        from torch.nn import functional
-
-        num_axes = len(window.kernel)
-        if num_axes > 3:
-            return self._product_of_columns(window, x, weight, bias)
-        excess = window.excess(x.shape[2:])
-        if any(excess):
-            x = functional.pad(x, end_padding(excess))
-        convolve = (functional.conv1d, functional.conv2d, functional.conv3d)[num_axes - 1]
-        y: Tensor = convolve(
-            x, weight, bias, window.stride, window.pad, window.dilation, self.group
-        )
-        return y
-
-    def _product_of_columns(
-        self, window: Window, x: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> Tensor:
-        columns = im2col(x, window)
-        outputs = columns.shape[2 + len(window.kernel) :]
-        rows = weight.numel() // self.num_output
-        columns = columns.reshape(len(x), self.group, rows, math.prod(outputs))
-        y = weight.reshape(self.group, self.num_output // self.group, rows) @ columns
-        y = y.reshape(len(x), self.num_output, *outputs)
-        return y if bias is None else y + bias.reshape(-1, *[1] * len(outputs))
 
     def _compute_onnx(
         self, window: Window, g: OnnxBuilder, inputs: Sequence[str], sizes: Sequence[int]

@@ -5,16 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from caffe2torch.graph import Shape
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder
-from caffe2torch.layers._convolution import ConvolutionBase, torch_module
-from caffe2torch.layers._spatial import Window, col2im
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
+from caffe2torch.layers import OnnxBuilder, register_layer
+from caffe2torch.layers._convolution import ConvolutionBase
+from caffe2torch.layers._spatial import Window
 
 
 @register_layer()
@@ -30,6 +25,7 @@ class Deconvolution(ConvolutionBase):
 
     type = "Deconvolution"
     torch_family = "ConvTranspose"
+    torch_function = "conv_transpose"
 
     def _weight_channels(self, channels: int) -> tuple[int, int]:
         return channels, self.num_output // self.group
@@ -39,42 +35,6 @@ class Deconvolution(ConvolutionBase):
             s * (n - 1) + e - 2 * p
             for n, s, e, p in zip(sizes, window.stride, window.extent, window.pad, strict=True)
         )
-
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
-        if not self.is_plain(bottoms):
-            return super().to_torch(bottoms)
-        num_axes = len(bottoms[0]) - 2
-        return torch_module(self.torch_family, num_axes)(**self.module_arguments(bottoms))
-
-    def _compute(self, window: Window, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        from torch.nn import functional as f
-
-        num_axes = len(window.kernel)
-        if num_axes > 3:
-            return self._sum_of_columns(window, x, weight, bias)
-        deconvolve = (f.conv_transpose1d, f.conv_transpose2d, f.conv_transpose3d)[num_axes - 1]
-        y: Tensor = deconvolve(
-            x,
-            weight,
-            bias,
-            stride=window.stride,
-            padding=window.pad,
-            groups=self.group,
-            dilation=window.dilation,
-        )
-        return y
-
-    def _sum_of_columns(
-        self, window: Window, x: Tensor, weight: Tensor, bias: Tensor | None
-    ) -> Tensor:
-        sizes = x.shape[2:]
-        channels = x.shape[1] // self.group
-        rows = weight.numel() // x.shape[1]
-        pixels = x.reshape(len(x), self.group, channels, math.prod(sizes))
-        columns = weight.reshape(self.group, channels, rows).transpose(1, 2) @ pixels
-        columns = columns.reshape(len(x), self.num_output, *window.kernel, *sizes)
-        y = col2im(columns, window, self._output_sizes(window, sizes))
-        return y if bias is None else y + bias.reshape(-1, *[1] * len(sizes))
 
     def _compute_onnx(
         self, window: Window, g: OnnxBuilder, inputs: Sequence[str], sizes: Sequence[int]

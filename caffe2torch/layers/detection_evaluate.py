@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, Role, net_error
+from caffe2torch.layers._base import Layer, Role, TorchBuilder, net_error
 
 if TYPE_CHECKING:
-    from torch import nn
     from typing_extensions import Self
 
 
@@ -48,7 +47,7 @@ class DetectionEvaluate(Layer):
         classes = self.num_classes - (0 <= self.background < self.num_classes)
         return [(1, 1, classes + bottoms[0][2], 5)]
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         raise self.unsupported(
             "it compares detections with a test set and has no conversion; convert the"
             " deploy net, which ends in DetectionOutput"

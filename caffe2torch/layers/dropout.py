@@ -40,7 +40,7 @@ class Dropout(Layer):
             )
         return cls(name=proto.name, dropout_ratio=ratio, phase=enum_name(proto, "phase"))
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+    def old_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
         from torch import nn
 
         return nn.Dropout(self.dropout_ratio)

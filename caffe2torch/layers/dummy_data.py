@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error, unsupported
-from caffe2torch.layers._python import call
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    net_error,
+    register_layer,
+    unsupported,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
     from typing_extensions import Self
 
 LEGACY = ("num", "channels", "height", "width")
@@ -59,31 +63,15 @@ class DummyData(Layer):
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         return self.shapes
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
-        import torch
-
-        module = super().to_torch(bottoms)
-        # A buffer, so that the tops are made on the device that the module is moved to.
-        module.register_buffer("values", torch.tensor(self.values, device="cpu"), persistent=False)
-        return module
-
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Sequence[Tensor]:
-        tops = zip(params["values"], self.shapes, strict=True)
-        return [value.expand(shape) for value, shape in tops]
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        # It holds the numbers, so that the tops are on the device that the module is moved to.
+        return t.runtime.Constants(self.values, [[*map(int, shape)] for shape in self.shapes])
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         tops = zip(self.values, self.shapes, strict=True)
         return [g.op("Expand", g.const(v), g.const(shape, np.int64)) for v, shape in tops]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        tops = [[*map(int, shape)] for shape in self.shapes]
-        return f"{s.module(call(s.use('Constants'), self.values, tops))}()"
 
 
 def _shapes(proto: Message) -> tuple[Shape, ...]:

@@ -30,7 +30,7 @@ class ELU(Layer):
     def from_proto(cls, proto: Message) -> Self:
         return cls(name=proto.name, alpha=proto.elu_param.alpha)
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+    def old_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
         from torch import nn
 
         return nn.ELU(self.alpha)

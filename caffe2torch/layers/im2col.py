@@ -5,25 +5,28 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    canonical_axis,
+    register_layer,
+)
 from caffe2torch.layers._onnx import check_constant
 from caffe2torch.layers._spatial import (
     Window,
-    im2col,
     require_positive,
     resolve_window,
     window_from_proto,
 )
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -60,14 +63,17 @@ class Im2col(Layer):
         require_positive(self, sizes, bottom)
         return [(*bottom[:axis], bottom[axis] * math.prod(window.kernel), *sizes)]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor | Sequence[Tensor]:
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         (x,) = inputs
-        (top,) = self.infer_shapes([tuple(x.shape)])
-        axis, window = self._resolved(tuple(x.shape))
-        x = x.reshape(math.prod(x.shape[:axis]), *x.shape[axis:])
-        return im2col(x, window).reshape(top)
+        axis, w = self._resolved(bottoms[0])
+        y = x
+        if axis != 1:  # To one axis of items before the channels, and back.
+            y = t.torch.flatten(x, 0, axis - 1) if axis else x[None]
+        columns = t.runtime.im2col(y, w.kernel, w.stride, w.pad, w.dilation)
+        y = t.torch.flatten(columns, 1, 1 + len(w.kernel))
+        if axis != 1:
+            y = t.torch.unflatten(y, 0, x.shape[:axis]) if axis else y[0]
+        return y
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

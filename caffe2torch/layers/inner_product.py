@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import (
+from caffe2torch.layers import (
     BlobSpec,
     Layer,
     OnnxBuilder,
-    SourceBuilder,
+    TorchBuilder,
     canonical_axis,
     net_error,
+    register_layer,
 )
-from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
     from typing_extensions import Self
 
 
@@ -93,20 +91,14 @@ class InnerProduct(Layer):
     def _transposed(params: Mapping[str, FloatArray]) -> Mapping[str, FloatArray]:
         return {**params, "weight": np.ascontiguousarray(params["weight"].T)}
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
-        from torch import nn
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        size = prod(bottoms[0][self._axis(len(bottoms[0])) :])
+        return t.nn.Linear(size, self.num_output, bias=self.bias_term)
 
-        if len(bottoms[0]) != 2 or self._axis(2) != 1:
-            return super().to_torch(bottoms)
-        return nn.Linear(bottoms[0][1], self.num_output, bias=self.bias_term)
-
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        from torch.nn import functional
-
-        x = inputs[0].flatten(self._axis(inputs[0].ndim))
-        return functional.linear(x, params["weight"], params.get("bias"))
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        num_axes = len(bottoms[0])
+        axis = self._axis(num_axes)
+        return t.module(inputs[0] if axis == num_axes - 1 else t.torch.flatten(inputs[0], axis))
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -119,14 +111,6 @@ class InnerProduct(Layer):
             return [g.op("Gemm", x, params["weight"], params.get("bias", ""), transB=1)]
         y = g.op("MatMul", x, g.op("Transpose", params["weight"], perm=[1, 0]))
         return [g.op("Add", y, params["bias"]) if self.bias_term else y]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        axis, options = self._axis(len(bottoms[0])), {} if self.bias_term else {"bias": False}
-        size = prod(bottoms[0][axis:])
-        x = inputs[0] if axis == len(bottoms[0]) - 1 else call("torch.flatten", inputs[0], axis)
-        return f"{s.module(call('nn.Linear', size, self.num_output, **options))}({x})"
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return prod(bottoms[0]) * self.num_output

@@ -54,11 +54,11 @@ class LRN(Layer):
         require_axes(self, bottoms[0])
         return [bottoms[0]]
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+    def old_torch(self, bottoms: Sequence[Shape]) -> nn.Module | None:
         from torch import nn
 
         if self.within_channel:
-            return super().to_torch(bottoms)
+            return None
         return nn.LocalResponseNorm(self.local_size, self.alpha, self.beta, self.k)
 
     def forward(

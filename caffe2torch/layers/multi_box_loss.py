@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, Role
-
-if TYPE_CHECKING:
-    from torch import nn
+from caffe2torch.layers._base import Layer, Role, TorchBuilder
 
 
 @register_layer()
@@ -31,7 +28,7 @@ class MultiBoxLoss(Layer):
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         return [()]
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         raise self.unsupported(
             "it serves to train SSD and has no conversion; convert the deploy net, which"
             " ends in DetectionOutput"

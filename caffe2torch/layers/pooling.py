@@ -8,15 +8,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name, enum_value
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    net_error,
+    register_layer,
+    unsupported,
+)
 from caffe2torch.layers import _pooling as pooling
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error, unsupported
 from caffe2torch.layers._pooling import PoolWindow
-from caffe2torch.layers._python import call, per_axis
 from caffe2torch.layers._spatial import require_axes, require_positive
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
     from typing_extensions import Self
 
 
@@ -71,29 +75,30 @@ class Pooling(Layer):
         require_positive(self, sizes, shape)
         return [(*shape[:2], *sizes)] * self.num_tops
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
-        from torch import nn
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        if not self.has_module():
+            return None
+        name, w = {"MAX": "Max", "AVE": "Avg"}[self.method], self.window
+        if w is None:
+            return getattr(t.nn, f"Adaptive{name}Pool2d")(1)
+        pool = getattr(t.nn, f"{name}Pool2d")
+        return pool(w.kernel, stride=w.stride, padding=w.pad, ceil_mode=w.ceil)
 
-        if self.num_tops > 1 or self.method == "STOCHASTIC":
-            return super().to_torch(bottoms)
-        if self.window is None:
-            return nn.AdaptiveMaxPool2d(1) if self.method == "MAX" else nn.AdaptiveAvgPool2d(1)
-        if not self.window.is_native():
-            return super().to_torch(bottoms)
-        module: type[nn.Module] = nn.MaxPool2d if self.method == "MAX" else nn.AvgPool2d
-        w = self.window
-        return module(w.kernel, w.stride, w.pad, ceil_mode=w.ceil)
-
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor | Sequence[Tensor]:
-        (x,) = inputs
-        window = self.window_on(x.shape[2:])
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        (x,), w = inputs, self.window
+        if self.has_module():
+            return t.module(x)
+        window = (x.shape[2:], (1, 1)) if w is None else (w.kernel, w.stride, w.pad, w.ceil)
         if self.method == "MAX":
-            return pooling.max_pool(x, window)[: self.num_tops]
-        if self.method == "AVE":
-            return pooling.average_pool(x, window)
-        return pooling.stochastic_pool(x, window)
+            tops = t.runtime.max_pool(x, *window)
+            return tops if self.num_tops > 1 else tops[0]
+        name = {"AVE": "average_pool", "STOCHASTIC": "stochastic_pool"}[self.method]
+        return getattr(t.runtime, name)(x, *window)
+
+    def has_module(self) -> bool:
+        """Whether torch's own module computes the layer."""
+        is_native = self.window is None or self.window.is_native()
+        return self.num_tops == 1 and self.method != "STOCHASTIC" and is_native
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -110,26 +115,6 @@ class Pooling(Layer):
         if self.method == "MAX":
             return [pooling.max_pool_onnx(g, x, window, sizes)]
         return [pooling.average_pool_onnx(g, x, window, sizes)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        (x,), w = inputs, self.window
-        name = {"MAX": "max", "AVE": "avg"}.get(self.method, "")
-        if name and self.num_tops == 1 and w is None:
-            return call(f"F.adaptive_{name}_pool2d", x, 1)
-        if name and self.num_tops == 1 and w is not None and w.is_native():
-            options: dict[str, Any] = {"stride": per_axis(w.stride)}
-            options |= {"padding": per_axis(w.pad)} if any(w.pad) else {}
-            options |= {"ceil_mode": True} if w.ceil else {}
-            return call(f"F.{name}_pool2d", x, per_axis(w.kernel), **options)
-        window: list[Any] = [f"{x}.shape[2:]", (1, 1)]
-        if w is not None:
-            window = [w.kernel, w.stride, *([w.pad] if any(w.pad) or not w.ceil else [])]
-            window += [False] * (not w.ceil)
-        function = {"MAX": "max_pool", "AVE": "average_pool"}.get(self.method, "stochastic_pool")
-        pooled = call(s.use(function), x, *window)
-        return f"{pooled}[0]" if self.method == "MAX" and self.num_tops == 1 else pooled
 
 
 def _window(proto: Message, param: Message) -> PoolWindow | None:

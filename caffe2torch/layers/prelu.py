@@ -54,7 +54,7 @@ class PReLU(Layer):
     ) -> Mapping[str, FloatArray]:
         return {"weight": blobs[0].reshape(-1)}
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+    def old_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
         from torch import nn
 
         return nn.PReLU(1 if self.channel_shared else bottoms[0][1])

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
-from caffe2torch.layers._python import call
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 
 if TYPE_CHECKING:
-    from torch import nn
     from typing_extensions import Self
 
 
@@ -33,10 +30,8 @@ class ReLU(Layer):
     def from_proto(cls, proto: Message) -> Self:
         return cls(name=proto.name, negative_slope=proto.relu_param.negative_slope)
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
-        from torch import nn
-
-        return nn.LeakyReLU(self.negative_slope) if self.negative_slope else nn.ReLU()
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        return t.nn.LeakyReLU(self.negative_slope) if self.negative_slope else t.nn.ReLU()
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -44,10 +39,3 @@ class ReLU(Layer):
         if self.negative_slope:
             return [g.op("LeakyRelu", inputs[0], alpha=self.negative_slope)]
         return [g.op("Relu", inputs[0])]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        if self.negative_slope:
-            return call("F.leaky_relu", inputs[0], self.negative_slope)
-        return call("F.relu", inputs[0])

@@ -34,10 +34,10 @@ class ReLU6(Layer):
     def from_proto(cls, proto: Message) -> Self:
         return cls(name=proto.name, negative_slope=proto.relu6_param.negative_slope)
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
+    def old_torch(self, bottoms: Sequence[Shape]) -> nn.Module | None:
         from torch import nn
 
-        return super().to_torch(bottoms) if self.negative_slope else nn.ReLU6()
+        return None if self.negative_slope else nn.ReLU6()
 
     def forward(
         self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 from caffe2torch.layers._in_place import refuse_in_place
 from caffe2torch.layers._onnx import reshape_axes
-from caffe2torch.layers._python import literal
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -102,27 +99,19 @@ class Reshape(Layer):
             "reshape_param.shape",
         )
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        return inputs[0].reshape(self._target(tuple(inputs[0].shape)))
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        (x,), (bottom,) = inputs, bottoms
+        start, stop = self._range(len(bottom))
+        target = [*[0] * start, *self.shape, *[0] * (len(bottom) - stop)]
+        behind, end = len(target) - len(bottom), start + len(self.shape)
+        sizes = [
+            size if size else x.shape[axis if axis < end else axis - behind]
+            for axis, size in enumerate(target)
+        ]
+        return x.reshape(*sizes or [()])
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         start, stop = self._range(len(g.shape(inputs[0])))
         return [reshape_axes(g, inputs[0], [0] * start + list(self.shape), stop)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        start, stop = self._range(len(bottoms[0]))
-        target = [*[0] * start, *self.shape, *[0] * (len(bottoms[0]) - stop)]
-        behind = len(target) - len(bottoms[0])
-        sizes = [
-            f"{inputs[0]}.shape[{axis if axis < start + len(self.shape) else axis - behind}]"
-            if size == 0
-            else literal(size)
-            for axis, size in enumerate(target)
-        ]
-        return f"{inputs[0]}.reshape({', '.join(sizes) or '()'})"

@@ -14,6 +14,5 @@ class Sigmoid(SameOperator):
     """y = 1 / (1 + exp(-x)) on any shape (Caffe: sigmoid_layer.cpp)."""
 
     type = "Sigmoid"
-    torch_module = "Sigmoid"
+    torch_class = "Sigmoid"
     onnx_operator = "Sigmoid"
-    torch_function = "torch.sigmoid"

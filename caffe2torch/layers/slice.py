@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    canonical_axis,
+    net_error,
+    register_layer,
+)
 from caffe2torch.layers._axis import axis_or_legacy_dim
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis, net_error
-from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 END = np.iinfo(np.int64).max
@@ -87,13 +91,16 @@ class Slice(Layer):
             )
         return [total // self.num_tops] * self.num_tops
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Sequence[Tensor]:
-        import torch
-
-        sizes = self._sizes(inputs[0].shape[self.axis])
-        return torch.split_with_sizes(inputs[0], sizes, self.axis)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        (x,) = inputs
+        total = x.shape[self.axis]
+        if isinstance(total, int):  # Not while source is recorded, for the declared shape.
+            self._sizes(total)
+        if self.num_tops == 1:
+            return x
+        if not self.slice_point:
+            return t.torch.chunk(x, self.num_tops, dim=self.axis)
+        return t.torch.tensor_split(x, self.slice_point, dim=self.axis)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -105,12 +112,3 @@ class Slice(Layer):
         axis = g.const([self.axis], np.int64)
         bounds = [g.const([point], np.int64) for point in (0, *self.slice_point, END)]
         return [g.op("Slice", inputs[0], start, end, axis) for start, end in pairwise(bounds)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        if self.num_tops == 1:
-            return inputs[0]
-        if not self.slice_point:
-            return call("torch.chunk", inputs[0], self.num_tops, dim=self.axis)
-        return call("torch.tensor_split", inputs[0], self.slice_point, dim=self.axis)

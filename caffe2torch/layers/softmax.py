@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis
-from caffe2torch.layers._python import call
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
 
 if TYPE_CHECKING:
-    from torch import nn
     from typing_extensions import Self
 
 
@@ -37,17 +34,10 @@ class Softmax(Layer):
         canonical_axis(self, self.axis, len(bottoms[0]), "softmax_param.axis")
         return [bottoms[0]]
 
-    def to_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
-        from torch import nn
-
-        return nn.Softmax(dim=self.axis)
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        return t.nn.Softmax(dim=self.axis)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         return [g.op("Softmax", inputs[0], axis=self.axis)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return call("F.softmax", inputs[0], dim=self.axis)

@@ -17,8 +17,7 @@ class TanH(SameOperator):
     """y = (exp(2x) - 1) / (exp(2x) + 1) on any shape (Caffe: tanh_layer.cpp)."""
 
     type = "TanH"
-    torch_module = "Tanh"
-    torch_function = "torch.tanh"
+    torch_class = "Tanh"
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
@@ -16,7 +16,7 @@ from caffe2torch.errors import NetError
 from caffe2torch.graph import Graph, Node
 from caffe2torch.layers.relu import ReLU
 from caffe2torch.lower.batch import batch_of, shapes_at
-from caffe2torch.lower.to_torch import CaffeModule, Inputs, Outputs, steps_of
+from caffe2torch.lower.to_torch import CaffeModule, Function, Inputs, Outputs, steps_of
 
 BLOB_BYTES = 32 << 20
 """The largest blob of a part of a batch. The C library maps larger ones afresh in every pass,
@@ -33,7 +33,6 @@ BY_ITEM = frozenset(
 )
 """Layer types that compute each item of a batch alone where their tops have the batch first."""
 
-Function = Callable[..., Any]
 _CONVOLVE: Function | None = (
     torch.ops.mkldnn._convolution_pointwise.default
     if torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
@@ -109,13 +108,15 @@ class PackedModule(CaffeModule):
         state = [(a.data_ptr(), None if a.is_inference() else a._version) for a in arrays]
         bound = self._bound
         if bound is None or bound[0] != state:
-            layers = [self.get_submodule(node.key) for node in self.caffe_graph.nodes]
-            functions = [
-                layer.bound() if isinstance(layer, PackedConvolution) else layer.forward
-                for layer in layers
-            ]
+            functions = [self._bind(step.path) for step in self._steps]
             self._bound = bound = state, functions
         return bound[1]
+
+    def _bind(self, path: tuple[str, ...]) -> Function:
+        layer = self.get_submodule(".".join(path))
+        if isinstance(layer, PackedConvolution):
+            return layer.bound()
+        return self._function(path, layer) if path in self._around else layer.forward
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_bound": None}  # It cannot be copied or pickled.
@@ -128,7 +129,7 @@ class PackedModule(CaffeModule):
             if node.key in dropped:
                 continue
             module = self.get_submodule(node.key)
-            if type(module) is nn.Conv2d:
+            if type(module) is nn.Conv2d and tuple(node.key.split(".")) not in self._around:
                 relu = relus.get(node.outputs[0])
                 self._attach(node.key, PackedConvolution(module, relu is not None))
                 if relu is not None:

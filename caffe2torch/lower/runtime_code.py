@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
@@ -18,6 +18,15 @@ class Definition:
     text: str
     needs: frozenset[str]
     is_constant: bool
+    parameters: tuple[str, ...]
+    """Names of what it is called with, in order."""
+    defaults: Mapping[str, str]
+
+
+def signature_of(name: str) -> tuple[tuple[str, ...], Mapping[str, str]]:
+    """The parameters of what the package defines as ``name``, and their defaults as text."""
+    definition = _all_definitions()[name]
+    return definition.parameters, definition.defaults
 
 
 def definitions_of(names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -50,7 +59,12 @@ def _all_definitions() -> dict[str, Definition]:
                 if defined := _defined(node):
                     found[defined] = node, _lines(text, node)
     return {
-        name: Definition(text, _names(node) & found.keys() - {name}, isinstance(node, ast.Assign))
+        name: Definition(
+            text,
+            _names(node) & found.keys() - {name},
+            isinstance(node, ast.Assign),
+            *_signature(node),
+        )
         for name, (node, text) in found.items()
     }
 
@@ -69,3 +83,17 @@ def _lines(text: str, node: ast.stmt) -> str:
 
 def _names(node: ast.stmt) -> frozenset[str]:
     return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
+
+
+def _signature(node: ast.stmt) -> tuple[tuple[str, ...], dict[str, str]]:
+    if isinstance(node, ast.ClassDef):
+        made = [n for n in node.body if isinstance(n, ast.FunctionDef) and n.name == "__init__"]
+        return _signature(made[0]) if made else ((), {})
+    if not isinstance(node, ast.FunctionDef):
+        return (), {}
+    names = [a.arg for a in (*node.args.args, *node.args.kwonlyargs) if a.arg != "self"]
+    values = node.args.defaults
+    positional = node.args.args[len(node.args.args) - len(values) :]
+    pairs = [*zip(positional, values, strict=True)]
+    pairs += [(a, d) for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d]
+    return tuple(names), {argument.arg: ast.unparse(value) for argument, value in pairs}

@@ -11,6 +11,7 @@ from caffe2torch.graph import Graph, Node
 from caffe2torch.layers._python import call, literal
 from caffe2torch.lower.python_format import WIDTH
 from caffe2torch.lower.python_names import variable
+from caffe2torch.lower.recorder import Recorder
 from caffe2torch.lower.source_modules import SourceModules
 
 PENDING = "Ω"
@@ -32,6 +33,8 @@ class SourceForward:
         self.modules = SourceModules(graph.params, planned)
         self.statements: list[str] = []
         self.used: set[str] = set()
+        self.own: dict[str, str] = {}
+        """The text of plugins' functions by name."""
         self._graph = graph
         self._reserved = reserved
         self._needed, self._last_use, self._readers = _uses(graph)
@@ -70,7 +73,11 @@ class SourceForward:
         texts = self._variables.text
         inputs = [texts[name] if is_needed else "_" for name in node.inputs]
         shapes = [self._graph.shapes[name] for name in node.inputs]
-        result = node.layer.to_source(self, inputs, shapes)
+        result: str | Sequence[str]
+        if node.layer.is_old():
+            result = node.layer.to_source(self, inputs, shapes)
+        else:
+            result = Recorder(node, self.modules, self.used, self.own).tops(inputs, shapes)
         assert not node.params or node.key in self.modules.keys, f"no home for {node.params}"
         if not is_needed:
             return  # Nothing reads it; its arrays keep their place in the state_dict.

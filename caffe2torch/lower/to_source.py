@@ -43,7 +43,7 @@ def to_source(graph: Graph) -> str:
     Raises UnsupportedLayerError for a layer without a source form.
     """
     plan = SourceForward(graph, (), ())
-    reserved = frozenset(plan.used)
+    reserved = frozenset(plan.used | plan.own.keys())
     forward = SourceForward(graph, plan.modules.keys, reserved)
     constants, definitions = definitions_of(forward.used)
     name = class_name(graph.name)
@@ -51,6 +51,7 @@ def to_source(graph: Graph) -> str:
     sections = [
         "\n".join(constants),
         *definitions,
+        *forward.own.values(),
         _class(graph, name, forward),
         _load(graph, name, forward),
         _main(graph, forward.parameters),

@@ -2,19 +2,115 @@
 
 from __future__ import annotations
 
+import importlib
+import math
+import pkgutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from caffe2torch.errors import NetError
-from caffe2torch.graph import FloatArray, Graph, Node
+from caffe2torch.graph import FloatArray, Graph, Node, Shape
+from caffe2torch.layers import Layer, _runtime
+from caffe2torch.lower.recorder import is_module_alone
 
 Inputs = Tensor | Mapping[str, Tensor]
 Outputs = Tensor | dict[str, Tensor]
+Function = Callable[..., Any]
+
+
+def _definitions() -> dict[str, Any]:
+    """All that the files of ``layers/_runtime`` define, by name."""
+    found: dict[str, Any] = {}
+    for file in pkgutil.iter_modules(_runtime.__path__, f"{_runtime.__name__}."):
+        found |= vars(importlib.import_module(file.name))
+    return found
+
+
+class EagerTorch:
+    """The TorchBuilder with which a layer computes on tensors. See there for the members."""
+
+    torch: Any = torch
+    nn: Any = nn
+    F: Any = nn.functional
+    math: Any = math
+    runtime: Any = SimpleNamespace(**_definitions())
+
+    def __init__(self, module: Any) -> None:
+        self.module = module
+        """The node's submodule."""
+
+    @property
+    def params(self) -> Any:
+        """See TorchBuilder."""
+        return self.module
+
+    @property
+    def training(self) -> bool:
+        """See TorchBuilder."""
+        return bool(self.module.training)
+
+    def exact(self, value: Any) -> Any:
+        """See TorchBuilder."""
+        return value
+
+    def use(self, function: Function) -> Function:
+        """See TorchBuilder."""
+        return function
+
+
+class LayerModule(nn.Module):
+    """The module of a layer that has no ready-made one: it holds the arrays, and runs to_torch."""
+
+    def __init__(self, layer: Layer, bottoms: Sequence[Shape]) -> None:
+        super().__init__()
+        self.layer, self.bottoms = layer, bottoms
+
+    def forward(self, *inputs: Tensor) -> Tensor | Sequence[Tensor]:
+        """Inputs and outputs are those of the Caffe layer, in its order."""
+        if self.layer.is_old():
+            params = {
+                name: array
+                for table in (self._parameters, self._buffers)
+                for name, array in table.items()
+                if array is not None
+            }
+            return self.layer.forward(inputs, params, self.training)
+        result: Tensor | Sequence[Tensor] = self.layer.to_torch(
+            EagerTorch(self), inputs, self.bottoms
+        )
+        return result
+
+    def extra_repr(self) -> str:
+        """The layer's resolved parameters."""
+        return repr(self.layer)
+
+
+def module_of(layer: Layer, bottoms: Sequence[Shape]) -> nn.Module:
+    """The submodule of a node, without its learned arrays, which the caller registers.
+
+    Raises UnsupportedLayerError for a layer without a torch form.
+    """
+    if layer.is_old():
+        module = layer.old_torch(bottoms)
+    else:
+        module = layer.torch_module(EagerTorch(None), bottoms)
+        if module is None and type(layer).to_torch is Layer.to_torch:
+            raise layer.unsupported("it has no torch form")
+    return LayerModule(layer, bottoms) if module is None else module
+
+
+def function_of(layer: Layer, module: nn.Module, bottoms: Sequence[Shape]) -> Function:
+    """The layer as a function of its inputs: ``module``, and what its form does around it."""
+    if layer.is_old():
+        return module
+    t = EagerTorch(module)
+    return lambda *inputs: layer.to_torch(t, inputs, bottoms)
 
 
 class Step(NamedTuple):
@@ -66,6 +162,8 @@ class CaffeModule(nn.Module):
         self.input_names = tuple(i.name for i in graph.inputs)
         self.output_names = graph.outputs
         self.preprocessing = graph.preprocessing
+        self._around: dict[tuple[str, ...], tuple[Layer, Sequence[Shape]]] = {}
+        """Layer and declared bottoms, by path, where the torch form is more than the module."""
         self._add_layers(graph)
         self._steps = steps_of(graph)
 
@@ -114,14 +212,21 @@ class CaffeModule(nn.Module):
                     del values[name]
         return values
 
-    def _functions(self, values: Mapping[str, Tensor]) -> Iterable[Callable[..., Any]]:
+    def _functions(self, values: Mapping[str, Tensor]) -> Iterable[Function]:
         """What to call at each step of a pass on these inputs."""
         for step in self._steps:
             module: nn.Module = self
             # Looked up on every call, so that a layer the user replaces takes effect.
             for part in step.path:
                 module = module._modules[part]  # type: ignore[assignment]  # never None here
-            yield module
+            yield self._function(step.path, module)
+
+    def _function(self, path: tuple[str, ...], module: nn.Module) -> Function:
+        """What the step at ``path`` calls, now that ``module`` is there."""
+        if path not in self._around:
+            return module
+        layer, bottoms = self._around[path]
+        return function_of(layer, module, bottoms)
 
     def _named_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
         if isinstance(inputs, Tensor):
@@ -149,8 +254,12 @@ class CaffeModule(nn.Module):
     def _add_layers(self, graph: Graph) -> None:
         tensors: dict[str, Tensor] = {}
         for node in graph.nodes:
-            with torch.device("meta"):
-                module = node.layer.to_torch([graph.shapes[name] for name in node.inputs])
+            bottoms = tuple(graph.shapes[name] for name in node.inputs)
+            # Learned arrays are put in afterwards; constants are not.
+            with torch.device("meta" if node.params else "cpu"):
+                module = module_of(node.layer, bottoms)
+            if not isinstance(module, LayerModule) and not is_module_alone(node.layer, bottoms):
+                self._around[tuple(node.key.split("."))] = node.layer, bottoms
             _register(module, node, graph.params, tensors)
             self._attach(node.key, module)
 

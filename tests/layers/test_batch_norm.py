@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from harness import check_layer
+from harness import check_layer, run_layer
 from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError
@@ -83,7 +83,7 @@ def test_training_moves_the_statistics_as_caffe_does(shape: tuple[int, ...]) -> 
     tensors = {name: torch.tensor(array) for name, array in params.items()}
     for _ in range(3):
         x = rng.standard_normal(shape)
-        y = layer.forward([torch.tensor(x, dtype=torch.float32)], tensors, training=True)
+        y = run_layer(layer, [torch.tensor(x, dtype=torch.float32)], tensors, training=True)
         np.testing.assert_allclose(y.numpy(), batch_oracle(x), atol=2e-5)
         axes = tuple(a for a in range(x.ndim) if a != 1)
         m = x.size / 3
@@ -98,7 +98,7 @@ def test_training_moves_the_statistics_as_caffe_does(shape: tuple[int, ...]) -> 
 def test_evaluation_leaves_the_statistics_alone() -> None:
     layer = resolved('type: "BatchNorm" bottom: "x" top: "y"', phase="TRAIN")
     tensors = {name: torch.ones(3) for name in ("running_mean", "running_var", "scale_factor")}
-    layer.forward([torch.randn(2, 3, 5)], tensors, training=False)
+    run_layer(layer, [torch.randn(2, 3, 5)], tensors, training=False)
     assert all(torch.equal(tensor, torch.ones(3)) for tensor in tensors.values())
 
 

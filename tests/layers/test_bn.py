@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from harness import check_layer
+from harness import check_layer, run_layer
 from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
@@ -102,7 +102,7 @@ def test_training_moves_the_running_statistics() -> None:
         "running_mean": torch.tensor(mean, dtype=torch.float32),
         "running_var": torch.tensor(var, dtype=torch.float32),
     }
-    layer.forward([torch.tensor(x, dtype=torch.float32)], tensors, training=True)
+    run_layer(layer, [torch.tensor(x, dtype=torch.float32)], tensors, training=True)
     batch_mean, batch_var = statistics(x)
     for name, old, batch in (("mean", mean, batch_mean), ("var", var, batch_var)):
         np.testing.assert_allclose(tensors[f"running_{name}"], 0.75 * old + 0.25 * batch, atol=1e-6)

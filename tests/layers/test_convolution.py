@@ -9,6 +9,7 @@ from spatial_oracles import convolution
 from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.layers.convolution import Convolution
+from caffe2torch.lower.to_torch import module_of
 
 THREE_1, THREE_2, FOUR_1, FOUR_2 = (1,) * 3, (2,) * 3, (1,) * 4, (2,) * 4
 
@@ -145,7 +146,7 @@ def test_bottoms_share_the_learned_blobs():
     [((2, 3, 9), "Conv1d"), ((2, 3, 9, 8), "Conv2d"), ((2, 3, 9, 8, 7), "Conv3d")],
 )
 def test_usual_convolution_is_torchs_own_module(shape, name):
-    module = resolved("num_output: 2 kernel_size: 3").to_torch([shape])
+    module = module_of(resolved("num_output: 2 kernel_size: 3"), [shape])
     assert type(module).__name__ == name
     assert type(module).__module__ == "torch.nn.modules.conv"
     assert [n for n, _ in module.named_parameters()] == ["weight", "bias"]

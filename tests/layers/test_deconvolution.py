@@ -7,6 +7,7 @@ from spatial_oracles import deconvolution
 
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.layers.deconvolution import Deconvolution
+from caffe2torch.lower.to_torch import module_of
 
 
 def layer(param: str) -> str:
@@ -90,7 +91,7 @@ def test_bottoms_share_the_learned_blobs():
 
 @pytest.mark.parametrize("axes", [1, 2, 3])
 def test_usual_deconvolution_is_torchs_own_module(axes):
-    module = resolved("num_output: 2 kernel_size: 3").to_torch([(2, 3, *(9, 8, 7)[:axes])])
+    module = module_of(resolved("num_output: 2 kernel_size: 3"), [(2, 3, *(9, 8, 7)[:axes])])
     assert type(module).__name__ == f"ConvTranspose{axes}d"
 
 

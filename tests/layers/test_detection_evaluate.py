@@ -5,6 +5,7 @@ from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.layers._base import Role
+from caffe2torch.lower.to_torch import module_of
 
 BOTTOMS = 'bottom: "rows" bottom: "label" top: "result"'
 
@@ -19,7 +20,7 @@ def test_is_dropped_like_a_loss_and_is_refused_by_name():
     assert evaluate.role is Role.LOSS
     assert evaluate.infer_shapes(shapes) == [(1, 1, 7, 5)]
     with pytest.raises(UnsupportedLayerError, match=r"'l' \(DetectionEvaluate\): it compares"):
-        evaluate.to_torch(shapes)
+        module_of(evaluate, shapes)
     with pytest.raises(UnsupportedLayerError, match="DetectionEvaluate"):
         evaluate.to_onnx(None, [], {})
 

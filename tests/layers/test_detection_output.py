@@ -10,6 +10,7 @@ from harness import check_layer
 from refusals import refusal, resolved
 
 from caffe2torch.errors import Caffe2TorchError, NetError, UnsupportedLayerError
+from caffe2torch.lower.to_torch import module_of
 
 PLAIN = Settings(num_classes=3, code_type="CENTER_SIZE", confidence_threshold=0.1)
 BOTTOMS = 'bottom: "loc" bottom: "conf" bottom: "prior" top: "rows"'
@@ -99,7 +100,7 @@ def test_a_score_at_the_threshold_is_no_detection():
 def test_gradients_reach_offsets_and_scores():
     loc, conf, prior = random_inputs(np.random.default_rng(1), PLAIN, images=1, priors=5)
     tensors = [torch.from_numpy(array).requires_grad_() for array in (loc, conf)]
-    layer = resolved(f"{BOTTOMS} {PLAIN.prototxt()}").to_torch([])
+    layer = module_of(resolved(f"{BOTTOMS} {PLAIN.prototxt()}"), [])
     layer(*tensors, torch.from_numpy(prior))[..., 2:].sum().backward()
     assert all(tensor.grad is not None and tensor.grad.abs().sum() > 0 for tensor in tensors)
 

@@ -7,6 +7,7 @@ from harness import check_layer
 from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
+from caffe2torch.lower.to_torch import module_of
 
 HALF = 'type: "Dropout" bottom: "x" top: "y"'
 
@@ -18,7 +19,7 @@ def test_is_the_identity_at_inference() -> None:
 
 def test_training_scales_what_it_keeps() -> None:
     torch.manual_seed(0)
-    module = resolved(f"{HALF} dropout_param {{ dropout_ratio: 0.75 }}", "TRAIN").to_torch([])
+    module = module_of(resolved(f"{HALF} dropout_param {{ dropout_ratio: 0.75 }}", "TRAIN"), [])
     y = module.train()(torch.ones(200, 500))
     assert sorted(y.unique().tolist()) == [0, 4]
     assert abs((y > 0).float().mean().item() - 0.25) < 0.01

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from harness import check_layer
+from harness import check_layer, run_layer
 from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError
@@ -57,7 +57,7 @@ def test_gradient_of_a_tied_maximum_goes_to_one_bottom() -> None:
         "eltwise_param { operation: MAX }"
     )
     a, b, c = (torch.tensor(v, requires_grad=True) for v in ([1.0, 0.0], [1.0, 2.0], [0.0, 2.0]))
-    layer.forward([a, b, c], {}, training=True).sum().backward()
+    run_layer(layer, [a, b, c], {}, training=True).sum().backward()
     grads = [x.grad.tolist() for x in (a, b, c)]
     assert grads == [[0, 0], [1, 1], [0, 0]]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from harness import check_layer
+from harness import check_layer, run_layer
 from loss_oracles import MODES, divisor, rows, softmax
 from refusals import refusal, resolved
 
@@ -75,7 +75,7 @@ def test_gradient_is_that_of_the_softmax() -> None:
     rng = np.random.default_rng(3)
     x = torch.tensor(rng.standard_normal((2, 3)) * 50, requires_grad=True)
     matrix = torch.tensor(rng.uniform(0, 1, (3, 3)))
-    (loss,) = layer.forward([x, torch.tensor([2, 1]), matrix], {}, training=True)
+    (loss,) = run_layer(layer, [x, torch.tensor([2, 1]), matrix], {}, training=True)
     loss.backward()
     chosen = matrix[[2, 1]].numpy()
     p = softmax(x.detach().numpy(), 1)

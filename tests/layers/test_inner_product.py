@@ -1,12 +1,16 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
-from harness import check_layer
+import torch
+from harness import check_layer, run_layer
 from refusals import refusal, resolved
 from torch import nn
 
 from caffe2torch.errors import NetError
+from caffe2torch.lower.to_torch import module_of
 
 
 def oracle(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | float, axis: int) -> np.ndarray:
@@ -53,12 +57,18 @@ def test_other_batch(axis: int, rest: tuple[int, ...]) -> None:
     )
 
 
-def test_is_a_linear_module_where_that_is_exact() -> None:
+def test_is_a_linear_module_with_the_axes_flattened_before_it() -> None:
     layer = resolved(
         'type: "InnerProduct" bottom: "x" top: "y" inner_product_param { num_output: 4 }'
     )
-    assert isinstance(layer.to_torch([(2, 7)]), nn.Linear)
-    assert not isinstance(layer.to_torch([(2, 7, 3)]), nn.Linear)
+    for shape in ((2, 7), (2, 7, 3)):
+        module = module_of(layer, [shape])
+        assert isinstance(module, nn.Linear)
+        assert module.in_features == math.prod(shape[1:])
+        x = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+        params = {name: torch.ones(array.shape) for name, array in module.named_parameters()}
+        expected = x.flatten(1).sum(1, keepdim=True).expand(2, 4) + 1
+        torch.testing.assert_close(run_layer(layer, [x], params, training=False), expected)
 
 
 def test_weights_without_a_filler_must_be_given() -> None:

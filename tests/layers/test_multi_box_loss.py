@@ -5,6 +5,7 @@ from refusals import resolved
 
 from caffe2torch.errors import UnsupportedLayerError
 from caffe2torch.layers._base import Role
+from caffe2torch.lower.to_torch import module_of
 
 BOTTOMS = 'bottom: "loc" bottom: "conf" bottom: "prior" bottom: "label" top: "loss"'
 
@@ -15,6 +16,6 @@ def test_is_a_loss_and_is_refused_by_name():
     assert layer.role is Role.LOSS
     assert layer.infer_shapes(shapes) == [()]
     with pytest.raises(UnsupportedLayerError, match=r"'l' \(MultiBoxLoss\): it serves to train"):
-        layer.to_torch(shapes)
+        module_of(layer, shapes)
     with pytest.raises(UnsupportedLayerError, match="MultiBoxLoss"):
         layer.to_onnx(None, [], {})

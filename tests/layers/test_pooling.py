@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from harness import check_layer, layer_error
+from harness import check_layer, layer_error, run_layer
 from spatial_oracles import Array, pooling
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.layers.pooling import Pooling
+from caffe2torch.lower.to_torch import module_of
 
 
 def layer(param: str) -> str:
@@ -118,7 +119,7 @@ def test_empty_window_of_average_is_0_beyond_the_image_and_0_by_0_at_its_end():
         stride=(4, 4),
         method="AVE",
     )
-    y = resolved("pool: AVE kernel_size: 1 stride: 5").forward([torch.tensor(x)], {}, False)
+    y = run_layer(resolved("pool: AVE kernel_size: 1 stride: 5"), [torch.tensor(x)], {}, False)
     assert isinstance(y, torch.Tensor)
     assert y.shape == (2, 3, 2, 3)
     assert y[:, :, 1].isnan().all()
@@ -146,7 +147,7 @@ def test_stochastic():
     ],
 )
 def test_usual_pooling_is_torchs_own_module_for_every_image(param, name):
-    module = resolved(param).to_torch([(2, 3, 9, 9)])
+    module = module_of(resolved(param), [(2, 3, 9, 9)])
     assert type(module).__name__ == name
     method = "AVE" if "AVE" in param else "MAX"
     for height in range(3, 9):
@@ -164,8 +165,8 @@ def test_gradient_of_the_padded_form():
     maximum, average = (
         resolved(f"kernel_size: 3 pad: 2 stride: 2 pool: {pool}") for pool in ("MAX", "AVE")
     )
-    assert torch.autograd.gradcheck(lambda v: maximum.forward([v], {}, True)[0], x)
-    assert torch.autograd.gradcheck(lambda v: average.forward([v], {}, True), x)
+    assert torch.autograd.gradcheck(lambda v: run_layer(maximum, [v], {}, True)[0], x)
+    assert torch.autograd.gradcheck(lambda v: run_layer(average, [v], {}, True), x)
 
 
 @pytest.mark.parametrize(

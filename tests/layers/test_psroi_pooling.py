@@ -8,6 +8,7 @@ from refusals import refusal, resolved
 from region_oracles import psroi_pooling, random_regions
 
 from caffe2torch.errors import NetError
+from caffe2torch.lower.to_torch import module_of
 
 BOTTOMS = 'bottom: "map" bottom: "regions" top: "t"'
 
@@ -44,7 +45,7 @@ def test_a_small_bin_beside_large_values_keeps_its_digits():
 
 def test_gradients_are_shared_by_the_cells_of_a_bin():
     data = torch.zeros(1, 1, 4, 5, requires_grad=True)
-    module = resolved(f"{BOTTOMS} {layer(1, 1)}").to_torch([])
+    module = module_of(resolved(f"{BOTTOMS} {layer(1, 1)}"), [])
     module(data, torch.tensor([[0.0, 1, 2, 3, 3]])).sum().backward()
     wanted = torch.zeros(1, 1, 4, 5)
     wanted[0, 0, 2:4, 1:4] = 1 / 6
@@ -53,7 +54,7 @@ def test_gradients_are_shared_by_the_cells_of_a_bin():
 
 @pytest.mark.parametrize("image", [-1, 2])
 def test_an_image_outside_the_batch_is_an_error(image):
-    module = resolved(f"{BOTTOMS} {layer(1, 1)}").to_torch([])
+    module = module_of(resolved(f"{BOTTOMS} {layer(1, 1)}"), [])
     with pytest.raises(IndexError):
         module(torch.zeros(2, 1, 4, 5), torch.tensor([[float(image), 0, 0, 3, 2]]))
 

@@ -8,6 +8,7 @@ from refusals import refusal, resolved
 from region_oracles import random_regions, roi_pooling
 
 from caffe2torch.errors import NetError
+from caffe2torch.lower.to_torch import module_of
 
 BOTTOMS = 'bottom: "map" bottom: "regions" top: "t"'
 
@@ -40,7 +41,7 @@ def test_a_bin_grows_where_float32_rounds_its_size_up():
 
 def test_gradients_go_to_the_maxima():
     data = torch.arange(20.0).reshape(1, 1, 4, 5).requires_grad_()
-    module = resolved(f"{BOTTOMS} {layer(1, 2)}").to_torch([])
+    module = module_of(resolved(f"{BOTTOMS} {layer(1, 2)}"), [])
     module(data, torch.tensor([[0.0, 0, 0, 3, 2]])).sum().backward()
     wanted = torch.zeros(1, 1, 4, 5)
     wanted[0, 0, 2, [1, 3]] = 1
@@ -49,7 +50,7 @@ def test_gradients_go_to_the_maxima():
 
 @pytest.mark.parametrize("image", [-1, 2])
 def test_an_image_outside_the_batch_is_an_error(image):
-    module = resolved(f"{BOTTOMS} {layer(1, 2)}").to_torch([])
+    module = module_of(resolved(f"{BOTTOMS} {layer(1, 2)}"), [])
     with pytest.raises(IndexError):
         module(torch.zeros(2, 1, 4, 5), torch.tensor([[float(image), 0, 0, 3, 2]]))
 

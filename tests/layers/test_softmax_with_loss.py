@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from harness import check_layer
+from harness import check_layer, run_layer
 from loss_oracles import MODES, divisor, rows, softmax
 from refusals import refusal, resolved
 
@@ -82,7 +82,7 @@ def test_loss_is_bounded_and_its_gradient_is_not() -> None:
     check_layer('type: "SoftmaxWithLoss"', [scores, labels], [np.array(bound)])
     layer = resolved('type: "SoftmaxWithLoss" bottom: "x" bottom: "l" top: "y"')
     x = torch.tensor(scores, dtype=torch.float32, requires_grad=True)
-    (loss,) = layer.forward([x, torch.tensor(labels)], {}, training=True)
+    (loss,) = run_layer(layer, [x, torch.tensor(labels)], {}, training=True)
     loss.backward()
     np.testing.assert_allclose(x.grad, [[-0.5, 0.5], [0.5, -0.5]])
 
@@ -91,7 +91,7 @@ def test_without_a_top_it_has_no_output() -> None:
     layer = resolved('type: "SoftmaxWithLoss" bottom: "x" bottom: "l"')
     assert layer.role is Role.LOSS
     assert list(layer.infer_shapes([(2, 5), (2,)])) == []
-    assert list(layer.forward([torch.zeros(2, 5), torch.zeros(2)], {}, training=False)) == []
+    assert list(run_layer(layer, [torch.zeros(2, 5), torch.zeros(2)], {}, training=False)) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,210 @@
+"""Python expressions that note what is done to them: how a torch form becomes source."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from caffe2torch.layers._python import exact, literal
+
+COMPARISON, OR, AND, SUM, PRODUCT, UNARY, POWER, ATOM = range(8)
+"""How tightly an expression binds, the loosest first."""
+
+
+class NotRecordableError(TypeError):
+    """A torch form did what has no counterpart in the text of an expression."""
+
+
+def _binary(symbol: str, level: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The methods of an operator that groups to the left, and of its mirror image."""
+
+    def left(self: Expression, other: Any) -> Expression:
+        return Expression(f"{operand(self, level)} {symbol} {operand(other, level + 1)}", level)
+
+    def right(self: Expression, other: Any) -> Expression:
+        return Expression(f"{operand(other, level)} {symbol} {operand(self, level + 1)}", level)
+
+    return left, right
+
+
+def _comparison(symbol: str) -> Callable[..., Any]:
+    def compare(self: Expression, other: Any) -> Expression:
+        text = f"{operand(self, COMPARISON + 1)} {symbol} {operand(other, COMPARISON + 1)}"
+        return Expression(text, COMPARISON)
+
+    return compare
+
+
+class Expression:
+    """The text of an expression, and how tightly it binds.
+
+    Operators, calls, attributes and indices make longer expressions, with parentheses where
+    Python needs them. An expression has no value: it is neither true nor false, and it
+    cannot be looped over.
+    """
+
+    def __init__(self, text: str, level: int = ATOM) -> None:
+        self._text, self._level = text, level
+
+    def __repr__(self) -> str:
+        return self._text
+
+    def __getattr__(self, name: str) -> Expression:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return Expression(f"{operand(self, ATOM)}.{name}")
+
+    def __getitem__(self, index: Any) -> Expression:
+        parts = index if isinstance(index, tuple) else (index,)
+        return Expression(f"{operand(self, ATOM)}[{', '.join(map(_index, parts))}]")
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Expression:
+        """A call of this expression."""
+        texts = [text_of(value) for value in arguments]
+        texts += [f"{name}={text_of(value)}" for name, value in keywords.items()]
+        return Call(operand(self, ATOM), texts)
+
+    def __add__(self, other: Any) -> Expression:
+        if isinstance(other, float | int) and other < 0:
+            return Expression(f"{operand(self, SUM)} - {operand(-other, SUM + 1)}", SUM)
+        return Expression(f"{operand(self, SUM)} + {operand(other, SUM + 1)}", SUM)
+
+    def __neg__(self) -> Expression:
+        return Expression(f"-{operand(self, UNARY)}", UNARY)
+
+    def __invert__(self) -> Expression:
+        return Expression(f"~{operand(self, UNARY)}", UNARY)
+
+    def __pow__(self, other: Any) -> Expression:
+        base, exponent = operand(self, ATOM), operand(other, UNARY)
+        # Formatters write a power of names and numbers without spaces.
+        symbol = "**" if re.fullmatch(r"[\w.]+ -?[\w.]+", f"{base} {exponent}") else " ** "
+        return Expression(f"{base}{symbol}{exponent}", POWER)
+
+    __radd__ = _binary("+", SUM)[1]
+    __sub__, __rsub__ = _binary("-", SUM)
+    __mul__, __rmul__ = _binary("*", PRODUCT)
+    __truediv__, __rtruediv__ = _binary("/", PRODUCT)
+    __floordiv__, __rfloordiv__ = _binary("//", PRODUCT)
+    __mod__, __rmod__ = _binary("%", PRODUCT)
+    __matmul__, __rmatmul__ = _binary("@", PRODUCT)
+    __and__, __rand__ = _binary("&", AND)
+    __or__, __ror__ = _binary("|", OR)
+    __lt__, __le__, __gt__, __ge__ = map(_comparison, ("<", "<=", ">", ">="))
+    __eq__, __ne__ = map(_comparison, ("==", "!="))
+    __hash__ = None  # type: ignore[assignment]  # Equality is an expression too.
+
+    def __bool__(self) -> bool:
+        raise NotRecordableError(
+            f"it decides by the value of {self}, which is known at run time only"
+        )
+
+    def __iter__(self) -> Any:
+        raise NotRecordableError(f"it loops over {self}, whose length is known at run time only")
+
+    def __len__(self) -> int:
+        raise NotRecordableError(
+            f"it takes len({self}); the number of axes is that of the declared bottoms"
+        )
+
+
+class Call(Expression):
+    """A call, with its function and arguments kept apart."""
+
+    def __init__(self, function: str, arguments: Sequence[str]) -> None:
+        super().__init__(f"{function}({', '.join(arguments)})")
+        self._function, self._arguments = function, tuple(arguments)
+
+    def applied_to(self, function: str, inputs: Sequence[Expression]) -> Expression:
+        """``function`` of ``inputs`` and of the arguments of this call."""
+        return Call(function, (*map(text_of, inputs), *self._arguments))
+
+    @property
+    def called(self) -> str:
+        """The function's name. No tensor has an attribute ``called`` or ``applied_to``."""
+        return self._function
+
+
+class Function(Expression):
+    """A function or class whose defaults are known: arguments equal to them are not written."""
+
+    def __init__(self, name: str, defaults: Mapping[str, str], names: Sequence[str] = ()) -> None:
+        super().__init__(name)
+        self._defaults, self._names = defaults, names
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Expression:
+        """A call without the last arguments and the keywords that equal their defaults."""
+        given = list(arguments)
+        names = list(self._names[: len(given)])
+        while names and len(names) == len(given) and self._is_default(names[-1], given[-1]):
+            del names[-1], given[-1]
+        keywords = {k: v for k, v in keywords.items() if not self._is_default(k, v)}
+        return super().__call__(*given, **keywords)
+
+    def _is_default(self, name: str, value: Any) -> bool:
+        return text_of(value) == self._defaults.get(name)
+
+
+class Constructor(Function):
+    """A class of torch.nn. A size that is the same on each axis is written as one number."""
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Expression:
+        """As Function's."""
+        given = {name: _per_axis(value) for name, value in keywords.items()}
+        return super().__call__(*map(_per_axis, arguments), **given)
+
+
+class Namespace:
+    """Attributes of any name, each made by a function of the name."""
+
+    def __init__(self, make: Callable[[str], Any]) -> None:
+        self._make = make
+
+    def __getattr__(self, name: str) -> Any:
+        return self._make(name)
+
+
+def text_of(value: Any) -> str:
+    """An expression's text, or a value as Python source (see ``literal``)."""
+    if isinstance(value, Expression):
+        return repr(value)
+    if isinstance(value, tuple | list):
+        body = ", ".join(map(text_of, value))
+        if isinstance(value, list):
+            return f"[{body}]"
+        return f"({body},)" if len(value) == 1 else f"({body})"
+    return literal(value)
+
+
+def operand(value: Any, level: int) -> str:
+    """The text of ``value``, in parentheses if it binds less tightly than ``level``."""
+    text = text_of(value)
+    negative = UNARY if text.startswith("-") else ATOM
+    own = value._level if isinstance(value, Expression) else negative
+    return text if own >= level else f"({text})"
+
+
+def exact_expression(value: Any) -> Expression:
+    """Numbers with all digits."""
+    text = exact(value)
+    return Expression(text, UNARY if text.startswith("-") else ATOM)
+
+
+def _index(value: Any) -> str:
+    if value is Ellipsis:
+        return "..."
+    if not isinstance(value, slice):
+        return text_of(value)
+    start, stop = ("" if v is None else text_of(v) for v in (value.start, value.stop))
+    if all(re.fullmatch(r"-?[\w.]*", text) for text in (start, stop)):
+        text = f"{start}:{stop}"
+    else:
+        text = f"{start} : {stop}".strip()
+    return text if value.step is None else f"{text}:{text_of(value.step)}"
+
+
+def _per_axis(value: Any) -> Any:
+    if isinstance(value, tuple) and value and all(v is value[0] or v == value[0] for v in value):
+        return value[0]
+    return value
