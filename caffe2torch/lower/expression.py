@@ -196,12 +196,11 @@ def _index(value: Any) -> str:
         return "..."
     if not isinstance(value, slice):
         return text_of(value)
-    start, stop = ("" if v is None else text_of(v) for v in (value.start, value.stop))
-    if all(re.fullmatch(r"-?[\w.]*", text) for text in (start, stop)):
-        text = f"{start}:{stop}"
-    else:
-        text = f"{start} : {stop}".strip()
-    return text if value.step is None else f"{text}:{text_of(value.step)}"
+    parts = ["" if v is None else text_of(v) for v in (value.start, value.stop)]
+    parts += [] if value.step is None else [text_of(value.step)]
+    if all(re.fullmatch(r"-?[\w.]*", text) for text in parts):
+        return ":".join(parts)
+    return " : ".join(parts).strip().replace(":  :", "::")
 
 
 def _per_axis(value: Any) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from types import FunctionType
 from typing import Any
 
 from caffe2torch.graph import Node, Shape
@@ -43,7 +45,7 @@ FUNCTIONS = {
 WITH_AXES = {"padding": "0", "dilation": "1", "groups": "1", "bias": "True", "ceil_mode": "False"}
 """Defaults that torch's modules of one to three axes have, each as far as it has the argument."""
 
-SOURCE_NAMES = frozenset({"F", "math", "nn", "torch"})
+SOURCE_NAMES = frozenset({"Any", "Callable", "F", "Sequence", "Tensor", "math", "nn", "torch"})
 """What a function that emitted source takes along may use of its module, beside built-ins."""
 
 
@@ -84,7 +86,7 @@ class Recorder:
         """See TorchBuilder."""
         return exact_expression(value)
 
-    def use(self, function: Callable[..., Any]) -> Expression:
+    def use(self, function: Any) -> Expression:
         """See TorchBuilder."""
         name, text = function.__name__, _source_of(function)
         if self._own.setdefault(name, text) != text:
@@ -145,7 +147,7 @@ class _Probe(Recorder):
     def module(self) -> Expression:
         return Expression("module")
 
-    def use(self, function: Callable[..., Any]) -> Expression:
+    def use(self, function: Any) -> Expression:
         return Expression(function.__name__)
 
 
@@ -160,13 +162,14 @@ def is_module_alone(layer: Layer, bottoms: Sequence[Shape]) -> bool:
     )
 
 
-def _source_of(function: Callable[..., Any]) -> str:
+def _source_of(function: FunctionType) -> str:
     """The text of a plugin's function, which may use nothing that the emitted file lacks."""
-    seen = inspect.getclosurevars(function)
-    foreign = sorted((seen.globals.keys() - SOURCE_NAMES) | seen.nonlocals.keys() | seen.unbound)
-    if foreign:
+    text = textwrap.dedent(inspect.getsource(function)).rstrip()
+    names = {node.id for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)}
+    outer = function.__globals__.keys() - SOURCE_NAMES | set(function.__code__.co_freevars)
+    if foreign := sorted(names & outer):
         raise NotRecordableError(
             f"{function.__name__} uses {foreign[0]!r}; a function for t.use may use its arguments, "
             "torch, nn, F and math"
         )
-    return textwrap.dedent(inspect.getsource(function)).rstrip()
+    return text
