@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
+from caffe2torch import extensions
 from caffe2torch.artefact.layout import write_layout
 from caffe2torch.artefact.read import is_artefact, read_artefact
 from caffe2torch.artefact.write import check_suffix, write_graph
@@ -62,7 +63,7 @@ def read(
         model: a ``.caffemodel`` (binary or HDF5), or an artefact of ``convert``. Without a
             prototxt it describes its own net. Bytes are the content of a caffemodel. A
             ``.net`` is a Deep Compression file; without a prototxt its net is the ``.prototxt``
-            of the same name beside it, else the published SqueezeNet v1.0 or v1.1 that fits.
+            of the same name beside it, else the known net (SqueezeNet v1.0 or v1.1) that fits.
         prototxt: the net, of any generation, as a path or as bytes; weights are matched by
             layer name.
         phase: ``TEST`` or ``TRAIN``; with ``level`` and ``stages`` the state that decides
@@ -150,13 +151,14 @@ def convert(
         prototxt: see ``model``.
         input: ``rgb01`` (RGB in [0, 1]) or ``imagenet`` (that, normalised as torchvision
             does): the net's own preprocessing is folded into its first convolution. None
-            leaves the net's input as it is. A SqueezeNet that does not say otherwise is
-            taken to subtract the published mean.
+            leaves the net's input as it is. Of a net that is known (a SqueezeNet) and does
+            not say otherwise, the published preprocessing is taken.
         mean: what the net subtracts from a pixel, one number or one a channel in the order
             of its input (Caffe: BGR), if the file does not say it. It is recorded.
         scale: the factor after the mean, likewise.
-        layout: ``torchvision`` writes a SqueezeNet v1.1 as the bare state_dict of
-            torchvision's ``squeezenet1_1`` (.pt, .safetensors), which no command here reads.
+        layout: write a bare state_dict (.pt, .safetensors) under the names of another project,
+            which no command here reads. ``torchvision`` comes with the package squeezenet, for
+            a SqueezeNet v1.1 and torchvision's ``squeezenet1_1``.
         half: store the weights as float16. Loading widens them to float32, and the ONNX
             form computes in float32.
         optimize: fold BatchNorm, Scale and Bias into the layer before them and remove
@@ -192,11 +194,17 @@ def _with_input(
     if input is None:
         return graph
     if graph.preprocessing is None:
-        from squeezenet.preprocess import MEAN
-        from squeezenet.recognise import recognise
-
-        graph = set_preprocessing(graph, MEAN) if recognise(graph) else graph
+        graph = replace(graph, preprocessing=_known_preprocessing(graph))
     return fold_input(graph, input)
+
+
+def _known_preprocessing(graph: Graph) -> Preprocessing | None:
+    """What is known of nets like this one, for a file that does not say."""
+    for name in extensions.names(extensions.PREPROCESSING):
+        known: Preprocessing | None = extensions.load(extensions.PREPROCESSING, name)(graph)
+        if known is not None:
+            return known
+    return None
 
 
 def _recorded_preprocessing(weights: Weights) -> Preprocessing | None:

@@ -8,23 +8,28 @@ from typing import Any
 
 import click
 
+from caffe2torch import extensions
 from caffe2torch.errors import NO_MEMORY, Caffe2TorchError, one_line
 
-COMMANDS = ("demo", "convert", "parity", "quantize", "compress", "inspect", "layers")
+COMMANDS = ("convert", "parity", "quantize", "inspect", "layers")
+"""Our own. Other packages may add some (``caffe2torch.extensions``)."""
 
 
 class _Group(click.Group):
     """Imports a command when it is asked for; ends every error a user can cause as one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
+        return [*COMMANDS, *extensions.names(extensions.COMMANDS)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"caffe2torch.commands.{cmd_name}")
-        command: click.Command = getattr(module, cmd_name)
-        return command
+        if cmd_name in COMMANDS:
+            module = importlib.import_module(f"caffe2torch.commands.{cmd_name}")
+            command: click.Command = getattr(module, cmd_name)
+            return command
+        if cmd_name in extensions.names(extensions.COMMANDS):
+            command = extensions.load(extensions.COMMANDS, cmd_name)
+            return command
+        return None
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+from caffe2torch import extensions
 from caffe2torch.errors import ReadError, WeightsError
 from caffe2torch.graph import Graph
 from caffe2torch.io.deep_compression import Convolution, fits
@@ -39,16 +41,18 @@ def _refused(cause: str, name: str, field: str | None = None) -> WeightsError:
 
 
 def net_of_compressed(model: str | os.PathLike[str]) -> Source:
-    """The prototxt beside a Deep Compression file, else that of the SqueezeNet it fits."""
-    from squeezenet.deploy import published_prototxts
-
+    """The prototxt beside a Deep Compression file, else that of the known net that it fits."""
     beside = Path(model).with_suffix(".prototxt")
     if beside.is_file():
         return beside
-    for text in published_prototxts():
-        if fits(model, convolution_shapes(build_graph(parse_prototxt(text)))):
-            return text.encode()
+    known: list[str] = []
+    for group in extensions.names(extensions.NETS):
+        nets: Mapping[str, str] = extensions.load(extensions.NETS, group)()
+        for name, text in nets.items():
+            if fits(model, convolution_shapes(build_graph(parse_prototxt(text)))):
+                return text.encode()
+            known.append(name)
     raise ReadError(
-        f"{os.fspath(model)}: does not say which net it holds, and it is neither SqueezeNet v1.0 "
-        f"nor v1.1 with 1000 classes. Give its prototxt (--prototxt), or put it there as {beside}."
+        f"{os.fspath(model)}: does not say which net it holds, and it is none of those that are "
+        f"known ({', '.join(known)}). Give its prototxt (--prototxt), or put it there as {beside}."
     )

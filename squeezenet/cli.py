@@ -21,6 +21,7 @@ from caffe2torch.errors import (
     NetError,
     one_line,
 )
+from squeezenet.commands import compress, demo
 from squeezenet.schedules import POLICIES
 from squeezenet.solver_types import SOLVER_TYPES
 
@@ -45,6 +46,10 @@ class _Group(click.Group):
 @click.version_option(package_name="caffe2torch")
 def main() -> None:
     """Train, evaluate and use SqueezeNet with the original Caffe weights."""
+
+
+main.add_command(compress)
+main.add_command(demo)
 
 
 Command = Callable[..., Any]

@@ -25,9 +25,12 @@ def deploy_prototxt(
     return header + "".join(_layers(version, bypass, num_classes, size, softmax))
 
 
-def published_prototxts() -> list[str]:
+def published_prototxts() -> dict[str, str]:
     """The nets of the published weights: every version, without bypass, for 1000 classes."""
-    return [deploy_prototxt(version, None, 1000) for version in ARCHITECTURES]
+    return {
+        f"SqueezeNet v{version} with 1000 classes": deploy_prototxt(version, None, 1000)
+        for version in ARCHITECTURES
+    }
 
 
 def _layers(

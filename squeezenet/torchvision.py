@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from caffe2torch.errors import ArtefactError
+import warnings
+
+from caffe2torch.errors import ArtefactError, Caffe2TorchWarning
 from caffe2torch.graph import FloatArray, Graph
+from caffe2torch.rewrites.fold_input import INPUTS
 from squeezenet.recognise import recognise
 
 BLOCKS = {
@@ -26,8 +29,9 @@ PARTS = {"squeeze1x1": "squeeze", "expand1x1": "expand1x1", "expand3x3": "expand
 def torchvision_state(graph: Graph) -> dict[str, FloatArray]:
     """The arrays of ``graph`` by the keys of torchvision's ``squeezenet1_1`` state_dict.
 
-    Raises ArtefactError for any other net: torchvision's v1.0 lacks the padding of Caffe's
-    conv10, and it has no bypass.
+    Warns where the net does not take the input that torchvision makes. Raises ArtefactError
+    for any other net: torchvision's v1.0 lacks the padding of Caffe's conv10, and it has no
+    bypass.
     """
     spec = recognise(graph)
     if spec is None:
@@ -39,6 +43,15 @@ def torchvision_state(graph: Graph) -> dict[str, FloatArray]:
         )
     if spec.bypass is not None:
         raise _refusal(f"torchvision's has no {spec.bypass} bypass")
+    made, wanted = graph.preprocessing, INPUTS["imagenet"]
+    if made is None or (made.channel_order, made.std) != (wanted.channel_order, wanted.std):
+        warnings.warn(
+            "the layout torchvision cannot say that this net takes its own input (blue first, "
+            "from 0 to 255, the mean subtracted). For torchvision's own preprocessing add "
+            "--input imagenet.",
+            Caffe2TorchWarning,
+            stacklevel=4,
+        )
     return {_key(spec.params[key]): array for key, array in graph.params.items()}
 
 

@@ -5,24 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 import caffe2torch
-from caffe2torch.artefact.read import is_artefact, read_artefact
-from caffe2torch.errors import ArtefactError, WeightsError
-from caffe2torch.preprocessing import Preprocessing
+from caffe2torch.errors import WeightsError
 from squeezenet.architecture import find_architecture
 from squeezenet.download import cache_folder, fetch
 from squeezenet.manifest import read_manifest
 from squeezenet.model import SqueezeNet
 from squeezenet.preprocess import complete
 from squeezenet.recognise import recognise
-
-if TYPE_CHECKING:
-    from caffe2torch.graph import FloatArray
 
 
 def load_pretrained(
@@ -51,7 +46,7 @@ def load_pretrained(
     """
     find_architecture(version)
     if weights is None:
-        model = _from_caffemodel(fetch(read_manifest(version), cache_folder(cache_dir)))
+        model = load_weights(fetch(read_manifest(version), cache_folder(cache_dir)))
     else:
         model = load_weights(weights)
         if model.version != version:
@@ -67,58 +62,21 @@ def load_pretrained(
 def load_weights(path: str | os.PathLike[str]) -> SqueezeNet:
     """The SqueezeNet that a .caffemodel or a converted file holds, of whichever version."""
     path = Path(path)
-    return _from_artefact(path) if is_artefact(path) else _from_caffemodel(path)
-
-
-def _from_caffemodel(path: Path) -> SqueezeNet:
     graph = caffe2torch.read(path)
     spec = recognise(graph)
     if spec is None:
-        raise _another_net(path)
-    arrays = {own: graph.params[key] for key, own in spec.params.items()}
-    return _build(path, spec.architecture, arrays, graph.preprocessing)
-
-
-def _from_artefact(path: Path) -> SqueezeNet:
-    metadata, arrays = read_artefact(path)
-    architecture = metadata.get("architecture")
-    if not isinstance(architecture, dict) or architecture.get("name") != "squeezenet":
-        raise _another_net(path)
-    try:
-        record = Preprocessing.from_record(metadata.get("preprocessing"))
-    except CONTENT_ERRORS as error:
-        raise ArtefactError(f"{path}: its metadata is incomplete ({error}).") from error
-    return _build(path, architecture, arrays, record)
-
-
-def _another_net(path: Path) -> WeightsError:
-    return WeightsError(
-        f"{path} is not a SqueezeNet 1.0 or 1.1: its layers, their parameters or their "
-        "connections differ. caffe2torch.load loads any Caffe net."
-    )
-
-
-def _build(
-    path: Path,
-    architecture: Mapping[str, Any],
-    arrays: Mapping[str, FloatArray],
-    record: Preprocessing | None,
-) -> SqueezeNet:
-    state = {key: torch.from_numpy(np.array(array)) for key, array in arrays.items()}
-    try:
-        check_classes(architecture, state)
-        model = SqueezeNet(
-            architecture["version"],
-            bypass=architecture["bypass"],
-            num_classes=architecture["num_classes"],
-            preprocessing=complete(record, path),
+        raise WeightsError(
+            f"{path} is not a SqueezeNet 1.0 or 1.1: its layers, their parameters or their "
+            "connections differ. caffe2torch.load loads any Caffe net."
         )
-        model.load_state_dict(state)
-    except CONTENT_ERRORS as error:
-        raise ArtefactError(
-            f"{path} does not hold the arrays of the net that it names, "
-            f"{dict(architecture)}: {error}. Convert the .caffemodel again."
-        ) from error
+    model = SqueezeNet(
+        spec.version,
+        bypass=spec.bypass,
+        num_classes=spec.num_classes,
+        preprocessing=complete(graph.preprocessing, path),
+    )
+    state = {own: torch.from_numpy(np.array(graph.params[key])) for key, own in spec.params.items()}
+    model.load_state_dict(state)
     return model.eval()
 
 

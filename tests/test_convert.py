@@ -88,7 +88,7 @@ def test_a_failed_conversion_leaves_the_old_file(tmp_path: Path) -> None:
 
 
 def test_an_unknown_suffix_is_refused() -> None:
-    with pytest.raises(caffe2torch.ArtefactError, match=r"use one of \.pt, \.safetensors, \.onnx"):
+    with pytest.raises(caffe2torch.ArtefactError, match=r"use one of \.onnx, \.pt, \.py, \.saf"):
         caffe2torch.convert(MODEL, "net.h5", PROTOTXT)
 
 

@@ -11,14 +11,12 @@ from caffe2torch.io.checksum import LENGTH
 from caffe2torch.version import __version__
 
 FORMAT = "caffe2torch"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 1 stored a SqueezeNet under the names of its model, with a map (``params``) of both."""
 
 
-def metadata_of(graph: Graph, architecture: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the metadata of ``graph``: JSON values, and a checksum that may be pending.
-
-    ``architecture`` names a known model and its variant, where the net is one.
-    """
+def metadata_of(graph: Graph) -> dict[str, Any]:
+    """Return the metadata of ``graph``: JSON values, and a checksum that may be pending."""
     output = graph.shapes[graph.blobs[graph.outputs[0]]] if len(graph.outputs) == 1 else ()
     return {
         "format": FORMAT,
@@ -32,7 +30,6 @@ def metadata_of(graph: Graph, architecture: Mapping[str, Any] | None = None) -> 
         "blobs": list(graph.blobs),
         "num_classes": output[1] if len(output) > 1 else None,
         "preprocessing": graph.preprocessing.to_record() if graph.preprocessing else None,
-        "architecture": dict(architecture) if architecture else None,
         "definition": graph.definition,
     }
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from caffe2torch.artefact.metadata import FORMAT, draft, dumps
+from caffe2torch.artefact.metadata import FORMAT, draft, dumps, metadata_of
+from caffe2torch.artefact.write import PathLike, register_writer
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.arrays import Progress, header_last, ignore, seekable, write_array
 from caffe2torch.io.atomic import atomic_group
@@ -23,10 +23,10 @@ ALIGNMENT = 4096
 """Where each array begins in that file, so that it can be mapped (ONNX's external data)."""
 
 
+@register_writer(".onnx")
 def write_onnx(
-    path: str | os.PathLike[str],
+    path: PathLike,
     graph: Graph,
-    metadata: Mapping[str, Any],
     *,
     half: bool = False,
     durable: bool = True,
@@ -39,7 +39,7 @@ def write_onnx(
     """
     from caffe2torch.lower.to_onnx import to_onnx
 
-    model = to_onnx(graph)
+    model, metadata = to_onnx(graph), metadata_of(graph)
     if half:
         from caffe2torch.lower.onnx_half import halve
 

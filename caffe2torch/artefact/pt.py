@@ -16,9 +16,11 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from caffe2torch.artefact.metadata import dumps
-from caffe2torch.graph import FloatArray
-from caffe2torch.io.arrays import Progress, ignore, seekable, write_array
+from caffe2torch.artefact.metadata import dumps, metadata_of
+from caffe2torch.artefact.write import PathLike, register_writer
+from caffe2torch.graph import FloatArray, Graph
+from caffe2torch.io.arrays import Progress, ignore, seekable, to_half, write_array
+from caffe2torch.io.atomic import atomic_write
 
 FOLDER = "archive"
 VERSION = b"3\n"
@@ -28,6 +30,21 @@ ALIGNMENT = 64
 _PADDING = 0x4246
 """An extra field whose content means nothing; torch pads with the same number."""
 _STORAGES = {np.dtype(np.float32): "FloatStorage", np.dtype(np.float16): "HalfStorage"}
+
+
+@register_writer(".pt")
+def write_graph_pt(
+    path: PathLike,
+    graph: Graph,
+    *,
+    half: bool = False,
+    durable: bool = True,
+    progress: Progress = ignore,
+) -> None:
+    """Write the .pt form; arguments as of ``Writer``."""
+    params, metadata = to_half(graph.params) if half else graph.params, metadata_of(graph)
+    with atomic_write(path, durable) as file:
+        write_pt(file, params, metadata, progress)
 
 
 def write_pt(

@@ -9,9 +9,26 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from caffe2torch.artefact.metadata import FORMAT, draft, dumps
-from caffe2torch.graph import FloatArray
-from caffe2torch.io.arrays import Progress, header_last, ignore, seekable, write_array
+from caffe2torch.artefact.metadata import FORMAT, draft, dumps, metadata_of
+from caffe2torch.artefact.write import PathLike, register_writer
+from caffe2torch.graph import FloatArray, Graph
+from caffe2torch.io.arrays import Progress, header_last, ignore, seekable, to_half, write_array
+from caffe2torch.io.atomic import atomic_write
+
+
+@register_writer(".safetensors")
+def write_graph_safetensors(
+    path: PathLike,
+    graph: Graph,
+    *,
+    half: bool = False,
+    durable: bool = True,
+    progress: Progress = ignore,
+) -> None:
+    """Write the .safetensors form; arguments as of ``Writer``."""
+    params, metadata = to_half(graph.params) if half else graph.params, metadata_of(graph)
+    with atomic_write(path, durable) as file:
+        write_safetensors(file, params, metadata, progress=progress)
 
 
 def write_safetensors(

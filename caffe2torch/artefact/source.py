@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from caffe2torch.artefact.metadata import metadata_of
 from caffe2torch.artefact.pt import write_pt
+from caffe2torch.artefact.write import PathLike, register_writer
 from caffe2torch.graph import Graph
 from caffe2torch.io.arrays import Progress, ignore, to_half
 from caffe2torch.io.atomic import atomic_group
 
 
+@register_writer(".py")
 def write_source(
-    path: str | os.PathLike[str],
+    path: PathLike,
     graph: Graph,
     *,
     half: bool = False,
@@ -24,7 +25,7 @@ def write_source(
 
     The weights file is a ``.pt`` artefact whose state_dict has the graph's own keys; with
     ``half`` it is of float16, which the source widens when it loads it. ``durable`` and
-    ``progress`` are those of ``write_graph``.
+    ``progress`` are those of ``Writer``.
 
     Raises UnsupportedLayerError for a layer without a source form.
     """

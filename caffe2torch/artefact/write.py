@@ -1,67 +1,94 @@
-"""Write a graph as the kind of file that a suffix names."""
+"""Write a graph as the kind of file that a suffix names: one writer a file of this package.
+
+A function that writes a graph to a path is a writer, and one line makes it known::
+
+    @register_writer(".kind")
+    def write_kind(path, graph, *, half=False, durable=True, progress=ignore): ...
+
+``caffe2torch convert MODEL net.kind`` then calls it.
+"""
 
 from __future__ import annotations
 
+import importlib
 import os
+import pkgutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol, TypeVar
 
-from caffe2torch.artefact.metadata import metadata_of
+from caffe2torch import artefact
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import Graph
-from caffe2torch.io.arrays import Progress, ignore, to_half
-from caffe2torch.io.atomic import atomic_write
+from caffe2torch.io.arrays import Progress, ignore
 
-SUFFIXES = (".pt", ".safetensors", ".onnx", ".py")
+PathLike = str | os.PathLike[str]
 
 
-def check_suffix(path: str | os.PathLike[str]) -> None:
+class Writer(Protocol):
+    """What writes a kind of file."""
+
+    def __call__(
+        self,
+        path: PathLike,
+        graph: Graph,
+        *,
+        half: bool = False,
+        durable: bool = True,
+        progress: Progress = ignore,
+    ) -> None:
+        """Write ``graph`` to ``path``, whole or not at all (``caffe2torch.io.atomic``).
+
+        ``half`` stores the learned arrays as float16; see ``to_half`` for what it refuses.
+        ``durable`` False is for what can be made again; see ``atomic_group``. ``progress`` is
+        told of the bytes of the arrays as they are written.
+        """
+
+
+Registered = TypeVar("Registered", bound=Writer)
+
+_registry: dict[str, Writer] = {}
+
+
+def register_writer(suffix: str) -> Callable[[Registered], Registered]:
+    """Decorator: make a function the writer of files with ``suffix``, such as ``.pt``.
+
+    A later registration of the same suffix wins.
+    """
+
+    def register(writer: Registered) -> Registered:
+        _registry[suffix] = writer
+        return writer
+
+    return register
+
+
+def suffixes() -> tuple[str, ...]:
+    """The suffixes of all kinds of file; imports the writers' files, not their libraries."""
+    for module in pkgutil.iter_modules(artefact.__path__):
+        importlib.import_module(f"{artefact.__name__}.{module.name}")
+    return tuple(sorted(_registry))
+
+
+def check_suffix(path: PathLike) -> None:
     """Raise ArtefactError unless the suffix of ``path`` names a kind of file we write."""
     suffix = Path(path).suffix
-    if suffix not in SUFFIXES:
+    if suffix not in suffixes():
         raise ArtefactError(
             f"cannot tell the kind of {os.fspath(path)!r} from its suffix {suffix!r}; use one of "
-            f"{', '.join(SUFFIXES)}."
+            f"{', '.join(suffixes())}."
         )
 
 
 def write_graph(
     graph: Graph,
-    path: str | os.PathLike[str],
+    path: PathLike,
     *,
     half: bool = False,
     durable: bool = True,
     progress: Progress = ignore,
 ) -> None:
-    """Write ``graph`` as the kind of artefact that the suffix names, atomically.
-
-    ``half`` stores the learned arrays as float16; see ``to_half`` for what it refuses.
-    ``durable`` False is for what can be made again; see ``atomic_group``. ``progress`` is
-    told of the bytes of the arrays as they are written.
-    """
-    from squeezenet.recognise import recognise
-
+    """Write ``graph`` as the kind of artefact that the suffix names; arguments as of ``Writer``."""
     check_suffix(path)
-    if Path(path).suffix == ".py":
-        from caffe2torch.artefact.source import write_source
-
-        return write_source(path, graph, half=half, durable=durable, progress=progress)
-    spec = recognise(graph)
-    metadata = metadata_of(graph, spec.architecture if spec else None)
-    params = {(spec.params[k] if spec else k): v for k, v in graph.params.items()}
-    metadata["params"] = {key: spec.params[key] for key in graph.params} if spec else None
-    suffix = Path(path).suffix
-    if suffix == ".onnx":
-        from caffe2torch.artefact.onnx import write_onnx
-
-        write_onnx(path, graph, metadata, half=half, durable=durable, progress=progress)
-        return
-    params = to_half(params) if half else params
-    with atomic_write(path, durable) as file:
-        if suffix == ".safetensors":
-            from caffe2torch.artefact.safetensors import write_safetensors
-
-            write_safetensors(file, params, metadata, progress=progress)
-        else:
-            from caffe2torch.artefact.pt import write_pt
-
-            write_pt(file, params, metadata, progress)
+    writer = _registry[Path(path).suffix]
+    writer(path, graph, half=half, durable=durable, progress=progress)

@@ -85,7 +85,7 @@ plugin_option = click.option(
     metavar="MODULE",
     is_eager=True,  # What it registers may be the value of another option.
     callback=_import_plugins,
-    help="Import a module that registers layers or engines of your own.",
+    help="Import a module that registers layers, engines or writers.",
 )
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from caffe2torch import extensions
+from caffe2torch.commands import RegisteredChoice
 from caffe2torch.commands._options import (
     input_options,
     net_options,
@@ -15,15 +17,25 @@ from caffe2torch.commands._options import (
 from caffe2torch.commands._output import progress_bar
 
 
-@click.command()
+class _Convert(click.Command):
+    """Its help ends with the kinds of file that there are writers for."""
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        from caffe2torch.artefact.write import suffixes
+
+        formatter.write_paragraph()
+        formatter.write_text(f"OUTPUT ends in one of {', '.join(suffixes())}.")
+
+
+@click.command(cls=_Convert)
 @click.argument("model", type=click.Path())
 @click.argument("output", type=click.Path())
 @net_options
 @input_options
 @click.option(
     "--layout",
-    type=click.Choice(["torchvision"]),
-    help="Write the bare state_dict of torchvision's squeezenet1_1.",
+    type=RegisteredChoice(lambda: extensions.names(extensions.LAYOUTS)),
+    help="Write a bare state_dict under another project's names.",
 )
 @click.option("--half", is_flag=True, help="Store the weights in half precision.")
 @click.option(
@@ -38,7 +50,7 @@ from caffe2torch.commands._output import progress_bar
     help="Write an .onnx only if the installed OpenCV runs it as ONNX Runtime does.",
 )
 def convert(model: str, output: str, reader: str | None, **options: Any) -> None:
-    """Convert MODEL to OUTPUT: .pt, .safetensors, .onnx or .py, as its suffix says.
+    """Convert MODEL to the kind of file that the suffix of OUTPUT names.
 
     A .py is PyTorch source that runs without caffe2torch; its weights are written beside it.
 

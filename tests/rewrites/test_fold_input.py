@@ -349,17 +349,6 @@ def test_a_squeezenet_in_onnx_says_what_it_takes(tmp_path: Path) -> None:
     assert_same(actual, expected)
 
 
-def test_the_published_mean_is_known_of_a_squeezenet_alone(tmp_path: Path) -> None:
-    model = genuine_squeezenet("1.1")
-    graph = replace(caffe2torch.read(model), preprocessing=None)
-    from caffe2torch.artefact.write import write_graph
-
-    write_graph(graph, tmp_path / "bare.pt")
-    bare = caffe2torch.load(tmp_path / "bare.pt", input="rgb01").state_dict()
-    known = caffe2torch.load(model, input="rgb01").state_dict()
-    assert all(torch.equal(bare[key], known[key]) for key in known)
-
-
 def test_folded_weights_go_neither_into_training_nor_into_caffes_files(tmp_path: Path) -> None:
     from squeezenet.train import train
 

@@ -5,7 +5,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from safetensors.numpy import load_file
 from support import CASES, genuine_squeezenet
 
 import caffe2torch
@@ -148,6 +150,24 @@ def test_genuine_nets(version: str, net: str | None) -> None:
     assert (spec.version, spec.bypass, spec.num_classes) == (version, None, 1000)
     assert spec.dropout == 0.5
     assert all(key == own for key, own in spec.params.items())
+
+
+def test_the_published_mean_is_known_of_a_squeezenet_alone(
+    tmp_path: Path, squeezenet_prototxt: Net
+) -> None:
+    def folded(text: str, **options: object) -> dict[str, np.ndarray]:
+        (tmp_path / "net.prototxt").write_text(text)
+        out = tmp_path / "out.safetensors"
+        caffe2torch.convert(
+            None, out, tmp_path / "net.prototxt", input="rgb01", allow_missing=True, **options
+        )
+        return load_file(out)
+
+    text = squeezenet_prototxt(num_classes=3, caffe_names=True)
+    known, given = folded(text), folded(text, mean=(104.0, 117.0, 123.0))
+    assert all(np.array_equal(known[key], given[key]) for key in given)
+    with pytest.raises(caffe2torch.ArtefactError, match="--mean"):
+        folded(text.replace('type: "ReLU"', 'type: "Sigmoid"'))
 
 
 def test_does_not_import_torch() -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from caffe2torch.errors import ArtefactError, ParityError
+from squeezenet.sample import SampleModel, find_sample
 
 if TYPE_CHECKING:
     from caffe2torch.parity.result import ParityReport
-    from squeezenet.sample import SampleModel
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,6 @@ def run_demo(out: Path) -> Demo:
     """
     from caffe2torch.api import convert
     from caffe2torch.parity.check import check_parity
-    from squeezenet.sample import find_sample
 
     sample = find_sample()
     try:
