@@ -56,6 +56,11 @@ def one_line(text: str) -> str:
     return printable(text)
 
 
+def first_line(error: BaseException) -> str:
+    """What a library's error says before it goes into detail."""
+    return str(error).strip().split("\n", maxsplit=1)[0]
+
+
 def printable(text: str) -> str:
     """``text`` with the escapes of what a terminal would act on, or could not show."""
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

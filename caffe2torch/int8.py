@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffe2torch.artefact.metadata import FORMAT, dumps
-from caffe2torch.errors import ArtefactError, ParityError
+from caffe2torch.errors import ArtefactError, ParityError, first_line
 from caffe2torch.graph import Array, Graph
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _quantize(graph: Graph, float32: Path, images: Images, reduce_range: bool) -
     except ParityError:
         raise
     except Exception as error:  # Of any kind: from Python, numpy or ONNX Runtime itself.
-        cause = str(error).strip().split("\n", maxsplit=1)[0]
+        cause = first_line(error)
         raise ArtefactError(f"ONNX Runtime cannot quantise the net: {cause}") from error
     return _finished(onnx.load(target), len(images), reduce_range)
 

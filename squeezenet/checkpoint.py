@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from caffe2torch.artefact.torch_file import load_torch
-from caffe2torch.errors import ArtefactError, ReadError
+from caffe2torch.errors import ArtefactError, ReadError, first_line
 from caffe2torch.io.atomic import atomic_write
 from squeezenet.weights import CONTENT_ERRORS
 
@@ -77,10 +77,9 @@ def damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except CONTENT_ERRORS as error:
-        cause = str(error).split("\n", maxsplit=1)[0]
         raise ReadError(
             f"{path} is a checkpoint, but what it holds is not what belongs there "
-            f"({type(error).__name__}: {cause}); it is damaged, or of another version"
+            f"({type(error).__name__}: {first_line(error)}); it is damaged, or of another version"
         ) from error
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from caffe2torch.artefact.metadata import FORMAT
 from caffe2torch.engines import Engine, Job, start_engine
 from caffe2torch.engines.onnxruntime import Session
-from caffe2torch.errors import ReadError, SessionError
+from caffe2torch.errors import ReadError, SessionError, first_line
 from caffe2torch.preprocessing import Preprocessing
 from squeezenet.data import BadImages, ImageDataset
 from squeezenet.distributed import Team, choose_device
@@ -145,8 +145,7 @@ def _logits_model(data: bytes, source: Path) -> tuple[bytes, int]:
         graph = model.graph
         output = graph.output[0]
     except (DecodeError, onnx.checker.ValidationError, LookupError, ValueError) as error:
-        cause = str(error).strip().split("\n", maxsplit=1)[0]
-        raise ReadError(f"{source} is not a valid ONNX file: {cause}") from error
+        raise ReadError(f"{source} is not a valid ONNX file: {first_line(error)}") from error
     last = next((node for node in graph.node if output.name in node.output), None)
     if last is not None and last.op_type == "Softmax" and last.input:
         output.name = last.input[0]

@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Iterator
 from typing import Any
 
-from caffe2torch.errors import ReadError
+from caffe2torch.errors import ReadError, first_line
 from caffe2torch.io.files import check_archive
 
 _GLOBAL = re.compile(
@@ -43,7 +43,7 @@ def load_torch(path: str | os.PathLike[str], device: Any = "cpu", *, mmap: bool 
         raise ReadError(f"{path}: {error.reason}") from None
     except Exception as error:
         # The unpickler runs whatever program the file is, and so may raise anything.
-        cause = str(error).split("\n", maxsplit=1)[0][:200]
+        cause = first_line(error)[:200]
         raise ReadError(f"{path}: PyTorch cannot read the file ({cause})") from None
 
 

@@ -1,4 +1,4 @@
-"""What runs a net: one engine a file, found by the name that it is registered under.
+"""What runs a net: an engine has a name, and a file of that name here or a plugin.
 
 A class with ``run`` is an engine, and one line makes it known::
 
@@ -72,10 +72,16 @@ def register_engine(name: str) -> Callable[[Start], Start]:
 
 
 def engine_names() -> tuple[str, ...]:
-    """The names of all engines, the baseline first; imports their files, not their libraries."""
-    for module in pkgutil.iter_modules(__path__):
-        importlib.import_module(f"{__name__}.{module.name}")
-    return tuple(sorted(_registry, key=lambda name: name != BASELINE))
+    """The names of all engines: the baseline, those of files here by name, those from outside.
+
+    Imports the files, which import no library before an engine is started.
+    """
+    files = [module.name for module in pkgutil.iter_modules(__path__)]
+    for name in files:
+        importlib.import_module(f"{__name__}.{name}")
+    names = [name for name in files if name in _registry]
+    names += [name for name in _registry if name not in files]
+    return tuple(sorted(names, key=lambda name: name != BASELINE))
 
 
 def start_engine(name: str, job: Job) -> Engine:
@@ -99,8 +105,3 @@ def start_engines(names: Sequence[str], job: Job) -> tuple[dict[str, Engine], di
         except (EngineError, UnsupportedLayerError) as error:
             skipped[name] = str(error)
     return running, skipped
-
-
-def first_line(error: BaseException) -> str:
-    """What a library's error says before it goes into detail."""
-    return str(error).strip().split("\n", maxsplit=1)[0]

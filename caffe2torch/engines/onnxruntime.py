@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from caffe2torch.engines import Blobs, Job, first_line, register_engine
-from caffe2torch.errors import SessionError
+from caffe2torch.engines import Blobs, Job, register_engine
+from caffe2torch.errors import SessionError, first_line
 from caffe2torch.graph import Array, FloatArray
 
 

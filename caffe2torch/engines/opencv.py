@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from caffe2torch.artefact.read import is_artefact
-from caffe2torch.engines import Blobs, Job, first_line, register_engine
-from caffe2torch.errors import EngineError
+from caffe2torch.engines import Blobs, Job, register_engine
+from caffe2torch.errors import EngineError, first_line
 from caffe2torch.graph import Array, FloatArray
 from caffe2torch.io.deep_compression import is_deep_compression
 

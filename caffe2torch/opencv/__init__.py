@@ -12,7 +12,7 @@ The net follows Caffe where OpenCV's reader did not; ``docs/opencv.md`` lists th
 """
 
 from caffe2torch.opencv.errors import OpenCVError
-from caffe2torch.opencv.layer import Layer
+from caffe2torch.opencv.layers import Layer
 from caffe2torch.opencv.net import Net
 from caffe2torch.opencv.reader import readNetFromCaffe
 

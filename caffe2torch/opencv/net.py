@@ -12,9 +12,15 @@ import numpy as np
 from caffe2torch.errors import WeightsError
 from caffe2torch.graph import Array, FloatArray, Graph, Shape
 from caffe2torch.opencv.errors import OpenCVError, as_opencv_error
-from caffe2torch.opencv.layer import Layer
+from caffe2torch.opencv.layers import (
+    INPUT_LAYER,
+    INPUT_TYPE,
+    Entry,
+    Layer,
+    entries_of,
+    unconnected,
+)
 from caffe2torch.opencv.model import Model
-from caffe2torch.opencv.names import INPUT_LAYER, INPUT_TYPE, Entry, entries_of, unconnected
 from caffe2torch.opencv.plan import Plan, make_plan
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -101,3 +102,12 @@ def test_onnxruntimes_errors_are_one_line(tmp_path: Path) -> None:
     (name,) = session.inputs
     with pytest.raises(SessionError, match=r"^ONNX Runtime cannot run the net: [^\n]+$"):
         session.run({name: np.zeros((1, 2), np.float32)})
+
+
+def test_names_do_not_depend_on_what_was_imported_first() -> None:
+    command = (
+        "import caffe2torch.engines.opencv; from caffe2torch.engines import engine_names; "
+        "print(*engine_names())"
+    )
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.stdout.split() == ["torch", "onnxruntime", "opencv"]

@@ -1,11 +1,18 @@
-"""The layers of a graph as OpenCV's Caffe reader lists them: names, order, numbers."""
+"""The layers of a graph as OpenCV's Caffe reader lists them, and what ``Net.getLayer`` gives."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Graph, Node
+from caffe2torch.opencv.errors import OpenCVError
+
+if TYPE_CHECKING:
+    from caffe2torch.graph import FloatArray
+    from caffe2torch.opencv.net import Net
 
 INPUT_LAYER = "_input"
 INPUT_TYPE = "__NetInputLayer__"
@@ -25,6 +32,44 @@ class Entry:
     type: str
     node: Node
     outputs: tuple[str, ...]
+
+
+class Layer:
+    """A layer of a net, with the attributes of ``cv2.dnn.Layer`` that programs use.
+
+    ``inputs`` are the net's inputs where the layer stands for them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        type: str,
+        inputs: Sequence[str] = (),
+        net: Net | None = None,
+        entry: Entry | None = None,
+    ) -> None:
+        self.name, self.type = name, type
+        self.preferableTarget = 0
+        self._inputs, self._net, self._entry = list(inputs), net, entry
+
+    @property
+    def blobs(self) -> tuple[FloatArray, ...]:
+        """The learned blobs in Caffe's shapes; setting them changes the net."""
+        if self._net is None or self._entry is None:
+            return ()
+        return tuple(self._net.learned_blobs(self._entry))
+
+    @blobs.setter
+    def blobs(self, blobs: Sequence[Any]) -> None:
+        if self._net is None or self._entry is None:
+            raise OpenCVError("the input layer has no learned blobs.")
+        self._net.replace_blobs(self._entry, blobs)
+
+    def outputNameToIndex(self, outputName: str) -> int:
+        """The index of an input of the net in layer 0 (-1: it has none); else 0."""
+        if self._net is not None:
+            return 0
+        return self._inputs.index(outputName) if outputName in self._inputs else -1
 
 
 def entries_of(graph: Graph) -> list[Entry]:
