@@ -1,0 +1,177 @@
+"""tools/wild.py: two small nets through every stage, its record, and its tables."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import wild
+from wilding.judge import (
+    CRASH,
+    DIFFERENT,
+    OUTCOMES,
+    REFUSED,
+    RIGHT,
+    TIMEOUT,
+    Finding,
+    Net,
+    differences,
+    judge,
+    missing,
+    with_random_weights,
+)
+
+from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.pipeline import build_graph
+
+GOOD = """
+layer { name: "d" type: "Data" top: "x" top: "label" }
+layer { name: "c" type: "Convolution" bottom: "x" top: "c"
+  convolution_param { num_output: 5 kernel_size: 3 } }
+layer { name: "b" type: "BatchNorm" bottom: "c" top: "b" }
+layer { name: "r" type: "ReLU" bottom: "b" top: "b" }
+layer { name: "p" type: "Pooling" bottom: "b" top: "p" pooling_param { kernel_size: 3 stride: 2 } }
+layer { name: "f" type: "InnerProduct" bottom: "p" top: "f" inner_product_param { num_output: 7 } }
+layer { name: "l" type: "SoftmaxWithLoss" bottom: "f" bottom: "label" top: "l" }
+"""
+SIZED = GOOD.replace(
+    'top: "label" }',
+    'top: "label" transform_param { crop_size: 9 mean_value: [1, 2, 3] } }',
+)
+BAD = """
+layer { name: "d" type: "CoinData" top: "x" }
+layer { name: "r" type: "ReLU" bottom: "x" top: "r" relu_param { bend: 3 } }
+layer { name: "p" type: "Python" bottom: "r" top: "p" python_param { module: "m" layer: "L" } }
+layer { name: "o" type: "CoinOutput" bottom: "p" top: "o" }
+layer { name: "t" type: "TrainOnly" bottom: "p" top: "t" include { phase: TRAIN } }
+"""
+LACKS = ["source CoinData", "field ReLU relu_param.bend", "type Python m.L", "last CoinOutput"]
+NETS = {"cifar/a_train.prototxt": GOOD, "b.prototxt": BAD}
+
+
+def archive(folder: Path) -> Path:
+    path = folder / "nets.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        for name, text in NETS.items():
+            file.writestr(name, text)
+    return path
+
+
+def judged(folder: Path, text: str, name: str = "cifar", read_only: bool = False) -> Finding:
+    path = folder / "net.prototxt"
+    path.write_text(text)
+    return judge(Net(name, "train_val", path), folder, lambda stage: None, read_only)
+
+
+def test_a_net_is_run_by_all_engines(tmp_path: Path) -> None:
+    finding = judged(tmp_path, GOOD)
+    assert (finding.outcome, finding.stage, finding.weights) == (RIGHT, "opencv", "random")
+    assert finding.shapes == "x=1,3,32,32"
+    assert finding.opencv == RIGHT
+
+
+def test_a_refusal_says_all_that_the_net_lacks(tmp_path: Path) -> None:
+    finding = judged(tmp_path, BAD)
+    assert (finding.outcome, finding.stage) == (REFUSED, "read")
+    assert finding.reason == "unknown layer type CoinData"
+    assert finding.lacks.split("; ") == LACKS
+    assert "layer 'd' (CoinData)" in finding.detail
+
+
+def test_equal_reasons_are_equal_texts(tmp_path: Path) -> None:
+    texts = [
+        f'layer {{ name: "{name}" type: "ReLU" bottom: "{blob}" top: "y" }}'
+        for name, blob in (("one", "x1"), ("two", "x2"))
+    ]
+    first, second = (judged(tmp_path, text) for text in texts)
+    assert first.detail != second.detail
+    assert first.reason == second.reason
+    assert first.reason.startswith("ReLU, bottom: reads the blob '...' (bottom N)")
+
+
+def test_what_is_no_error_of_the_package_is_a_crash(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object) -> None:
+        raise KeyError("x")
+
+    monkeypatch.setattr("wilding.judge.with_random_weights", broken)
+    finding = judged(tmp_path, GOOD)
+    assert (finding.outcome, finding.reason) == (CRASH, "KeyError in test_wild_tool.py, broken")
+
+
+def test_a_difference_is_told_from_rounding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from caffe2torch.engines.onnxruntime import OnnxRuntimeEngine
+
+    run, factor = OnnxRuntimeEngine.run, 1.0
+
+    def wrong(self, inputs):
+        blobs = run(self, inputs)
+        return {**blobs, "p": blobs["p"] * factor}
+
+    monkeypatch.setattr(OnnxRuntimeEngine, "run", wrong)
+    assert judged(tmp_path, GOOD).outcome == RIGHT
+    factor = 1.01
+    finding = judged(tmp_path, GOOD)
+    assert finding.outcome == DIFFERENT
+    assert finding.reason == "values of onnxruntime, first at Pooling"
+    monkeypatch.setattr("wilding.judge.ROUNDING", 1e9)
+    assert judged(tmp_path, GOOD).outcome == RIGHT
+
+
+def test_blobs_of_another_size_differ() -> None:
+    graph = build_graph(parse_prototxt(SIZED))
+    ours = {"c": np.ones((1, 2)), "f": np.ones(3)}
+    found = list(differences(graph, ours, {"c": np.ones((1, 3)), "f": np.ones(3)}))
+    assert [difference.blob for difference in found] == ["c"]
+
+
+def test_random_weights_are_scaled_and_the_same_each_time() -> None:
+    graph = build_graph(parse_prototxt(SIZED))
+    first, second = (with_random_weights(graph).params for _ in range(2))
+    assert all(np.array_equal(first[key], second[key]) for key in first)
+    assert first["c.weight"].std() == pytest.approx(np.sqrt(2 / 27), rel=0.2)
+    assert (first["b.running_var"] >= 1).all()
+    assert missing(parse_prototxt(BAD)) == LACKS
+
+
+def test_a_run_goes_on_where_it_was_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["wild.py", "--nets", str(archive(tmp_path)), "--out", str(tmp_path), "--jobs", "1"]
+    monkeypatch.setattr("sys.argv", [*arguments, "--only", "cifar/*"])
+    assert wild.main() == 0
+    assert "cifar/a_train.prototxt" in capsys.readouterr().out.splitlines()[0]
+    monkeypatch.setattr("sys.argv", arguments)
+    assert wild.main() == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[:1]] == [["2/2", "refused"]]
+    assert lines[1] == "2 nets"
+    assert "| right | 1 | 50.0% |" in lines
+    assert "| unknown layer type CoinData (read) | 1 | b.prototxt |" in lines
+    assert "| source CoinData | 1 | 0 | b.prototxt |" in lines
+    found = wild.read_findings(tmp_path / "nets.tsv")
+    assert found["cifar/a_train.prototxt"].kind == "train_val"
+    assert found["b.prototxt"].lacks.split("; ") == LACKS
+
+
+def test_a_net_that_takes_too_long_is_ended(tmp_path: Path) -> None:
+    nets = wild.unpack(archive(tmp_path), tmp_path)
+    (finding,) = wild.run_all(nets[:1], tmp_path, 1, wild.Limits(0, 1 << 33))
+    assert finding.outcome == TIMEOUT
+
+
+def test_the_table_counts_what_alone_is_lacking() -> None:
+    findings = [
+        Finding("a", "deploy", REFUSED, "read", "unknown layer type A", "type A"),
+        Finding("b", "deploy", REFUSED, "read", "unknown layer type A", "type A; type B"),
+    ]
+    lines = wild.table(findings).splitlines()
+    assert "| type A | 2 | 1 | a, b |" in lines
+    assert "| type B | 1 | 0 | b |" in lines
+    assert "| type A; type B | 1 | b |" in lines
+    assert all(any(line.startswith(f"| {outcome} |") for line in lines) for outcome in OUTCOMES)

@@ -1,0 +1,1 @@
+"""What ``tools/wild.py`` does with one net, and how it watches over it."""
