@@ -68,16 +68,25 @@ class Checksum:
 def computing(checksum: Checksum | None) -> Iterator[None]:
     """Compute ``checksum`` in a thread while the block does other things.
 
-    An error shows up where the checksum is asked for. An interrupted program does not wait.
+    An error shows up where the checksum is asked for. The thread ends with the block: it would
+    touch a file that the caller may cut short afterwards. Only an interrupt does not wait.
     """
 
     def compute() -> None:
         with suppress(ReadError):
             str(checksum)
 
-    if checksum is not None:
-        Thread(target=compute, daemon=True).start()
-    yield
+    if checksum is None:
+        yield
+        return
+    thread = Thread(target=compute, daemon=True)
+    thread.start()
+    try:
+        yield
+    except Exception:
+        thread.join()
+        raise
+    thread.join()
 
 
 def _parts(data: Buffer, path: str) -> Iterable[Buffer]:

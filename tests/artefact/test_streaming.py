@@ -192,6 +192,15 @@ def test_checksum_is_that_of_the_file_and_survives_pickling(tmp_path: Path) -> N
     assert again.source_sha256 == digest
 
 
+def test_no_thread_outlives_a_conversion(tmp_path: Path) -> None:
+    before = threading.active_count()
+    caffe2torch.convert(MODEL, tmp_path / "net.safetensors", PROTOTXT)
+    assert threading.active_count() == before
+    with pytest.raises(caffe2torch.Caffe2TorchError):
+        caffe2torch.convert(MODEL, tmp_path / "none" / "net.safetensors", PROTOTXT)
+    assert threading.active_count() == before
+
+
 def test_optimized_onnx_has_no_batch_norm(tmp_path: Path) -> None:
     net = NET.parent / "net_resnet_block"
     for optimize in (False, True):
