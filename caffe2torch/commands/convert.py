@@ -57,13 +57,18 @@ def convert(model: str, output: str, reader: str | None, **options: Any) -> None
     MODEL is a .caffemodel (binary or HDF5), a Deep Compression file (.net), one of our
     artefacts, or a .prototxt for a net without learned weights.
     """
-    from caffe2torch import api
+    from caffe2torch.io.checksum import OpenedFile, computing
 
     options = read_options(options)
     weights = weights_of(model, options)
     if reader is None:
-        with progress_bar(model) as progress:
-            path = api.convert(weights, output, progress=progress, **options)
+        # Begun before the rest is imported, which takes as long as the checksum of 300 MB.
+        # Other files need none: artefacts carry the checksum of their source.
+        opened = OpenedFile(model) if model.endswith(".caffemodel") else None
+        with computing(opened.checksum if opened else None), progress_bar(model) as progress:
+            from caffe2torch import api
+
+            path = api.convert(opened or weights, output, progress=progress, **options)
     else:
         from caffe2torch.opencv.check import convert_for_opencv
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from caffe2torch.io.blob import Blob, read_blob
-from caffe2torch.io.checksum import Checksum
+from caffe2torch.io.checksum import Checksum, OpenedFile
 from caffe2torch.io.fields import Fields
-from caffe2torch.io.files import HDF5_SIGNATURE, Buffer, Source, name_of, open_file
+from caffe2torch.io.files import HDF5_SIGNATURE, Source
 from caffe2torch.io.hdf5 import read_hdf5
 from caffe2torch.io.schema import Message
 from caffe2torch.io.wire import walk
@@ -26,21 +25,15 @@ class Weights:
     net: Message
     blobs: list[list[Blob]]
     path: str
-    _bytes: Buffer = field(repr=False)
-
-    @cached_property
-    def sha256(self) -> Checksum:
-        """The checksum of the file."""
-        return Checksum(self._bytes, self.path)
+    sha256: Checksum = field(repr=False)
 
 
 def read_caffemodel(path: Source) -> Weights:
     """Read the weights in ``path``, whichever of Caffe's two formats it has."""
-    data = open_file(path)
-    source = name_of(path)
-    is_hdf5 = data[: len(HDF5_SIGNATURE)] == HDF5_SIGNATURE
-    net, blobs = read_hdf5(source, data) if is_hdf5 else walk(data, source)
-    return Weights(net, blobs, source, data)
+    file = path if isinstance(path, OpenedFile) else OpenedFile(path)
+    is_hdf5 = file.data[: len(HDF5_SIGNATURE)] == HDF5_SIGNATURE
+    read = read_hdf5 if is_hdf5 else walk
+    return Weights(*read(file.data, file.path), file.path, file.checksum)
 
 
 def inline_blobs(layer: Message) -> list[Blob]:

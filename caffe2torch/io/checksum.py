@@ -9,7 +9,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from caffe2torch.errors import ReadError
-from caffe2torch.io.files import MappedFile
+from caffe2torch.io.files import MappedFile, Source, name_of, open_file
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -62,6 +62,24 @@ class Checksum:
 
     def __hash__(self) -> int:
         return hash(str(self))
+
+
+class OpenedFile:
+    """A file that is open, and its checksum, which can be begun before the file is read.
+
+    To all that takes a path it is one; ``read_caffemodel`` does not open it again. Raises
+    ReadError as ``open_file`` does.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self.data = open_file(source)
+        self.path = name_of(source)
+        self.checksum = Checksum(self.data, self.path)
+
+    def __fspath__(self) -> str:
+        return self.path
+
+    __str__ = __fspath__
 
 
 @contextmanager

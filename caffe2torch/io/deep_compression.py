@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from caffe2torch.errors import ReadError
 from caffe2torch.io.blob import Blob
 from caffe2torch.io.caffemodel import Weights
+from caffe2torch.io.checksum import Checksum
 from caffe2torch.io.files import Buffer, open_file, other_kind
 from caffe2torch.io.schema import message_class
 
@@ -94,7 +95,7 @@ def read_deep_compression(path: str | os.PathLike[str], net: Sequence[Convolutio
         reader = _Layer(data, source, layer, count, at)
         blobs.append([_blob(reader.weight(), layer.shape), _blob(reader.bias, layer.shape[:1])])
         at = reader.end
-    return Weights(message, blobs, source, data)
+    return Weights(message, blobs, source, Checksum(data, source))
 
 
 def encode(layers: Sequence[CodedLayer]) -> bytes:

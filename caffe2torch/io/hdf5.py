@@ -26,7 +26,7 @@ _MAX_RATIO = 64  # Of an array's size to the file's: what compression can accoun
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeError)
 
 
-def read_hdf5(path: str, data: Buffer) -> tuple[Message, list[list[Blob]]]:
+def read_hdf5(data: Buffer, path: str) -> tuple[Message, list[list[Blob]]]:
     """The net, of names alone, and each layer's arrays of the file ``path`` with ``data``."""
     try:
         import h5py
