@@ -26,10 +26,7 @@ class _Group(click.Group):
             module = importlib.import_module(f"caffe2torch.commands.{cmd_name}")
             command: click.Command = getattr(module, cmd_name)
             return command
-        if cmd_name in extensions.names(extensions.COMMANDS):
-            command = extensions.load(extensions.COMMANDS, cmd_name)
-            return command
-        return None
+        return _Added(cmd_name) if cmd_name in extensions.names(extensions.COMMANDS) else None
 
     def invoke(self, ctx: click.Context) -> Any:
         with warnings.catch_warnings():
@@ -42,6 +39,21 @@ class _Group(click.Group):
             except MemoryError:
                 click.echo(f"Error: {NO_MEMORY}", err=True)
                 ctx.exit(Caffe2TorchError.exit_code)
+
+
+class _Added(click.Command):
+    """A command of another package, which is imported when the command runs or is asked for help.
+
+    Packages may import whatever they like, and ``caffe2torch --help`` stays fast.
+    """
+
+    def __init__(self, name: str) -> None:
+        package = extensions.module_of(extensions.COMMANDS, name).partition(".")[0]
+        super().__init__(name, short_help=f"Of {package}: see caffe2torch {name} --help.")
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
+        command = extensions.load(extensions.COMMANDS, str(self.name))
+        return command.make_context(info_name, args, *more, **extra)
 
 
 def _print_warning(message: Warning | str, *_: Any) -> None:

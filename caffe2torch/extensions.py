@@ -15,9 +15,9 @@ Each group is one thing that can be added; what is loaded is:
 * ``caffe2torch.nets``: a function without arguments that gives prototxts by the name of the
   net, for Deep Compression files that come without one.
 
-Nothing is imported before it is asked for, and names come from the installed packages' own
-lists, so that ``caffe2torch --help`` stays fast: importlib.metadata, which reads the same
-lists, takes longer to import than all the rest of it. In a source tree, an entry point that
+Nothing is imported before it is needed, and names come from the installed packages' own lists,
+so that ``caffe2torch --help`` stays fast: importlib.metadata, which reads the same lists, takes
+longer to import than all the rest of it. In a source tree, an entry point that
 was added is found once the package has been installed again.
 """
 
@@ -40,10 +40,15 @@ def names(group: str) -> tuple[str, ...]:
     return tuple(sorted(_entry_points(tuple(sys.path)).get(group, {})))
 
 
+def module_of(group: str, name: str) -> str:
+    """Where ``name`` comes from. Raises KeyError where nothing is added by that name."""
+    return _entry_points(tuple(sys.path))[group][name].partition(":")[0]
+
+
 def load(group: str, name: str) -> Any:
     """Import what ``name`` stands for. Raises KeyError where nothing is added by that name."""
-    module, _, attribute = _entry_points(tuple(sys.path))[group][name].partition(":")
-    return getattr(importlib.import_module(module), attribute)
+    _, _, attribute = _entry_points(tuple(sys.path))[group][name].partition(":")
+    return getattr(importlib.import_module(module_of(group, name)), attribute)
 
 
 @lru_cache(maxsize=1)

@@ -75,7 +75,9 @@ def mynet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_a_command(mynet: str) -> None:
-    assert "greet" in CliRunner().invoke(main, ["--help"]).output
+    assert "Of mynet: see caffe2torch greet --help." in CliRunner().invoke(main, ["--help"]).output
+    assert "mynet" not in sys.modules
+    assert "Say WORD." in CliRunner().invoke(main, ["greet", "--help"]).output
     result = CliRunner().invoke(main, ["greet", "hello"])
     assert (result.exit_code, result.output) == (0, "hello\n")
 
