@@ -70,7 +70,7 @@ def killed_at(call: int, work: Callable[[], None], folder: Path) -> bool:
 
             return wrapper
 
-        os.fsync = lambda descriptor: None  # Nothing is at stake but the time it takes.
+        os.fsync = lambda fd: None  # Nothing is at stake but the time it takes.
         for owner, name in CALLS:
             setattr(owner, name, counted(getattr(owner, name)))
         work()

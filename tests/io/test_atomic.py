@@ -332,7 +332,11 @@ def test_full_disk_that_a_network_file_system_tells_of_at_close(tmp_path, monkey
         if descriptor in copies:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(os, "dup", lambda descriptor: copies.append(dup(descriptor)) or copies[-1])
+    def noted_dup(descriptor):
+        copies.append(dup(descriptor))
+        return copies[-1]
+
+    monkeypatch.setattr(os, "dup", noted_dup)
     monkeypatch.setattr(os, "close", failing_close)
     with (
         pytest.raises(ArtefactError, match="f: cannot be written: No space left on device"),

@@ -43,7 +43,7 @@ def columns(x: Array, kernel: Sizes, stride: Sizes, pad: Sizes, dil: Sizes) -> A
                 a * s + b * d - p for a, s, b, d, p in zip(o, stride, k, dil, pad, strict=True)
             ]
             if all(0 <= i < n for i, n in zip(pixel, sizes, strict=True)):
-                result[(slice(None), slice(None), *k, *o)] = x[(slice(None), slice(None), *pixel)]
+                result[(..., *k, *o)] = x[(..., *pixel)]
     return result
 
 

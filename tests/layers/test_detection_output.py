@@ -83,7 +83,7 @@ def test_only_images_without_detections_have_no_row():
 def test_equal_scores_go_by_the_index_of_the_prior():
     settings = replace(PLAIN, top_k=4, nms_threshold=0.9)
     inputs = random_inputs(np.random.default_rng(5), settings, images=1, priors=13)
-    inputs[1] = np.round(inputs[1] * 4) / 4
+    inputs[1] = np.divide(np.round(inputs[1] * 4), 4, dtype=inputs[1].dtype)
     check_layer(settings.prototxt(), inputs, expected(settings, inputs))
 
 

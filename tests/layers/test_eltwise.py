@@ -19,7 +19,7 @@ def oracle(operation: str, coeff: list[float], xs: list[np.ndarray]) -> np.ndarr
         return np.prod(xs, axis=0)
     if operation == "MAX":
         return np.max(xs, axis=0)
-    return sum(c * x for c, x in zip(coeff or [1] * len(xs), xs, strict=True))
+    return np.sum([c * x for c, x in zip(coeff or [1] * len(xs), xs, strict=True)], axis=0)
 
 
 @pytest.mark.parametrize(

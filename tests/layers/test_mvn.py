@@ -9,7 +9,7 @@ from caffe2torch.errors import NetError
 
 
 def oracle(x: np.ndarray, across: bool, variance: bool, eps: float) -> np.ndarray:
-    x = x.reshape(x.shape + (1,) * (4 - x.ndim))
+    x = np.expand_dims(x, tuple(range(x.ndim, 4)))
     y = np.empty_like(x)
     for n in range(len(x)):
         for part in [slice(None)] if across else range(x.shape[1]):

@@ -261,6 +261,7 @@ def test_what_the_caller_knows_takes_the_place_of_the_record() -> None:
     graph = net(IMAGE, conv(), preprocessing=Preprocessing(mean_file="m", scale=0.5, crop_size=11))
     known = set_preprocessing(graph, (1, 2, 3)).preprocessing
     assert known == Preprocessing(mean=(1.0, 2.0, 3.0), scale=0.5, crop_size=11)
+    assert graph.preprocessing is not None
     assert set_preprocessing(graph, None, 2).preprocessing == replace(graph.preprocessing, scale=2)
     assert set_preprocessing(graph) is graph
 

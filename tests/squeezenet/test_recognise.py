@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import caffe2torch
 from squeezenet import SqueezeNet
 from squeezenet.recognise import SqueezeNetSpec, recognise
 
-Net = Callable[..., str]
+Net = Callable[..., Any]
 
 
 @pytest.fixture
