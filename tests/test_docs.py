@@ -243,6 +243,13 @@ def test_blocks_say_what_they_are(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_imports_are_of_public_names(page: Path) -> None:
+    for block in blocks(page):
+        if block.language == "python":
+            assert not re.search(r"^\s*(from|import) .*\b_[a-z]", block.text, re.M), block.where
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_commands_and_options_exist(page: Path) -> None:
     """Those that run, those that do not, and those that are mentioned."""
     texts = [block.text for block in blocks(page)] + inline_code(page)

@@ -5,35 +5,19 @@ from google.protobuf import text_format
 
 from caffe2torch.errors import NetError
 from caffe2torch.io.schema import message_class
+from caffe2torch.layers import all_layers
 from caffe2torch.passes.upgrade_v0 import TYPES as TABLE
 from caffe2torch.pipeline import upgrade_net
 
-TYPES = {
-    "accuracy": "Accuracy",
-    "bnll": "BNLL",
-    "concat": "Concat",
+OTHERWISE = {
     "conv": "Convolution",
-    "data": "Data",
-    "dropout": "Dropout",
-    "euclidean_loss": "EuclideanLoss",
-    "flatten": "Flatten",
-    "hdf5_data": "HDF5Data",
-    "hdf5_output": "HDF5Output",
-    "im2col": "Im2col",
     "images": "ImageData",
-    "infogain_loss": "InfogainLoss",
-    "innerproduct": "InnerProduct",
-    "lrn": "LRN",
-    "multinomial_logistic_loss": "MultinomialLogisticLoss",
     "pool": "Pooling",
-    "relu": "ReLU",
-    "sigmoid": "Sigmoid",
-    "softmax": "Softmax",
     "softmax_loss": "SoftmaxWithLoss",
-    "split": "Split",
-    "tanh": "TanH",
-    "window_data": "WindowData",
 }
+"""V0 types that do not become the type of the same letters."""
+KNOWN = {name.lower(): name for name in (*all_layers(), "HDF5Output")}
+TYPES = {old: OTHERWISE.get(old) or KNOWN[old.replace("_", "")] for old in TABLE}
 
 PARAMETERS = {
     "conv": (
