@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,7 +62,7 @@ mynet = mynet:nets
 
 
 @pytest.fixture
-def mynet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def mynet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The net's prototxt, of a package that is installed for this test alone."""
     folder = tmp_path / "site"
     information = folder / "mynet-1.0.dist-info"

@@ -19,7 +19,7 @@ FILES = sorted(
 FLOORS = (
     (
         {"errors", "extensions", "version"},
-        "What everything may raise and name. Imports nothing of ours.",
+        "What everything may raise and name, and what other packages add. Imports nothing of ours.",
     ),
     (
         {"io", "graph", "preprocessing", "images", "compare", "finite"},
