@@ -79,6 +79,17 @@ class Graph:
             InputBlob(top, self.shapes[top]) for proto in self.sources for top in proto.top
         )
 
+    @cached_property
+    def index_inputs(self) -> frozenset[str]:
+        """The inputs that some layer reads as indices, of a table or of images."""
+        read = {
+            node.inputs[position]
+            for node in self.nodes
+            for position in node.layer.index_bottoms
+            if position < len(node.inputs)
+        }
+        return frozenset(read & {i.name for i in self.inputs})
+
     @property
     def definition(self) -> str:
         """The net as a V2 prototxt without weights: enough to build it again."""

@@ -64,16 +64,14 @@ def _check(before: CaffeModule, after: CaffeModule, device: torch.device, items:
     """
     import torch
 
-    from caffe2torch.parity.inputs import index_inputs
-
     graph = before.caffe_graph
-    rng, indices = np.random.default_rng(0), index_inputs(graph)
+    rng = np.random.default_rng(0)
     shapes = {i.name: (items, *i.shape[1:]) if items else i.shape for i in graph.inputs}
     inputs = {
         # Unit normal, not pixels: a softmax of large logits enlarges rounding errors.
         name: torch.from_numpy(
             np.zeros(shape, np.float32)
-            if name in indices
+            if name in graph.index_inputs
             else rng.standard_normal(shape, np.float32)
         ).to(device)
         for name, shape in shapes.items()

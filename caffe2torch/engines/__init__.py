@@ -1,4 +1,4 @@
-"""What runs a net: an engine has a name, and a file of that name here or a plugin.
+"""What runs a net. An engine has a name, and here a file of that name.
 
 A class with ``run`` is an engine, and one line makes it known::
 

@@ -43,7 +43,6 @@ def random_batches(graph: Graph, count: int) -> Iterator[Batch]:
     Inputs of an image net (3 channels) span what its images do after the mean is
     subtracted, others a unit normal; indices are 0, which is one of every table.
     """
-    indices = index_inputs(graph)
     rng = np.random.default_rng(SEED)
     record = graph.preprocessing or Preprocessing()
     spread = SPREAD * abs(record.scale) / min(record.std, default=1.0)
@@ -51,7 +50,7 @@ def random_batches(graph: Graph, count: int) -> Iterator[Batch]:
         yield Batch(
             {
                 i.name: np.zeros(i.shape, np.float32)
-                if i.name in indices
+                if i.name in graph.index_inputs
                 else (
                     rng.standard_normal(i.shape)
                     * (spread if len(i.shape) == 4 and i.shape[1] == 3 else 1)
@@ -59,16 +58,6 @@ def random_batches(graph: Graph, count: int) -> Iterator[Batch]:
                 for i in graph.inputs
             }
         )
-
-
-def index_inputs(graph: Graph) -> set[str]:
-    """The inputs that some layer reads as indices."""
-    return {
-        node.inputs[position]
-        for node in graph.nodes
-        for position in node.layer.index_bottoms
-        if position < len(node.inputs)
-    } & {i.name for i in graph.inputs}
 
 
 def image_batches(graph: Graph, folder: str | os.PathLike[str]) -> Iterator[Batch]:
