@@ -40,21 +40,25 @@ def summary(graph: Graph) -> dict[str, Any]:
     }
 
 
+TORCH_FORM = ("torch_module", "to_torch")
+"""The methods of which the module and the source are both made."""
+
+
 def support() -> list[dict[str, str]]:
     """Return every known layer type with its support in torch, ONNX and PyTorch source."""
     return [
         {
             "type": name,
-            "torch": _state(cls, ("forward", "torch_module", "to_torch")),
-            "onnx": _state(cls, ("to_onnx",)),
-            "source": _state(cls, ("to_source", "torch_module", "to_torch")),
+            "torch": _state(cls, *TORCH_FORM),
+            "onnx": _state(cls, "to_onnx"),
+            "source": _state(cls, *TORCH_FORM),
             "summary": (cls.__doc__ or "").strip().split("\n")[0].rstrip("."),
         }
         for name, cls in all_layers().items()
     ]
 
 
-def _state(cls: type[Layer], methods: tuple[str, ...]) -> str:
+def _state(cls: type[Layer], *methods: str) -> str:
     if cls.role is Role.INPUT or cls.role is Role.DATA:
         return "input"
     if cls.converts and any(

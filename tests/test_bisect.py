@@ -50,7 +50,7 @@ class OffInOnnx(Layer):
 
     type = "OffInOnnx"
 
-    def forward(self, inputs: Any, params: Any, training: bool) -> Any:
+    def to_torch(self, t: Any, inputs: Any, bottoms: Any) -> Any:
         return inputs[0] + 1
 
     def to_onnx(self, g: Any, inputs: Any, params: Any) -> Any:
@@ -229,7 +229,7 @@ class LessTheMean(Layer):
 
     type = "LessTheMean"
 
-    def forward(self, inputs: Any, params: Any, training: bool) -> Any:
+    def to_torch(self, t: Any, inputs: Any, bottoms: Any) -> Any:
         return inputs[0] - inputs[0].mean(0, keepdim=True)
 
     def to_onnx(self, g: Any, inputs: Any, params: Any) -> Any:
@@ -246,7 +246,7 @@ class Total(Layer):
     def infer_shapes(self, bottoms: Any) -> Any:
         return [()]
 
-    def forward(self, inputs: Any, params: Any, training: bool) -> Any:
+    def to_torch(self, t: Any, inputs: Any, bottoms: Any) -> Any:
         return inputs[0].sum()
 
     def to_onnx(self, g: Any, inputs: Any, params: Any) -> Any:

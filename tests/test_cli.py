@@ -19,8 +19,7 @@ PLUGIN = '''
 """A layer of one's own."""
 from dataclasses import dataclass
 
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer
+from caffe2torch.layers import Layer, register_layer
 
 
 @register_layer("TimesTwo")
@@ -30,7 +29,7 @@ class TimesTwo(Layer):
 
     type = "TimesTwo"
 
-    def forward(self, inputs, params, training):
+    def to_torch(self, t, inputs, bottoms):
         return 2 * inputs[0]
 
     def to_onnx(self, g, inputs, params):

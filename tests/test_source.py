@@ -8,9 +8,10 @@ import random
 import subprocess
 import sys
 import warnings
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,8 +22,9 @@ from support import CASES, genuine
 import caffe2torch
 from caffe2torch.artefact.source import write_source
 from caffe2torch.cli import main
-from caffe2torch.layers._python import literal, quote
+from caffe2torch.layers import Layer, all_layers, register_layer
 from caffe2torch.lower import runtime_code
+from caffe2torch.lower.expression import literal, quote
 from caffe2torch.lower.python_names import class_name, legible, variable
 from caffe2torch.lower.to_source import IMPORTS, to_source
 from caffe2torch.lower.to_torch import to_torch
@@ -288,14 +290,25 @@ def test_dead_layers_keep_their_weights(tmp_path: Path) -> None:
     assert "self.unread(" not in (tmp_path / "net.py").read_text()
 
 
-def test_a_layer_without_a_source_form_is_refused_by_name(tmp_path: Path) -> None:
-    text = data() + data("dim: 3 dim: 5", "rois")
-    more = "roi_pooling_param { pooled_h: 2 pooled_w: 2 }"
-    text += layer("ROIPooling", "regions", ["data", "rois"], ["y"], more)
-    graph = read_net(tmp_path, text.replace('"\\151\\156"', "'other'", 1))
+@dataclass(frozen=True)
+class ByValue(Layer):
+    """y = x if all of x is positive, else -x: a decision that no expression can hold."""
+
+    type = "ByValue"
+
+    def to_torch(self, t: Any, inputs: Any, bottoms: Any) -> Any:
+        return inputs[0] if (inputs[0] > 0).all() else -inputs[0]
+
+
+def test_a_layer_without_a_source_form_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caffe2torch.layers._registry", dict(all_layers()))
+    register_layer()(ByValue)
+    graph = read_net(tmp_path, data() + layer("ByValue", "choice", ["data"], ["y"]))
     with pytest.raises(caffe2torch.UnsupportedLayerError, match=r"convert to \.pt") as caught:
         write_source(tmp_path / "net.py", graph)
-    assert (caught.value.layer, caught.value.type) == ("regions", "ROIPooling")
+    assert (caught.value.layer, caught.value.type) == ("choice", "ByValue")
     assert not (tmp_path / "net.py").exists()
     assert not (tmp_path / "net.weights.pt").exists()
 

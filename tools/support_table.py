@@ -79,40 +79,16 @@ class Row:
     operators: set[str] = field(default_factory=set)
 
 
-class OldNames:
-    """The SourceBuilder of layers that still have ``to_source``."""
-
-    def __init__(self, node: Any, modules: SourceModules, own: set[str]) -> None:
-        self._node, self._modules, self._own = node, modules, own
-
-    def module(self, constructor: str) -> str:
-        """See SourceBuilder."""
-        return self._modules.add(self._node, constructor)
-
-    def arrays(self) -> str:
-        """See SourceBuilder."""
-        return "self.module"
-
-    def use(self, name: str) -> str:
-        """See SourceBuilder."""
-        self._own.add(name)
-        return name
-
-
 def torch_names(graph: caffe2torch.Graph, node: Any) -> set[str]:
     """The torch module of a node, or what its torch form calls."""
     shapes = [graph.shapes[name] for name in node.inputs]
     module = module_of(node.layer, shapes)
-    alone = node.layer.is_old() or is_module_alone(node.layer, shapes)
-    if alone and type(module).__module__.startswith("torch."):
+    if is_module_alone(node.layer, shapes) and type(module).__module__.startswith("torch."):
         return {f"nn.{type(module).__name__}"}
     modules, own = SourceModules(graph.params, ()), set[str]()
     inputs = [f"x{i}" for i in range(len(shapes))]
     try:
-        if node.layer.is_old():
-            tops = node.layer.to_source(OldNames(node, modules, own), inputs, shapes)
-        else:
-            tops = Recorder(node, modules, own, {}).tops(inputs, shapes)
+        tops = Recorder(node, modules, own, {}).tops(inputs, shapes)
     except caffe2torch.UnsupportedLayerError:
         return set()
     texts = [tops] if isinstance(tops, str) else list(tops)

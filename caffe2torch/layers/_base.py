@@ -15,7 +15,6 @@ from caffe2torch.graph import Array, FloatArray, Shape
 from caffe2torch.io.schema import Message, message_class
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -114,25 +113,15 @@ class TorchBuilder(Protocol):
         Other numbers are written as the shortest decimal that is the same in float32.
         """
 
-    def use(self, function: Callable[..., Any]) -> Any:
-        """A function of a plugin's own, in plain torch, which emitted source takes along."""
+    def check(self, layer: Layer, inputs: Sequence[Any]) -> None:
+        """Raise NetError for inputs of sizes that the layer's ``infer_shapes`` refuses.
 
-
-class SourceBuilder(Protocol):
-    """What a layer sees of the Python source under construction."""
-
-    def module(self, constructor: str) -> str:
-        """Have ``__init__`` make the layer's module, whose state_dict has the layer's arrays.
-
-        ``constructor`` is an expression such as ``call("nn.Linear", 2, 3)``. Returns what
-        ``forward`` calls the module by (``self.fc6``).
+        For forms that torch would run on such sizes, or refuse without saying why. Emitted
+        source leaves the check out.
         """
 
-    def arrays(self) -> str:
-        """``module`` with one that only holds the layer's arrays, as attributes."""
-
-    def use(self, name: str) -> str:
-        """Have the file define ``name`` of ``layers/_runtime`` and return it."""
+    def use(self, function: Callable[..., Any]) -> Any:
+        """A function of a plugin's own, in plain torch, which emitted source takes along."""
 
 
 @dataclass(frozen=True)
@@ -216,41 +205,11 @@ class Layer:
         """
         return t.module(*inputs)
 
-    @classmethod
-    def is_old(cls) -> bool:
-        """Whether the torch form is still written in ``old_torch``, forward and to_source."""
-        return not (
-            cls.forward is Layer.forward
-            and cls.to_source is Layer.to_source
-            and cls.old_torch is Layer.old_torch
-        )
-
-    def old_torch(self, bottoms: Sequence[Shape]) -> Any:
-        """The torch module; None to run ``forward``."""
-        return None
-
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor | Sequence[Tensor]:
-        """The layer on torch tensors: one tensor for one top, a sequence for several."""
-        raise self.unsupported("it has no torch form")
-
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         """Append the layer's ONNX nodes and return the names of the tops' values."""
         raise self.unsupported("it has no ONNX form")
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        """The layer as Python: one expression, or a list of one for each top.
-
-        A single expression of a layer with several tops is a tuple of them. ``inputs`` are
-        expressions, ``bottoms`` their declared shapes, whose first size may differ at run
-        time. ``torch``, ``nn``, ``F`` and ``math`` are imported where they occur.
-        """
-        raise self.unsupported("it has no source form; convert to .pt instead")
 
     def affine(self, params: Mapping[str, FloatArray], channels: int) -> Affine | None:
         """What the layer does to each channel (axis 1) in phase TEST, if that is affine."""

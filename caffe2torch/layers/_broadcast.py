@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -58,9 +55,9 @@ class Broadcast(Layer):
         """Whether the layer's own array ``name`` has one value for each channel (axis 1)."""
         return self.learned and self.axis == 1 and params[name].shape == (channels,)
 
-    def align(self, operand: Tensor, x: Tensor) -> Tensor:
-        """``operand`` with axes of size 1 appended, so that it broadcasts over ``x``."""
-        return operand.reshape(operand.shape + (1,) * self._trailing(x.shape, operand.shape))
+    def align(self, operand: Any, bottoms: Sequence[Shape]) -> Any:
+        """``operand`` with axes of size 1 appended, so that it broadcasts over the first bottom."""
+        return trailing(operand, self._trailing(bottoms[0], self.operand_shape(bottoms)))
 
     def align_onnx(self, g: OnnxBuilder, operand: str, shape: Shape, x: str) -> str:
         """``align`` in ONNX, for an operand of ``shape``."""
@@ -77,3 +74,9 @@ class Broadcast(Layer):
 
     def _trailing(self, bottom: Shape, operand: Shape) -> int:
         return len(bottom) - self._start(tuple(bottom)) - len(operand)
+
+
+def trailing(x: Any, count: int) -> Any:
+    """The tensor ``x`` with ``count`` axes of size 1 appended."""
+    index = (..., *[None] * count)
+    return x[index] if count else x

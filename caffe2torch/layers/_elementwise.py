@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import isfinite, log
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers._base import Layer, OnnxBuilder, TorchBuilder, net_error
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -44,8 +41,8 @@ def log_of_base(proto: Message, param: str) -> float:
     return log(base)
 
 
-def scale_shift(x: Tensor, scale: float, shift: float) -> Tensor:
-    """Scale * x + shift, without the steps that change nothing."""
+def scale_shift(x: Any, scale: float, shift: float = 0) -> Any:
+    """``x * scale + shift`` in torch, without the steps that change nothing."""
     if scale != 1:
         x = x * scale
     return x + shift if shift else x

@@ -5,17 +5,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers._base import Layer, OnnxBuilder, Role, SourceBuilder
+from caffe2torch.layers import Layer, OnnxBuilder, Role, TorchBuilder
 from caffe2torch.layers._onnx import to_float, to_int
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 FLT_MIN = float(np.finfo(np.float32).tiny)
 LOG_THRESHOLD = 1e-20
@@ -51,27 +48,16 @@ class Loss(Layer):
         """The shapes of all possible tops."""
         return [()]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Sequence[Tensor]:
-        return self.values(inputs)[: self.num_tops]
-
-    @abstractmethod
-    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        """The values of all possible tops."""
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         if not self.num_tops:
             return ()
-        values = self.values_source(s, inputs)
+        values = self.values(t, inputs)
         several = len(self.top_shapes(bottoms)) > 1
-        return f"{values}[0]" if several and self.num_tops == 1 else values
+        return values[0] if several and self.num_tops == 1 else values
 
     @abstractmethod
-    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
-        """``values`` as an expression: a tuple if there can be several tops."""
+    def values(self, t: TorchBuilder, inputs: Sequence[Any]) -> Any:
+        """The loss in torch; a tuple with the other tops if there can be several."""
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

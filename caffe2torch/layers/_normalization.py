@@ -11,25 +11,11 @@ from caffe2torch.layers._base import Affine, OnnxBuilder
 from caffe2torch.layers._onnx import check_constant
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-
-def normalize(
-    x: Tensor,
-    mean: Tensor,
-    variance: Tensor,
-    eps: float,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-) -> Tensor:
-    """Normalise the channels (axis 1) of ``x`` by given statistics; then scale and shift."""
-    from torch.nn import functional
-
-    return functional.batch_norm(x, mean, variance, weight, bias, eps=eps)
+    pass
 
 
 def affine_of_normalize(mean: FloatArray, variance: FloatArray, eps: float) -> Affine:
-    """``normalize`` as a factor and a summand for each channel."""
+    """The layer by given statistics as a factor and a summand for each channel."""
     scale = 1 / np.sqrt(np.asarray(variance, np.float64) + eps)
     return Affine(scale, -mean * scale)
 

@@ -15,7 +15,7 @@ from caffe2torch.layers._onnx import check_constant
 from caffe2torch.layers._runtime.pool_sizes import pool_divisors, pooled_sizes
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    pass
 
 _FLOAT = 1
 """ONNX's number for float32."""
@@ -80,29 +80,8 @@ class PoolWindow:
         return any(after >= k for after, k in zip(self.end_pad(sizes), self.kernel, strict=True))
 
 
-def max_pool(x: Tensor, window: PoolWindow) -> tuple[Tensor, Tensor]:
-    """The maxima, and the index ``row * width + column`` of the first of each, or -1."""
-    from caffe2torch.layers._runtime import pool
-
-    return pool.max_pool(x, window.kernel, window.stride, window.pad, window.ceil)
-
-
-def average_pool(x: Tensor, window: PoolWindow) -> Tensor:
-    """Sums of the pixels, divided by the windows' sizes within the padded image."""
-    from caffe2torch.layers._runtime import pool
-
-    return pool.average_pool(x, window.kernel, window.stride, window.pad, window.ceil)
-
-
-def stochastic_pool(x: Tensor, window: PoolWindow) -> Tensor:
-    """The expectation of a pixel drawn with a probability proportional to its value."""
-    from caffe2torch.layers._runtime import pool
-
-    return pool.stochastic_pool(x, window.kernel, window.stride, window.pad, window.ceil)
-
-
 def max_pool_onnx(g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int]) -> str:
-    """``max_pool`` without the mask, of an ``x`` of the spatial ``sizes``."""
+    """MAX pooling without the mask, of an ``x`` of the spatial ``sizes``."""
     x, _, attributes = _fitted(g, x, window, sizes, LOWEST)
     return str(g.op("MaxPool", x, **attributes))
 
@@ -110,7 +89,7 @@ def max_pool_onnx(g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[in
 def max_pool_mask_onnx(
     g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int]
 ) -> tuple[str, str]:
-    """``max_pool`` with the mask, whose indices ONNX counts over the whole tensor."""
+    """MAX pooling with the mask, whose indices ONNX counts over the whole tensor."""
     x, grown, attributes = _fitted(g, x, window, sizes, LOWEST)
     height, width = (n + more for n, more in zip(sizes, grown, strict=True))
     y, index = g.op("MaxPool", x, outputs=2, **attributes)

@@ -6,18 +6,15 @@ import math
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import SimpleNamespace
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, SourceBuilder, net_error
-from caffe2torch.layers._python import call
+from caffe2torch.layers import BlobSpec, Layer, OnnxBuilder, TorchBuilder, net_error
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 MOST_STEPS = 2000
@@ -106,30 +103,14 @@ class Recurrent(Layer):
             specs.append(self._weight("weight_static", rows, math.prod(bottoms[2][1:])))
         return [*specs, self._weight("weight_h", rows, self.num_output)]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Sequence[Tensor]:
-        from caffe2torch.layers._runtime import recurrent
-
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         x, cont, *rest = inputs
-        static = rest.pop(0) if self.static_input else None
-        run = getattr(recurrent, self._function)
-        tops: Sequence[Tensor] = run(SimpleNamespace(**params), x, cont, static, rest)
-        return tops if self.expose_hidden else tops[:1]
-
-    @property
-    def _function(self) -> str:
-        """The name in ``_runtime/recurrent.py`` of the function that runs the layer."""
-        return self.type.lower()
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        x, cont, *rest = inputs
-        options = {"static": rest.pop(0)} if self.static_input else {}
-        options |= {"states": f"({', '.join(rest)}{',' * (len(rest) == 1)})"} if rest else {}
-        tops = call(s.use(self._function), s.arrays(), x, cont, **options)
-        return tops if self.expose_hidden else f"{tops}[0]"
+        options: dict[str, Any] = {"static": rest.pop(0)} if self.static_input else {}
+        if rest:
+            options["states"] = tuple(rest)
+        run = getattr(t.runtime, self.type.lower())
+        tops = run(t.params, x, cont, **options)
+        return tops if self.expose_hidden else tops[0]
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

@@ -124,3 +124,14 @@ def require_positive(layer: Layer, sizes: Sequence[int], bottom: Shape) -> None:
             f"the spatial size of the top would be {tuple(sizes)}",
             "kernel_size",
         )
+
+
+def check_regions(layer: Layer, data: Shape, regions: Shape) -> None:
+    """Raise NetError unless the bottoms can be a map and rows (image, x1, y1, x2, y2)."""
+    if len(data) != 4:
+        raise layer.net_error(f"the map's shape {data} is not (N, C, H, W)")
+    size = 1
+    for axis in regions[1:]:
+        size *= axis
+    if not regions or size != 5:
+        raise layer.net_error(f"the regions' shape {regions} is not (R, 5)")

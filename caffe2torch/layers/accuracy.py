@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, Role, SourceBuilder, canonical_axis
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    Role,
+    TorchBuilder,
+    canonical_axis,
+    register_layer,
+)
 from caffe2torch.layers._loss import pick_onnx
 from caffe2torch.layers._onnx import check_constant, to_float
-from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -71,20 +75,9 @@ class Accuracy(Layer):
             )
         return [(), (scores[axis],)][: self.num_tops]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Sequence[Tensor]:
-        from caffe2torch.layers._runtime.losses import accuracy
-
-        scores, labels = inputs
-        shares = accuracy(scores, labels, self.axis, self.top_k, self.ignore_label)
-        return shares[: self.num_tops]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        shares = call(s.use("accuracy"), *inputs, self.axis, self.top_k, self.ignore_label)
-        return f"{shares}[0]" if self.num_tops == 1 else shares
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        shares = t.runtime.accuracy(*inputs, self.axis, self.top_k, self.ignore_label)
+        return shares[0] if self.num_tops == 1 else shares
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

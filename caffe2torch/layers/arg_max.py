@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis, net_error
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    canonical_axis,
+    net_error,
+    register_layer,
+)
 from caffe2torch.layers._onnx import to_float
-from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -67,12 +71,9 @@ class ArgMax(Layer):
                 f"{self.top_k} is more than the {entries} entries there are", "argmax_param.top_k"
             )
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        from caffe2torch.layers._runtime.arg_max import arg_max
-
-        return arg_max(inputs[0], self.axis, self.top_k, self.out_max_val)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        options = {"top_k": self.top_k, "out_max_val": self.out_max_val}
+        return t.runtime.arg_max(inputs[0], dim=self.axis, **options)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -86,14 +87,6 @@ class ArgMax(Layer):
         y = g.op("Concat", indices, values, axis=1) if self.out_max_val else indices
         extra = range(3, len(g.shape(x)))
         return [g.op("Unsqueeze", y, g.const(list(extra), np.int64)) if extra else y]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        options: dict[str, int] = {} if self.axis is None else {"dim": self.axis}
-        options |= {"top_k": self.top_k} if self.top_k != 1 else {}
-        options |= {"out_max_val": True} if self.out_max_val else {}
-        return call(s.use("arg_max"), inputs[0], **options)
 
     def _largest_onnx(self, g: OnnxBuilder, x: str, axis: int) -> tuple[str, str]:
         """``largest`` in ONNX, whose TopK puts the lower index of equals first."""

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
-from caffe2torch.layers._python import call, trailing
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers._broadcast import trailing
 
 
 @register_layer()
@@ -40,11 +36,12 @@ class Axpy(Layer):
             raise self.net_error(f"bottoms 1 and 2 have shapes {x} and {z}; they must be equal")
         return [x]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         a, x, z = inputs
-        return a.reshape(a.shape[:2] + (1,) * (x.ndim - 2)) * x + z
+        if len(bottoms[0]) != len(bottoms[1]):
+            a = t.torch.flatten(a, 1) if len(bottoms[0]) > 2 else a
+            a = trailing(a, len(bottoms[1]) - 2)
+        return a * x + z
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -54,12 +51,3 @@ class Axpy(Layer):
             target = [0, 0] + [1] * (len(g.shape(x)) - 2)
             a = g.op("Reshape", a, g.const(target, np.int64))
         return [g.op("Add", g.op("Mul", a, x), z)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        a, x, z = inputs
-        if len(bottoms[0]) != len(bottoms[1]):
-            a = call("torch.flatten", a, 1) if len(bottoms[0]) > 2 else a
-            a = trailing(a, len(bottoms[1]) - 2)
-        return f"{a} * {x} + {z}"

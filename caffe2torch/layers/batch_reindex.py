@@ -4,16 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 from caffe2torch.graph import Shape
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._onnx import to_int
-from caffe2torch.layers._python import call
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @register_layer()
@@ -35,20 +30,12 @@ class BatchReindex(Layer):
             raise self.net_error(f"bottoms of shapes {x} and {index}; they must be (N, ..) and (M)")
         return [index + x[1:]]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         x, index = inputs
-        return x.index_select(0, index.long())
+        return t.torch.index_select(x, 0, index.long())
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         x, index = inputs
         return [g.op("Gather", x, to_int(g, index), axis=0)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        x, index = inputs
-        return call("torch.index_select", x, 0, f"{index}.long()")

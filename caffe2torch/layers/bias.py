@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Affine, BlobSpec, OnnxBuilder, SourceBuilder
+from caffe2torch.layers import Affine, BlobSpec, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._broadcast import Broadcast
-from caffe2torch.layers._python import call, trailing
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -48,11 +45,15 @@ class Bias(Broadcast):
         bias = BlobSpec("bias", self.operand_shape(bottoms), self.filler, given=True)
         return [bias] * self.learned
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        x = inputs[0]
-        return x + self.align(params["bias"] if self.learned else inputs[1], x)
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        if not self.learned:
+            return None
+        return t.runtime.Bias(self.operand_shape(bottoms), self._start(bottoms[0]))
+
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        if self.learned:
+            return t.module(inputs[0])
+        return inputs[0] + self.align(inputs[1], bottoms)
 
     def affine(self, params: Mapping[str, FloatArray], channels: int) -> Affine | None:
         if not self.is_by_channel(params, "bias", channels):
@@ -65,12 +66,3 @@ class Bias(Broadcast):
         shape = self.operand_shape([g.shape(name) for name in inputs])
         bias = params["bias"] if self.learned else inputs[1]
         return [g.op("Add", inputs[0], self.align_onnx(g, bias, shape, inputs[0]))]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        x, shape = inputs[0], self.operand_shape(bottoms)
-        if self.learned:
-            start = [self._start(bottoms[0])] * (self._start(bottoms[0]) != 1)
-            return f"{s.module(call(s.use('Bias'), shape, *start))}({x})"
-        return f"{x} + {trailing(inputs[1], self._trailing(bottoms[0], shape))}"

@@ -4,33 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_name, enum_value
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import (
+from caffe2torch.layers import (
     Affine,
     BlobSpec,
     Layer,
     OnnxBuilder,
-    SourceBuilder,
+    TorchBuilder,
     constant_filler,
     net_error,
+    register_layer,
     unsupported,
 )
+from caffe2torch.layers._broadcast import trailing
 from caffe2torch.layers._normalization import (
     affine_of_normalize,
-    normalize,
     normalize_by_batch_onnx,
     normalize_onnx,
 )
-from caffe2torch.layers._python import call, exact, trailing
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 SCALE_SHIFT_FIELDS = ("bn_mode", "scale_filler", "shift_filler")
@@ -118,46 +116,20 @@ class BN(Layer):
         specs = self.blob_specs(bottoms)
         return {s.name: b.reshape(-1) for s, b in zip(specs, blobs, strict=True)}
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor | Sequence[Tensor]:
-        from caffe2torch.layers._runtime import bn
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        if not self.has_running_stats:
+            return None
+        return t.runtime.BN(bottoms[0][1], self.eps, t.exact(self.momentum), self.by_batch)
 
-        (x,) = inputs
-        weight, bias = params["weight"], params["bias"]
-        if self.has_running_stats:
-            return self._running_forward(x, params, training)
-        if self.by_batch:
-            return bn.batch_bn(x, weight, bias, self.eps)[: self.num_tops]
-        return bn.channel_affine(x.reshape(x.shape + (1,) * (4 - x.ndim)), weight, bias)
-
-    def _running_forward(self, x: Tensor, params: Mapping[str, Tensor], training: bool) -> Tensor:
-        from caffe2torch.layers._runtime import bn
-        from caffe2torch.layers._runtime.batch_norm import normalize_by_batch
-
-        weight, bias = params["weight"], params["bias"]
-        running = params["running_mean"], params["running_var"]
-        by_batch = training if self.by_batch is None else self.by_batch
-        if not by_batch:
-            return normalize(x, *running, self.eps, weight, bias)
-        y, mean, variance = normalize_by_batch(x, self.eps)
-        if training:
-            bn.learn_statistics(running, (mean, variance), self.momentum)
-        return bn.channel_affine(y, weight, bias)
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         (x,), (shape,) = inputs, bottoms
         if self.has_running_stats:
-            options = self.eps, exact(self.momentum), self.by_batch
-            return f"{s.module(call(s.use('BN'), shape[1], *options))}({x})"
-        arrays = s.arrays()
-        learned = f"{arrays}.weight", f"{arrays}.bias"
+            return t.module(x)
+        learned = t.params.weight, t.params.bias
         if not self.by_batch:
-            return call(s.use("channel_affine"), trailing(x, 4 - len(shape)), *learned)
-        tops = call(s.use("batch_bn"), x, *learned, self.eps)
-        return {1: f"{tops}[0]", 2: f"{tops}[:2]", 3: tops}[self.num_tops]
+            return t.runtime.channel_affine(trailing(x, 4 - len(shape)), *learned)
+        tops = t.runtime.batch_bn(x, *learned, self.eps)
+        return {1: tops[0], 2: tops[:2], 3: tops}[self.num_tops]
 
     def affine(self, params: Mapping[str, FloatArray], channels: int) -> Affine | None:
         if self.by_batch or self.num_tops > 1:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
 from caffe2torch.layers._axis import axis_or_legacy_dim
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis
-from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -57,21 +54,12 @@ class Concat(Layer):
         total = sum(shape[axis] for shape in bottoms)
         return [(*first[:axis], total, *first[axis + 1 :])]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        import torch
-
-        return torch.cat(tuple(inputs), self.axis)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        if len(inputs) == 1:
+            return inputs[0]
+        return t.torch.cat(tuple(inputs), dim=self.axis)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         return [g.op("Concat", *inputs, axis=self.axis)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        if len(inputs) == 1:
-            return inputs[0]
-        return call("torch.cat", f"({', '.join(inputs)})", dim=self.axis)

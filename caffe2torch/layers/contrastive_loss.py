@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder, SourceBuilder
+from caffe2torch.layers import OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._loss import Loss, leading_count
 from caffe2torch.layers._onnx import to_int
-from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -60,14 +57,8 @@ class ContrastiveLoss(Loss):
         if y[:1] != a[:1]:
             raise self.net_error(f"y of shape {y} must have {a[0]} values, one for each pair")
 
-    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        from caffe2torch.layers._runtime import losses
-
-        a, b, alike = inputs
-        return [losses.contrastive_loss(a, b, alike, self.margin, self.legacy_version)]
-
-    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
-        return call(s.use("contrastive_loss"), *inputs, self.margin, self.legacy_version)
+    def values(self, t: TorchBuilder, inputs: Sequence[Any]) -> Any:
+        return t.runtime.contrastive_loss(*inputs, self.margin, self.legacy_version)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         a, b = (g.op("Flatten", value, axis=1) for value in inputs[:2])

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis
-from caffe2torch.layers._python import call
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -64,14 +61,9 @@ class Crop(Layer):
             )
         return [(*shape[:axis], *sizes)]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor | Sequence[Tensor]:
-        from caffe2torch.layers._runtime.crop import crop
-
-        x, reference = inputs
-        self.infer_shapes([tuple(x.shape), tuple(reference.shape)])
-        return crop(x, reference, *self._resolved(x.dim()))
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        t.check(self, inputs)
+        return t.runtime.crop(*inputs, *self._resolved(len(bottoms[0])))
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -87,9 +79,3 @@ class Crop(Layer):
         else:
             ends = g.op("Add", starts, g.op("Shape", reference, end=num_axes))
         return [g.op("Slice", x, starts, ends, axes)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        axis, offsets = self._resolved(len(bottoms[0]))
-        return call(s.use("crop"), *inputs, axis, offsets)

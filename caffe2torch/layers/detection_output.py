@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 from caffe2torch.layers._boxes_onnx import (
     BOOL,
     FLOAT,
@@ -22,10 +21,8 @@ from caffe2torch.layers._boxes_onnx import (
     falling_thresholds,
     suppress_onnx,
 )
-from caffe2torch.layers._python import call, quote
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 MOST_THRESHOLDS = 64
@@ -133,37 +130,13 @@ class DetectionOutput(Layer):
     def _labels(self) -> list[int]:
         return [label for label in range(self.num_classes) if label != self.background]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        from caffe2torch.layers._runtime.detection import detection_output
-
-        return detection_output(
-            inputs[0],
-            inputs[1],
-            inputs[2],
-            num_classes=self.num_classes,
-            background=self.background,
-            share_location=self.share_location,
-            code_type=self.code_type,
-            use_variance=self.use_variance,
-            confidence_threshold=self.confidence_threshold,
-            nms_threshold=self.nms_threshold,
-            eta=self.eta,
-            top_k=self.top_k,
-            keep_top_k=self.keep_top_k,
-        )
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return call(
-            s.use("detection_output"),
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        return t.runtime.detection_output(
             *inputs,
             num_classes=self.num_classes,
             background=self.background,
             share_location=self.share_location,
-            code_type=quote(self.code_type),
+            code_type=self.code_type,
             use_variance=self.use_variance,
             confidence_threshold=self.confidence_threshold,
             nms_threshold=self.nms_threshold,

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
-from caffe2torch.layers._python import call
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 
 if TYPE_CHECKING:
-    from torch import nn
     from typing_extensions import Self
 
 
@@ -40,10 +37,8 @@ class Dropout(Layer):
             )
         return cls(name=proto.name, dropout_ratio=ratio, phase=enum_name(proto, "phase"))
 
-    def old_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
-        from torch import nn
-
-        return nn.Dropout(self.dropout_ratio)
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        return t.nn.Dropout(self.dropout_ratio)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -54,8 +49,3 @@ class Dropout(Layer):
                 "phase",
             )
         return [g.op("Identity", inputs[0])]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return f"{s.module(call('nn.Dropout', self.dropout_ratio))}({inputs[0]})"

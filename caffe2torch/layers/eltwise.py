@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING
+from operator import add, mul
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
-from caffe2torch.layers._python import call, scaled
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers._elementwise import scale_shift
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -64,19 +63,12 @@ class Eltwise(Layer):
                 )
         return [bottoms[0]]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        import torch
-
-        from caffe2torch.layers._runtime.elementwise import eltwise_max
-
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         if self.operation == "PROD":
-            return reduce(torch.mul, inputs)
+            return reduce(mul, inputs)
         if self.operation == "SUM":
-            terms = [x if c == 1 else x * c for x, c in zip(inputs, self.coeff, strict=True)]
-            return reduce(torch.add, terms)
-        return eltwise_max(*inputs)
+            return reduce(add, map(scale_shift, inputs, self.coeff))
+        return t.runtime.eltwise_max(*inputs)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -89,13 +81,3 @@ class Eltwise(Layer):
         ]
         op_type = {"PROD": "Mul", "SUM": "Add"}[self.operation]
         return [reduce(lambda a, b: g.op(op_type, a, b), terms)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        if self.operation == "PROD":
-            return " * ".join(inputs)
-        if self.operation == "SUM":
-            terms = (scaled(x, c, 0) for x, c in zip(inputs, self.coeff, strict=True))
-            return " + ".join(terms)
-        return call(s.use("eltwise_max"), *inputs)

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, SourceBuilder, net_error
+from caffe2torch.layers import BlobSpec, Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 from caffe2torch.layers._onnx import to_int
-from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -66,23 +63,12 @@ class Embed(Layer):
         bias = BlobSpec("bias", (self.num_output,), self.bias_filler, given=True)
         return (weight, bias) if self.bias_term else (weight,)
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        from torch.nn import functional
-
-        y = functional.embedding(inputs[0].long(), params["weight"])
-        return y + params["bias"] if self.bias_term else y
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        y = t.F.embedding(inputs[0].long(), t.params.weight)
+        return y + t.params.bias if self.bias_term else y
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         y = g.op("Gather", params["weight"], to_int(g, inputs[0]), axis=0)
         return [g.op("Add", y, params["bias"]) if self.bias_term else y]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        weight = f"{s.arrays()}.weight"
-        y = call("F.embedding", f"{inputs[0]}.long()", weight)
-        return f"{y} + {weight.removesuffix('weight')}bias" if self.bias_term else y

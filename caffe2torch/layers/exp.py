@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._elementwise import log_of_base, scale_shift, scale_shift_onnx
-from caffe2torch.layers._python import call, scaled
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -42,18 +39,12 @@ class Exp(Layer):
             outer = float(np.exp(np.float64(log_base * param.shift)))
         return cls(name=proto.name, inner=log_base * param.scale, outer=outer)
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        return scale_shift(scale_shift(inputs[0], self.inner, 0).exp(), self.outer, 0)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        y = t.torch.exp(scale_shift(inputs[0], self.inner))
+        return scale_shift(y, self.outer)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         y = g.op("Exp", scale_shift_onnx(g, inputs[0], self.inner, 0))
         return [scale_shift_onnx(g, y, self.outer, 0)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return scaled(call("torch.exp", scaled(inputs[0], self.inner, 0)), self.outer, 0)

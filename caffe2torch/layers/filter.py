@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -55,12 +53,9 @@ class Filter(Layer):
                 )
         return blobs
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Sequence[Tensor]:
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         *blobs, selector = inputs
-        kept = selector.flatten() != 0
-        return [x[kept] for x in blobs]
+        return [x[selector.flatten() != 0] for x in blobs]
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -69,10 +64,3 @@ class Filter(Layer):
         flat = g.op("Reshape", selector, g.const([-1], np.int64))
         kept = g.op("Not", g.op("Equal", flat, g.const(0)))
         return [g.op("Compress", x, kept, axis=0) for x in blobs]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        *blobs, selector = inputs
-        kept = [f"{x}[{selector}.flatten() != 0]" for x in blobs]
-        return kept

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
 from caffe2torch.layers._in_place import refuse_in_place
 from caffe2torch.layers._onnx import reshape_axes
-from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -56,13 +53,13 @@ class Flatten(Layer):
             )
         return start, end + 1
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        start, stop = self._range(inputs[0].ndim)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        num_axes = len(bottoms[0])
+        start, stop = self._range(num_axes)
         if start == stop:
-            return inputs[0].unsqueeze(start)
-        return inputs[0].flatten(start, stop - 1)
+            return t.torch.unsqueeze(inputs[0], start)
+        end = [stop - 1] * (stop != num_axes)
+        return t.torch.flatten(inputs[0], start, *end)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -70,12 +67,3 @@ class Flatten(Layer):
         start, stop = self._range(len(g.shape(inputs[0])))
         head = [0] * start + [1 if start == stop else -1]
         return [reshape_axes(g, inputs[0], head, stop)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        start, stop = self._range(len(bottoms[0]))
-        if start == stop:
-            return call("torch.unsqueeze", inputs[0], start)
-        end = [stop - 1] * (stop != len(bottoms[0]))
-        return call("torch.flatten", inputs[0], start, *end)

@@ -5,20 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder, SourceBuilder
+from caffe2torch.layers import OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._loss import Loss, leading_count
 from caffe2torch.layers._onnx import check_constant, to_int
-from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -47,13 +44,8 @@ class HingeLoss(Loss):
         if math.prod(bottoms[1]) < bottoms[0][0]:
             raise self.net_error(f"labels of shape {bottoms[1]}: each item needs one")
 
-    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        from caffe2torch.layers._runtime import losses
-
-        return [losses.hinge_loss(inputs[0], inputs[1], self.power)]
-
-    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
-        return call(s.use("hinge_loss"), *inputs, self.power)
+    def values(self, t: TorchBuilder, inputs: Sequence[Any]) -> Any:
+        return t.runtime.hinge_loss(*inputs, self.power)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         shape = g.shape(inputs[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,8 +13,7 @@ from caffe2torch.errors import ReadError
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.blob import read_blob_proto
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder, SourceBuilder, canonical_axis, net_error
+from caffe2torch.layers import OnnxBuilder, TorchBuilder, canonical_axis, net_error, register_layer
 from caffe2torch.layers._loss import (
     LOG_THRESHOLD,
     Loss,
@@ -24,10 +23,8 @@ from caffe2torch.layers._loss import (
     normalized_onnx,
     pick_onnx,
 )
-from caffe2torch.layers._python import call, quote
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -82,22 +79,11 @@ class InfogainLoss(Loss):
     def top_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         return [(), bottoms[0]]
 
-    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        from caffe2torch.layers._runtime import losses
-
-        matrix = inputs[2] if self.matrix is None else inputs[0].new_tensor(self.matrix)
-        return losses.infogain_loss(
-            inputs[0], inputs[1], matrix, self.axis, self.ignore_label, self.normalization
-        )
-
-    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
-        if self.matrix is not None:
-            raise self.unsupported(
-                "the matrix H comes from a file, which source cannot hold; convert to .pt instead",
-                "infogain_loss_param.source",
-            )
-        options = self.axis, self.ignore_label, quote(self.normalization)
-        return call(s.use("infogain_loss"), *inputs, *options)
+    def values(self, t: TorchBuilder, inputs: Sequence[Any]) -> Any:
+        scores, labels, *matrix = inputs
+        matrix = matrix or [scores.new_tensor(self.matrix)]
+        options = self.axis, self.ignore_label, self.normalization
+        return t.runtime.infogain_loss(scores, labels, *matrix, *options)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         shape = g.shape(inputs[0])

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error, unsupported
-from caffe2torch.layers._python import call, literal, quote
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    net_error,
+    register_layer,
+    unsupported,
+)
 from caffe2torch.layers._spatial import require_axes
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -92,14 +96,19 @@ class Interp(Layer):
             raise self.net_error(f"the output size {sizes} is not positive", "height")
         return [(*shape[:2], *sizes)]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor | Sequence[Tensor]:
-        from torch.nn import functional
-
-        x = functional.pad(inputs[0], [self.pad_beg, self.pad_end] * 2)
-        sizes = self._output_sizes([value.shape for value in inputs])
-        return functional.interpolate(x, list(sizes), mode="bilinear", align_corners=True)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        t.check(self, inputs)
+        x = inputs[0]
+        if self.pad_beg or self.pad_end:
+            x = t.F.pad(x, (self.pad_beg, self.pad_end) * 2)
+        if len(inputs) > 1:
+            size = inputs[1].shape[2:]
+        elif self.size:
+            size = tuple(self.size)
+        else:
+            crop = self.pad_beg + self.pad_end
+            size = t.runtime.zoomed_size(inputs[0], crop, self.shrink_factor, self.zoom_factor)
+        return t.F.interpolate(x, size, mode="bilinear", align_corners=True)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -123,22 +132,6 @@ class Interp(Layer):
                 coordinate_transformation_mode="align_corners",
             )
         ]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        x = inputs[0]
-        if self.pad_beg or self.pad_end:
-            x = call("F.pad", x, (self.pad_beg, self.pad_end) * 2)
-        if len(inputs) > 1:
-            size = f"{inputs[1]}.shape[2:]"
-        elif self.size:
-            size = literal(tuple(self.size))
-        else:
-            crop = self.pad_beg + self.pad_end
-            zoomed = s.use("zoomed_size")
-            size = call(zoomed, inputs[0], crop, self.shrink_factor, self.zoom_factor)
-        return call("F.interpolate", x, size, mode=quote("bilinear"), align_corners=True)
 
 
 def _scale(size: int, output: int) -> float:

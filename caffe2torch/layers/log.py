@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 from caffe2torch.layers._elementwise import log_of_base, scale_shift, scale_shift_onnx
-from caffe2torch.layers._python import call, scaled
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -41,18 +38,12 @@ class Log(Layer):
             raise net_error(proto, "there is no logarithm to the base 1", "log_param.base")
         return cls(name=proto.name, scale=param.scale, shift=param.shift, outer=1 / log_base)
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        return scale_shift(scale_shift(inputs[0], self.scale, self.shift).log(), self.outer, 0)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        y = t.torch.log(scale_shift(inputs[0], self.scale, self.shift))
+        return scale_shift(y, self.outer)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         y = g.op("Log", scale_shift_onnx(g, inputs[0], self.scale, self.shift))
         return [scale_shift_onnx(g, y, self.outer, 0)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return scaled(call("torch.log", scaled(inputs[0], self.scale, self.shift)), self.outer, 0)

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
-from caffe2torch.layers._python import call, exact
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 from caffe2torch.layers._spatial import require_axes
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
     from typing_extensions import Self
 
 
@@ -54,19 +51,17 @@ class LRN(Layer):
         require_axes(self, bottoms[0])
         return [bottoms[0]]
 
-    def old_torch(self, bottoms: Sequence[Shape]) -> nn.Module | None:
-        from torch import nn
-
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         if self.within_channel:
             return None
-        return nn.LocalResponseNorm(self.local_size, self.alpha, self.beta, self.k)
+        beta = t.exact(self.beta)  # torch raises to a power in float64.
+        return t.nn.LocalResponseNorm(self.local_size, alpha=self.alpha, beta=beta, k=self.k)
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor | Sequence[Tensor]:
-        from caffe2torch.layers._runtime.elementwise import lrn_within_channel
-
-        return lrn_within_channel(inputs[0], self.local_size, self.alpha, self.beta)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        if not self.within_channel:
+            return t.module(inputs[0])
+        beta = t.exact(self.beta)
+        return t.runtime.lrn_within_channel(inputs[0], self.local_size, self.alpha, beta)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -83,13 +78,3 @@ class LRN(Layer):
         mean = g.op("AveragePool", squares, kernel_shape=kernel, strides=[1, 1])
         scale = g.op("Add", g.op("Mul", mean, g.const(self.alpha)), g.const(1.0))
         return [g.op("Mul", x, g.op("Pow", scale, g.const(-self.beta)))]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        beta = exact(self.beta)  # torch raises to a power in float64.
-        if self.within_channel:
-            function = s.use("lrn_within_channel")
-            return call(function, inputs[0], self.local_size, self.alpha, beta)
-        options = {"alpha": self.alpha, "beta": beta, "k": self.k}
-        return call("F.local_response_norm", inputs[0], self.local_size, **options)

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._lstm_unit import lstm_unit_onnx
-from caffe2torch.layers._python import call
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 
 @register_layer()
@@ -42,13 +37,9 @@ class LSTMUnit(Layer):
             )
         return [cell, cell]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Sequence[Tensor]:
-        from caffe2torch.layers._runtime.recurrent import lstm_unit
-
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         cell, gates, cont = inputs
-        return lstm_unit(cell, gates, cont.unsqueeze(-1))
+        return t.runtime.lstm_unit(cell, gates, t.torch.unsqueeze(cont, -1))
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -56,9 +47,3 @@ class LSTMUnit(Layer):
         cell, gates, cont = inputs
         column = g.op("Unsqueeze", cont, g.const([2], np.int64))
         return lstm_unit_onnx(g, cell, gates, column, g.shape(cell)[2])
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        cell, gates, cont = inputs
-        return call(s.use("lstm_unit"), cell, gates, call("torch.unsqueeze", cont, -1))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder, SourceBuilder
+from caffe2torch.layers import OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._loss import (
     LOG_THRESHOLD,
     Loss,
@@ -18,10 +17,8 @@ from caffe2torch.layers._loss import (
     normalized_onnx,
     pick_onnx,
 )
-from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -45,13 +42,8 @@ class MultinomialLogisticLoss(Loss):
         self.check_legacy_axes(bottoms[0])
         self.check_column(bottoms[1], "a label")
 
-    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        from caffe2torch.layers._runtime import losses
-
-        return [losses.multinomial_logistic_loss(inputs[0], inputs[1])]
-
-    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
-        return call(s.use("multinomial_logistic_loss"), *inputs)
+    def values(self, t: TorchBuilder, inputs: Sequence[Any]) -> Any:
+        return t.runtime.multinomial_logistic_loss(*inputs)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         shape = g.shape(inputs[0])

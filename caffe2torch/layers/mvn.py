@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
-from caffe2torch.layers._python import call
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -51,12 +48,9 @@ class MVN(Layer):
             raise self.net_error(f"a bottom of shape {bottoms[0]} has more than four axes")
         return [bottoms[0] + (1,) * (4 - len(bottoms[0]))]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        from caffe2torch.layers._runtime.elementwise import mvn
-
-        return mvn(inputs[0], self._axes, self.eps if self.normalize_variance else None)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        eps = self.eps if self.normalize_variance else None
+        return t.runtime.mvn(inputs[0], self._axes, eps)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -70,13 +64,6 @@ class MVN(Layer):
             return [x]
         variance = g.op("ReduceMean", g.op("Mul", x, x), axes=self._axes)
         return [g.op("Div", x, g.op("Add", g.op("Sqrt", variance), g.const(self.eps)))]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return call(
-            s.use("mvn"), inputs[0], self._axes, self.eps if self.normalize_variance else None
-        )
 
     @property
     def _axes(self) -> list[int]:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, SourceBuilder, constant_filler
-from caffe2torch.layers._python import call, trailing
+from caffe2torch.layers import (
+    BlobSpec,
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    constant_filler,
+    register_layer,
+)
+from caffe2torch.layers._broadcast import trailing
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -57,16 +62,12 @@ class Normalize(Layer):
         shape = () if self.channel_shared else (bottoms[0][1],)
         return [BlobSpec("weight", shape, self.scale_filler, given=True)]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        from caffe2torch.layers._runtime.elementwise import l2_normalize
-
-        (x,) = inputs
-        scale = params["weight"]
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        (x,), num_axes = inputs, len(bottoms[0])
+        scale = t.params.weight
         if not self.channel_shared:
-            scale = scale.reshape(-1, *[1] * (x.ndim - 2))
-        return l2_normalize(x, scale, self._axes(x.ndim), self.eps)
+            scale = trailing(scale, num_axes - 2)
+        return t.runtime.l2_normalize(x, scale, self._axes(num_axes), self.eps)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -79,15 +80,6 @@ class Normalize(Layer):
         total = g.op("ReduceSumSquare", x, axes=self._axes(num_axes))
         norm = g.op("Sqrt", g.op("Add", total, g.const(self.eps)))
         return [g.op("Mul", g.op("Div", x, norm), scale)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        axes = self._axes(len(bottoms[0]))
-        weight = f"{s.arrays()}.weight"
-        if not self.channel_shared:
-            weight = trailing(weight, len(bottoms[0]) - 2)
-        return call(s.use("l2_normalize"), inputs[0], weight, axes, self.eps)
 
     def _axes(self, num_axes: int) -> list[int]:
         return list(range(1, num_axes)) if self.across_spatial else [1]

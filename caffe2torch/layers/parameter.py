@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, SourceBuilder, constant_filler
+from caffe2torch.layers import (
+    BlobSpec,
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    constant_filler,
+    register_layer,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -36,18 +41,11 @@ class Parameter(Layer):
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
         return [BlobSpec("weight", self.shape, constant_filler(0), given=False)]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         # The blob itself, or a view, would need a gradient even where they are switched off.
-        return params["weight"].clone()
+        return t.params.weight.clone()
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         return [g.op("Identity", params["weight"])]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return f"{s.arrays()}.weight.clone()"

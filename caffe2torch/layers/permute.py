@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
-from caffe2torch.layers._python import call
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -58,18 +55,11 @@ class Permute(Layer):
         """``order`` with the axes that it does not name."""
         return [*self.order, *(axis for axis in range(num_axes) if axis not in self.order)]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        return inputs[0].permute(self.complete_order(inputs[0].ndim))
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        return inputs[0].permute(*self.complete_order(len(bottoms[0])))
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         order = self.complete_order(len(g.shape(inputs[0])))
         return [g.op("Transpose", inputs[0], perm=order)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return call(f"{inputs[0]}.permute", *self.complete_order(len(bottoms[0])))

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Affine, Layer, OnnxBuilder, SourceBuilder
+from caffe2torch.layers import Affine, Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
-from caffe2torch.layers._python import call, exact, scaled
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -44,15 +41,11 @@ class Power(Layer):
         constant = None if power * scale else _power(shift, power)
         return cls(name=proto.name, power=power, scale=scale, shift=shift, constant=constant)
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        import torch
-
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         if self.constant is not None:
-            return torch.full_like(inputs[0], self.constant)
+            return t.torch.full_like(inputs[0], self.constant)
         y = scale_shift(inputs[0], self.scale, self.shift)
-        return y if self.power == 1 else y.pow(self.power)
+        return y if self.power == 1 else t.torch.pow(y, t.exact(self.power))
 
     def affine(self, params: Mapping[str, FloatArray], channels: int) -> Affine | None:
         if self.power != 1 or self.constant is not None:
@@ -68,14 +61,6 @@ class Power(Layer):
         if self.power != 1:
             y = g.op("Pow", y, g.const(self.power))
         return [g.op("Identity", y) if y == inputs[0] else y]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        if self.constant is not None:
-            return call("torch.full_like", inputs[0], self.constant)
-        y = scaled(inputs[0], self.scale, self.shift)
-        return y if self.power == 1 else call("torch.pow", y, exact(self.power))
 
 
 def _power(base: float, exponent: float) -> float:

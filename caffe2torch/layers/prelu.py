@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import BlobSpec, Layer, OnnxBuilder, SourceBuilder, constant_filler
-from caffe2torch.layers._python import call
+from caffe2torch.layers import (
+    BlobSpec,
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    constant_filler,
+    register_layer,
+)
 
 if TYPE_CHECKING:
-    from torch import nn
     from typing_extensions import Self
 
 
@@ -54,10 +58,9 @@ class PReLU(Layer):
     ) -> Mapping[str, FloatArray]:
         return {"weight": blobs[0].reshape(-1)}
 
-    def old_torch(self, bottoms: Sequence[Shape]) -> nn.Module:
-        from torch import nn
-
-        return nn.PReLU(1 if self.channel_shared else bottoms[0][1])
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        channels = [] if self.channel_shared else [bottoms[0][1]]
+        return t.nn.PReLU(*channels)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -67,9 +70,3 @@ class PReLU(Layer):
         if spatial and not self.channel_shared:
             slope = g.op("Reshape", slope, g.const([-1] + [1] * spatial, np.int64))
         return [g.op("PRelu", inputs[0], slope)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        channels = [] if self.channel_shared else [bottoms[0][1]]
-        return f"{s.module(call('nn.PReLU', *channels))}({inputs[0]})"

@@ -12,14 +12,18 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error, unsupported
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    net_error,
+    register_layer,
+    unsupported,
+)
 from caffe2torch.layers._onnx import check_constant
-from caffe2torch.layers._python import call, exact, literal
 from caffe2torch.layers._runtime.box_edges import box_edges
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 Box = tuple[float, float]
@@ -81,27 +85,16 @@ class PriorBox(Layer):
             raise self.net_error(f"bottom of shape {bottoms[0]} has no cells")
         return [(1, 2, height * width * len(self.boxes) * 4)]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        from caffe2torch.layers._runtime.priors import prior_boxes
-
-        step, image = self.step, self.image or _plane(inputs[-1].shape)
-        return prior_boxes(
-            inputs[0], image, self.boxes, self.variance, step, self.offset, self.clip
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        image = t.exact(self.image) if self.image else _plane(bottoms[-1])
+        if not self.image and len(bottoms[-1]) == 4:
+            image = inputs[1].shape[2:]
+        options = {} if self.step is None else {"step": t.exact(self.step)}
+        boxes, variance = t.exact(self.boxes), t.exact(self.variance)
+        offset = t.exact(self.offset)
+        return t.runtime.prior_boxes(
+            inputs[0], image, boxes, variance, **options, offset=offset, clip=self.clip
         )
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        image = exact(self.image) if self.image else f"{inputs[1]}.shape[2:]"
-        if not self.image and len(bottoms[1]) != 4:
-            image = literal(_plane(bottoms[1]))
-        options = {} if self.step is None else {"step": exact(self.step)}
-        options |= {} if self.offset == 0.5 else {"offset": exact(self.offset)}
-        options |= {"clip": "True"} if self.clip else {}
-        boxes = exact(self.boxes), exact(self.variance)
-        return call(s.use("prior_boxes"), inputs[0], image, *boxes, **options)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

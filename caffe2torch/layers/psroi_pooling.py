@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 from caffe2torch.layers._onnx import check_constant, to_float, to_int
-from caffe2torch.layers._regions import check_regions, round_half_away, split_regions
+from caffe2torch.layers._spatial import check_regions
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 DOUBLE = 11
@@ -67,41 +65,9 @@ class PSROIPooling(Layer):
             )
         return [(regions[0], self.output_dim, self.group_size, self.group_size)]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        import torch
-
-        data, regions = inputs
-        image, corners = split_regions(regions, len(data))
-        x1, y1, x2, y2 = round_half_away(corners).unbind(1)
-        top, bottom = self._bins(y1, y2, data.shape[2])
-        left, right = self._bins(x1, x2, data.shape[3])
-        top, bottom = (edge[:, None, :, None] for edge in (top, bottom))
-        left, right = (edge[:, None, None, :] for edge in (left, right))
-        sums = torch.nn.functional.pad(data.double(), (1, 0, 1, 0)).cumsum(2).cumsum(3)
-        sums = sums.reshape(len(data), -1, self.group_size, self.group_size, *sums.shape[2:])
-        channel = torch.arange(self.output_dim, device=data.device)[:, None, None]
-        column = torch.arange(self.group_size, device=data.device)
-
-        def sum_to(y: Tensor, x: Tensor) -> Tensor:
-            return sums[image[:, None, None, None], channel, column[:, None], column, y, x]
-
-        total = sum_to(bottom, right) - sum_to(top, right)
-        total = total - (sum_to(bottom, left) - sum_to(top, left))
-        area = (bottom - top) * (right - left)
-        return torch.where(area > 0, total / area.clamp(min=1), 0.0).to(data.dtype)
-
-    def _bins(self, first: Tensor, last: Tensor, limit: int) -> tuple[Tensor, Tensor]:
-        """Start and end (R, G) of each region's bins, inside [0, limit]."""
-        import torch
-
-        low, high = first * self.spatial_scale, (last + 1) * self.spatial_scale
-        size = ((high - low).clamp(min=0.1) / self.group_size)[:, None]
-        index = torch.arange(self.group_size, device=first.device, dtype=first.dtype)
-        start = (index * size + low[:, None]).floor()
-        end = ((index + 1) * size + low[:, None]).ceil()
-        return start.long().clamp(0, limit), end.long().clamp(0, limit)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        sizes = self.output_dim, self.group_size
+        return t.runtime.psroi_pool(*inputs, *sizes, self.spatial_scale)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]

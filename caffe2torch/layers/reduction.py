@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
 from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
-from caffe2torch.layers._python import call, scaled
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -47,17 +44,15 @@ class Reduction(Layer):
     def _axis(self, num_axes: int) -> int:
         return canonical_axis(self, self.axis, num_axes, "reduction_param.axis")
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        x = inputs[0].flatten(self._axis(inputs[0].ndim))
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        x = t.torch.flatten(inputs[0], self._axis(len(bottoms[0])))
         if self.operation == "MEAN":
-            return scale_shift(x.mean(-1), self.coeff, 0)
+            return scale_shift(t.torch.mean(x, dim=-1), self.coeff)
         if self.operation == "ASUM":
-            x = x.abs()
+            x = t.torch.abs(x)
         elif self.operation == "SUMSQ":
-            x = x.square()
-        return scale_shift(x.sum(-1), self.coeff, 0)
+            x = t.torch.square(x)
+        return scale_shift(t.torch.sum(x, dim=-1), self.coeff)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -70,12 +65,3 @@ class Reduction(Layer):
             op_type = {"ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
             y = g.op(op_type[self.operation], inputs[0], axes=axes, keepdims=0)
         return [scale_shift_onnx(g, y, self.coeff, 0)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        x = call("torch.flatten", inputs[0], self._axis(len(bottoms[0])))
-        if self.operation in ("ASUM", "SUMSQ"):
-            x = call("torch.abs" if self.operation == "ASUM" else "torch.square", x)
-        reduced = call("torch.mean" if self.operation == "MEAN" else "torch.sum", x, dim=-1)
-        return scaled(reduced, self.coeff, 0)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
-from caffe2torch.layers._python import call
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
     from typing_extensions import Self
 
 
@@ -34,17 +31,13 @@ class ReLU6(Layer):
     def from_proto(cls, proto: Message) -> Self:
         return cls(name=proto.name, negative_slope=proto.relu6_param.negative_slope)
 
-    def old_torch(self, bottoms: Sequence[Shape]) -> nn.Module | None:
-        from torch import nn
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        return None if self.negative_slope else t.nn.ReLU6()
 
-        return None if self.negative_slope else nn.ReLU6()
-
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor | Sequence[Tensor]:
-        from torch.nn import functional
-
-        return functional.leaky_relu(inputs[0], self.negative_slope).clamp(max=6)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        if not self.negative_slope:
+            return t.module(inputs[0])
+        return t.torch.clamp(t.F.leaky_relu(inputs[0], self.negative_slope), max=6)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -54,10 +47,3 @@ class ReLU6(Layer):
             return [g.op("Clip", x, g.const(0.0), g.const(6.0))]
         x = g.op("LeakyRelu", x, alpha=self.negative_slope)
         return [g.op("Min", x, g.const(6.0))]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        if self.negative_slope:
-            return call("torch.clamp", call("F.leaky_relu", inputs[0], self.negative_slope), max=6)
-        return call("F.relu6", inputs[0])

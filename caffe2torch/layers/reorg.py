@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
-from caffe2torch.layers._python import call
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 from caffe2torch.layers._spatial import require_axes
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -60,13 +57,9 @@ class Reorg(Layer):
             raise self.net_error(f"height {h} and width {w} are not divisible by {s}", "stride")
         return [(n, c * s * s, h // s, w // s)]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor | Sequence[Tensor]:
-        from caffe2torch.layers._runtime.sampling import reorg
-
-        self.infer_shapes([tuple(inputs[0].shape)])
-        return reorg(inputs[0], self.stride, self.reverse)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        t.check(self, inputs)
+        return t.runtime.reorg(inputs[0], self.stride, self.reverse)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -81,8 +74,3 @@ class Reorg(Layer):
         x = g.op("Reshape", x, g.const([-1, c // (s * s), h * s, w * s], np.int64))
         x = g.op("SpaceToDepth", x, blocksize=s)
         return [g.op("Reshape", x, g.const([-1, *top[1:]], np.int64))]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return call(s.use("reorg"), inputs[0], self.stride, self.reverse)

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
-from caffe2torch.layers._regions import check_regions, round_half_away, split_regions
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers._spatial import check_regions
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -50,30 +48,8 @@ class ROIPooling(Layer):
         check_regions(self, *bottoms)
         return [(bottoms[1][0], bottoms[0][1], *self.pooled)]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        import torch
-
-        data, regions = inputs
-        image, corners = split_regions(regions, len(data))
-        corners = round_half_away(corners * self.spatial_scale)
-        x1, y1, x2, y2 = corners.unbind(1)
-        y_start, y_end = (y[:, :, None] for y in _bins(y1, y2, self.pooled[0], data.shape[2]))
-        x_start, x_end = (x[:, None, :] for x in _bins(x1, x2, self.pooled[1], data.shape[3]))
-        top, bottom, row_level = _windows(y_start, y_end, data.shape[2])
-        left, right, column_level = _windows(x_start, x_end, data.shape[3])
-        maxima = _running_maxima(_running_maxima(data.permute(0, 2, 3, 1), 1), 3)
-        image = image[:, None, None]
-        pooled = torch.stack(
-            [
-                maxima[column_level, row_level, image, y, x]
-                for y in (top, bottom)
-                for x in (left, right)
-            ]
-        ).amax(0)
-        filled = (y_start < y_end) & (x_start < x_end)
-        return torch.where(filled[..., None], pooled, 0.0).permute(0, 3, 1, 2)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        return t.runtime.roi_pool(*inputs, self.pooled, self.spatial_scale)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -88,42 +64,3 @@ class ROIPooling(Layer):
                 spatial_scale=self.spatial_scale,
             )
         ]
-
-
-def _bins(first: Tensor, last: Tensor, count: int, limit: int) -> tuple[Tensor, Tensor]:
-    """Start and end (R, count) of each region's bins, inside [0, limit]."""
-    import torch
-
-    # float32 as in Caffe: where size / count is rounded up, a bin can be one cell longer.
-    size = ((last - first + 1).clamp(min=1) / count)[:, None]
-    index = torch.arange(count, device=first.device, dtype=first.dtype)
-    start = (index * size).floor() + first[:, None]
-    end = ((index + 1) * size).ceil() + first[:, None]
-    return start.long().clamp(0, limit), end.long().clamp(0, limit)
-
-
-def _windows(start: Tensor, end: Tensor, limit: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Two windows of length 2 ** level that together cover [start, end): starts and level.
-
-    Of an empty bin only the indices' being valid matters.
-    """
-    import torch
-
-    level = torch.zeros_like(start)
-    for power in range(1, limit.bit_length()):
-        level += end - start >= 2**power
-    return start.clamp(max=limit - 1), (end - (1 << level)).clamp(min=0), level
-
-
-def _running_maxima(data: Tensor, axis: int) -> Tensor:
-    """Maxima over 1, 2, 4, ... cells from each cell on along ``axis``, stacked in front.
-
-    Windows that reach over the border hold no meaningful value.
-    """
-    import torch
-
-    levels, span = [data], 1
-    while 2 * span <= data.shape[axis]:
-        levels.append(torch.maximum(levels[-1], levels[-1].roll(-span, axis)))
-        span *= 2
-    return torch.stack(levels)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Affine, BlobSpec, OnnxBuilder, SourceBuilder, constant_filler
+from caffe2torch.layers import (
+    Affine,
+    BlobSpec,
+    OnnxBuilder,
+    TorchBuilder,
+    constant_filler,
+    register_layer,
+)
 from caffe2torch.layers._broadcast import Broadcast
-from caffe2torch.layers._python import call, trailing
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -55,12 +59,17 @@ class Scale(Broadcast):
         bias = BlobSpec("bias", shape, self.bias_filler, given=True)
         return [weight] * self.learned + [bias] * self.bias_term
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        x = inputs[0]
-        y = x * self.align(params["weight"] if self.learned else inputs[1], x)
-        return y + self.align(params["bias"], x) if self.bias_term else y
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        shape, start = self.operand_shape(bottoms), self._start(bottoms[0])
+        if self.learned:
+            return t.runtime.Scale(shape, start, bias=self.bias_term)
+        return t.runtime.Bias(shape, start) if self.bias_term else None
+
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        if self.learned:
+            return t.module(inputs[0])
+        y = inputs[0] * self.align(inputs[1], bottoms)
+        return t.module(y) if self.bias_term else y
 
     def affine(self, params: Mapping[str, FloatArray], channels: int) -> Affine | None:
         if not self.is_by_channel(params, "weight", channels):
@@ -78,14 +87,3 @@ class Scale(Broadcast):
         if self.bias_term:
             y = g.op("Add", y, self.align_onnx(g, params["bias"], shape, x))
         return [y]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        x, shape = inputs[0], self.operand_shape(bottoms)
-        start = [self._start(bottoms[0])] * (self._start(bottoms[0]) != 1)
-        if self.learned:
-            options = {"bias": True} if self.bias_term else {}
-            return f"{s.module(call(s.use('Scale'), shape, *start, **options))}({x})"
-        y = f"{x} * {trailing(inputs[1], self._trailing(bottoms[0], shape))}"
-        return f"{s.module(call(s.use('Bias'), shape, *start))}({y})" if self.bias_term else y

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error
-from caffe2torch.layers._python import call
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -48,12 +45,8 @@ class ShuffleChannel(Layer):
             raise self.net_error(f"{shape[1]} channels are not divisible by {self.group}", "group")
         return [shape]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor | Sequence[Tensor]:
-        from caffe2torch.layers._runtime.elementwise import shuffle_channels
-
-        return shuffle_channels(inputs[0], self.group)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        return t.runtime.shuffle_channels(inputs[0], self.group)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -65,8 +58,3 @@ class ShuffleChannel(Layer):
         y = g.op("Reshape", x, g.const(grouped, np.int64))
         y = g.op("Transpose", y, perm=order)
         return [g.op("Reshape", y, g.const([-1, channels, *rest], np.int64))]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return call(s.use("shuffle_channels"), inputs[0], self.group)

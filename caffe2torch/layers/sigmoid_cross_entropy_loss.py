@@ -5,14 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder, SourceBuilder
+from caffe2torch.layers import OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._loss import (
     Loss,
     ignore_label,
@@ -21,10 +20,8 @@ from caffe2torch.layers._loss import (
     normalized_onnx,
 )
 from caffe2torch.layers._onnx import to_float, to_int
-from caffe2torch.layers._python import call, quote
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -59,18 +56,9 @@ class SigmoidCrossEntropyLoss(Loss):
                 f"the bottoms' shapes {bottoms[0]} and {bottoms[1]} must have as many values"
             )
 
-    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        from caffe2torch.layers._runtime import losses
-
-        return [
-            losses.sigmoid_cross_entropy_loss(
-                inputs[0], inputs[1], self.ignore_label, self.normalization
-            )
-        ]
-
-    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
-        options = self.ignore_label, quote(self.normalization)
-        return call(s.use("sigmoid_cross_entropy_loss"), *inputs, *options)
+    def values(self, t: TorchBuilder, inputs: Sequence[Any]) -> Any:
+        options = self.ignore_label, self.normalization
+        return t.runtime.sigmoid_cross_entropy_loss(*inputs, *options)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         scores, targets = inputs

@@ -93,9 +93,7 @@ class Slice(Layer):
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         (x,) = inputs
-        total = x.shape[self.axis]
-        if isinstance(total, int):  # Not while source is recorded, for the declared shape.
-            self._sizes(total)
+        t.check(self, inputs)
         if self.num_tops == 1:
             return x
         if not self.slice_point:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder, SourceBuilder
+from caffe2torch.layers import OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._loss import Loss, leading_count
-from caffe2torch.layers._python import call
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -42,13 +39,8 @@ class SmoothL1Loss(Loss):
                 f"the bottoms' shapes {', '.join(map(str, bottoms))} must have as many values"
             )
 
-    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        from caffe2torch.layers._runtime import losses
-
-        return [losses.smooth_l1_loss(*inputs)]
-
-    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
-        return call(s.use("smooth_l1_loss"), *inputs)
+    def values(self, t: TorchBuilder, inputs: Sequence[Any]) -> Any:
+        return t.runtime.smooth_l1_loss(*inputs)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         a, b, *weights = (g.op("Flatten", value, axis=1) for value in inputs)

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder, SourceBuilder, canonical_axis
+from caffe2torch.layers import OnnxBuilder, TorchBuilder, canonical_axis, register_layer
 from caffe2torch.layers._loss import (
     FLT_MIN,
     Loss,
@@ -20,10 +19,8 @@ from caffe2torch.layers._loss import (
     normalized_onnx,
     pick_onnx,
 )
-from caffe2torch.layers._python import call, quote
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -69,16 +66,9 @@ class SoftmaxWithLoss(Loss):
     def top_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         return [(), bottoms[0]]
 
-    def values(self, inputs: Sequence[Tensor]) -> Sequence[Tensor]:
-        from caffe2torch.layers._runtime import losses
-
-        return losses.softmax_with_loss(
-            inputs[0], inputs[1], self.axis, self.ignore_label, self.normalization
-        )
-
-    def values_source(self, s: SourceBuilder, inputs: Sequence[str]) -> str:
-        options = self.axis, self.ignore_label, quote(self.normalization)
-        return call(s.use("softmax_with_loss"), *inputs, *options)
+    def values(self, t: TorchBuilder, inputs: Sequence[Any]) -> Any:
+        options = self.axis, self.ignore_label, self.normalization
+        return t.runtime.softmax_with_loss(*inputs, *options)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         scores, labels = inputs

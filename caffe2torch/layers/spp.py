@@ -5,20 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name, enum_value
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    net_error,
+    register_layer,
+    unsupported,
+)
 from caffe2torch.layers import _pooling as pooling
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error, unsupported
 from caffe2torch.layers._pooling import PoolWindow
-from caffe2torch.layers._python import call, quote
 from caffe2torch.layers._runtime.pool_sizes import pyramid_window
 from caffe2torch.layers._spatial import require_axes, require_positive
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -80,14 +84,9 @@ class SPP(Layer):
                 "pyramid_height",
             )
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor | Sequence[Tensor]:
-        from caffe2torch.layers._runtime.pyramid import pyramid_pool
-
-        (x,) = inputs
-        self.infer_shapes([tuple(x.shape)])
-        return pyramid_pool(x, self.pyramid_height, self.method)
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        t.check(self, inputs)
+        return t.runtime.pyramid_pool(inputs[0], self.pyramid_height, self.method)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -104,11 +103,6 @@ class SPP(Layer):
             return levels
         flat = [g.op("Flatten", level, axis=1) for level in levels]
         return [g.op("Concat", *flat, axis=1)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return call(s.use("pyramid_pool"), inputs[0], self.pyramid_height, quote(self.method))
 
 
 def _level(bins: int, sizes: Sequence[int]) -> PoolWindow:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
-from caffe2torch.layers._python import call, scaled
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -31,18 +28,11 @@ class Swish(Layer):
     def from_proto(cls, proto: Message) -> Self:
         return cls(name=proto.name, beta=proto.swish_param.beta)
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        return inputs[0] * scale_shift(inputs[0], self.beta, 0).sigmoid()
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        return inputs[0] * t.torch.sigmoid(scale_shift(inputs[0], self.beta))
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         gate = g.op("Sigmoid", scale_shift_onnx(g, inputs[0], self.beta, 0))
         return [g.op("Mul", inputs[0], gate)]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return f"{inputs[0]} * {call('torch.sigmoid', scaled(inputs[0], self.beta, 0))}"

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, canonical_axis, net_error
-from caffe2torch.layers._python import call
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    canonical_axis,
+    net_error,
+    register_layer,
+)
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -47,18 +51,11 @@ class Tile(Layer):
         axis = canonical_axis(self, self.axis, num_axes, "tile_param.axis")
         return [self.tiles if i == axis else 1 for i in range(num_axes)]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor:
-        return inputs[0].repeat(self._repeats(inputs[0].ndim))
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        return inputs[0].repeat(*self._repeats(len(bottoms[0])))
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
     ) -> Sequence[str]:
         repeats = self._repeats(len(g.shape(inputs[0])))
         return [g.op("Tile", inputs[0], g.const(repeats, np.int64))]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        return call(f"{inputs[0]}.repeat", *self._repeats(len(bottoms[0])))

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, OnnxBuilder, SourceBuilder, net_error, unsupported
-from caffe2torch.layers._python import call
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    net_error,
+    register_layer,
+    unsupported,
+)
+from caffe2torch.layers._elementwise import scale_shift
 from caffe2torch.layers._spatial import require_axes
 
 if TYPE_CHECKING:
-    from torch import Tensor
     from typing_extensions import Self
 
 
@@ -74,18 +79,13 @@ class Upsample(Layer):
             raise self.net_error(f"a bottom of shape {shape} has no two axes to upsample")
         return [(*shape[:-2], *self._output_sizes(shape[-2:]))]
 
-    def forward(
-        self, inputs: Sequence[Tensor], params: Mapping[str, Tensor], training: bool
-    ) -> Tensor | Sequence[Tensor]:
-        from caffe2torch.layers._runtime.sampling import unpool
-
-        x = inputs[0]
-        if len(inputs) == 1:
-            for dim, scale in zip((-2, -1), self.scale, strict=True):
-                x = x.repeat_interleave(scale, dim)
-            return x
-        height, width = self._output_sizes(x.shape[2:])
-        return unpool(x, inputs[1], (height, width))
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        if len(inputs) > 1:
+            sides = zip((2, 3), self.scale, self.pad_out, strict=True)
+            size = self.size or tuple(scale_shift(inputs[0].shape[i], s, -p) for i, s, p in sides)
+            return t.runtime.unpool(*inputs, size)
+        x = t.torch.repeat_interleave(inputs[0], self.scale[0], dim=-2)
+        return t.torch.repeat_interleave(x, self.scale[1], dim=-1)
 
     def to_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
@@ -101,15 +101,6 @@ class Upsample(Layer):
         zeros = g.op("Expand", g.const(0.0), size)
         y = g.op("ScatterElements", zeros, index, g.op("Reshape", x, flat), axis=2)
         return [g.op("Reshape", y, g.const([0, 0, height, width], np.int64))]
-
-    def to_source(
-        self, s: SourceBuilder, inputs: Sequence[str], bottoms: Sequence[Shape]
-    ) -> str | Sequence[str]:
-        if len(inputs) == 1:
-            x = call("torch.repeat_interleave", inputs[0], self.scale[0], dim=-2)
-            return call("torch.repeat_interleave", x, self.scale[1], dim=-1)
-        size = self._output_sizes(bottoms[0][2:])
-        return call(s.use("unpool"), *inputs, size)
 
     def _nearest_onnx(self, g: OnnxBuilder, x: str, shape: Shape) -> str:
         scales = [1.0] * (len(shape) - 2) + [float(s) for s in self.scale]

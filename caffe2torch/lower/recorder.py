@@ -73,7 +73,6 @@ class Recorder:
         self._module: Expression | None = None
         self._constructor: Call | None = None
         self.runtime: Any = Namespace(self._definition)
-        self.params: Any = Namespace(self._array)
 
     @property
     def module(self) -> Any:
@@ -82,9 +81,17 @@ class Recorder:
             return self._call_function
         return self._home()
 
+    @property
+    def params(self) -> Any:
+        """See TorchBuilder."""
+        return self._home()
+
     def exact(self, value: Any) -> Expression:
         """See TorchBuilder."""
         return exact_expression(value)
+
+    def check(self, layer: Layer, inputs: Sequence[Any]) -> None:
+        """See TorchBuilder."""
 
     def use(self, function: Any) -> Expression:
         """See TorchBuilder."""
@@ -128,9 +135,6 @@ class Recorder:
             self._module = Expression(self._modules.add(self._node, text_of(constructor)))
         return self._module
 
-    def _array(self, name: str) -> Any:
-        return getattr(self._home(), name)
-
     def _definition(self, name: str) -> Expression:
         self._used.add(name)
         names, defaults = signature_of(name)
@@ -141,11 +145,15 @@ class _Probe(Recorder):
     """Shows what a torch form does with the module."""
 
     def __init__(self) -> None:
-        self.runtime = self.params = Expression("t")
+        self.runtime = Expression("t")
 
     @property
     def module(self) -> Expression:
         return Expression("module")
+
+    @property
+    def params(self) -> Expression:
+        return Expression("params")
 
     def use(self, function: Any) -> Expression:
         return Expression(function.__name__)

@@ -8,7 +8,6 @@ from collections.abc import Collection, Mapping, Sequence
 from math import inf
 
 from caffe2torch.graph import Graph, Node
-from caffe2torch.layers._python import call, literal
 from caffe2torch.lower.python_format import WIDTH
 from caffe2torch.lower.python_names import variable
 from caffe2torch.lower.recorder import Recorder
@@ -23,7 +22,7 @@ INDENT = 8
 
 
 class SourceForward:
-    """Statements and module constructors of a graph; the SourceBuilder that layers see.
+    """Statements and module constructors of a graph.
 
     A variable holds a blob. A layer that changes a blob in place assigns to its variable
     again, or is written around the call that it follows: ``x = F.relu(self.conv1(data))``.
@@ -51,22 +50,7 @@ class SourceForward:
         """The variable of an output blob."""
         return self._variables.text[self._graph.blobs[blob]]
 
-    def module(self, constructor: str) -> str:
-        """See SourceBuilder."""
-        return self.modules.add(self._node, constructor)
-
-    def arrays(self) -> str:
-        """See SourceBuilder."""
-        shapes = {k: literal(v) for k, v in self.modules.array_shapes(self._node).items()}
-        return self.module(call(self.use("Arrays"), **shapes))
-
-    def use(self, name: str) -> str:
-        """See SourceBuilder."""
-        self.used.add(name)
-        return name
-
     def _add(self, index: int, node: Node) -> None:
-        self._node = node
         is_needed = index in self._needed
         if not is_needed and not node.params:
             return
@@ -74,10 +58,7 @@ class SourceForward:
         inputs = [texts[name] if is_needed else "_" for name in node.inputs]
         shapes = [self._graph.shapes[name] for name in node.inputs]
         result: str | Sequence[str]
-        if node.layer.is_old():
-            result = node.layer.to_source(self, inputs, shapes)
-        else:
-            result = Recorder(node, self.modules, self.used, self.own).tops(inputs, shapes)
+        result = Recorder(node, self.modules, self.used, self.own).tops(inputs, shapes)
         assert not node.params or node.key in self.modules.keys, f"no home for {node.params}"
         if not is_needed:
             return  # Nothing reads it; its arrays keep their place in the state_dict.

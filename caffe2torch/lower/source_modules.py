@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from caffe2torch.graph import FloatArray, Node
-from caffe2torch.layers._python import call, quote
+from caffe2torch.lower.expression import call, quote
 from caffe2torch.lower.python_names import is_attribute
 
 DICT_METHODS = frozenset({"clear", "items", "keys", "pop", "update", "values"})

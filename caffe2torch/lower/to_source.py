@@ -7,8 +7,8 @@ import textwrap
 from collections.abc import Sequence
 
 from caffe2torch.graph import Graph
-from caffe2torch.layers._python import call, quote
 from caffe2torch.lower.batch import batch_of
+from caffe2torch.lower.expression import call, quote
 from caffe2torch.lower.python_format import WIDTH, wrap, wrap_parameters
 from caffe2torch.lower.python_names import class_name, legible
 from caffe2torch.lower.runtime_code import definitions_of

@@ -59,6 +59,10 @@ class EagerTorch:
         """See TorchBuilder."""
         return value
 
+    def check(self, layer: Layer, inputs: Sequence[Tensor]) -> None:
+        """See TorchBuilder."""
+        layer.infer_shapes([tuple(x.shape) for x in inputs])
+
     def use(self, function: Function) -> Function:
         """See TorchBuilder."""
         return function
@@ -73,14 +77,6 @@ class LayerModule(nn.Module):
 
     def forward(self, *inputs: Tensor) -> Tensor | Sequence[Tensor]:
         """Inputs and outputs are those of the Caffe layer, in its order."""
-        if self.layer.is_old():
-            params = {
-                name: array
-                for table in (self._parameters, self._buffers)
-                for name, array in table.items()
-                if array is not None
-            }
-            return self.layer.forward(inputs, params, self.training)
         result: Tensor | Sequence[Tensor] = self.layer.to_torch(
             EagerTorch(self), inputs, self.bottoms
         )
@@ -96,19 +92,14 @@ def module_of(layer: Layer, bottoms: Sequence[Shape]) -> nn.Module:
 
     Raises UnsupportedLayerError for a layer without a torch form.
     """
-    if layer.is_old():
-        module = layer.old_torch(bottoms)
-    else:
-        module = layer.torch_module(EagerTorch(None), bottoms)
-        if module is None and type(layer).to_torch is Layer.to_torch:
-            raise layer.unsupported("it has no torch form")
+    module = layer.torch_module(EagerTorch(None), bottoms)
+    if module is None and type(layer).to_torch is Layer.to_torch:
+        raise layer.unsupported("it has no torch form")
     return LayerModule(layer, bottoms) if module is None else module
 
 
 def function_of(layer: Layer, module: nn.Module, bottoms: Sequence[Shape]) -> Function:
     """The layer as a function of its inputs: ``module``, and what its form does around it."""
-    if layer.is_old():
-        return module
     t = EagerTorch(module)
     return lambda *inputs: layer.to_torch(t, inputs, bottoms)
 

@@ -21,7 +21,7 @@ from caffe2torch.lower.to_torch import function_of, module_of, to_torch
 from caffe2torch.passes.draft import BlobSource, State
 from caffe2torch.pipeline import build_graph
 
-WITHOUT_SOURCE = {"InfogainLoss", "PSROIPooling", "ROIPooling"}
+WITHOUT_SOURCE = {"InfogainLoss"}
 """Types with no source form, or with none for some parameters."""
 
 

@@ -38,7 +38,7 @@ def test_loss(label_shape: tuple[int, ...], margin: float, legacy: bool) -> None
 def test_gradient_of_equal_items_is_finite() -> None:
     layer = resolved('type: "ContrastiveLoss" bottom: "a" bottom: "b" bottom: "y" top: "l"')
     a = torch.tensor([[0.0, 0.0], [0.3, 0.4]], dtype=torch.float64, requires_grad=True)
-    (loss,) = run_layer(layer, [a, torch.zeros_like(a), torch.zeros(2)], {}, training=True)
+    loss = run_layer(layer, [a, torch.zeros_like(a), torch.zeros(2)], {}, training=True)
     loss.backward()
     slope = -(1 - 0.5) / (0.5 + 1e-4) / 2
     np.testing.assert_allclose(a.grad, [[0, 0], [0.3 * slope, 0.4 * slope]])

@@ -75,7 +75,7 @@ def test_gradient_is_that_of_the_softmax() -> None:
     rng = np.random.default_rng(3)
     x = torch.tensor(rng.standard_normal((2, 3)) * 50, requires_grad=True)
     matrix = torch.tensor(rng.uniform(0, 1, (3, 3)))
-    (loss,) = run_layer(layer, [x, torch.tensor([2, 1]), matrix], {}, training=True)
+    loss = run_layer(layer, [x, torch.tensor([2, 1]), matrix], {}, training=True)
     loss.backward()
     chosen = matrix[[2, 1]].numpy()
     p = softmax(x.detach().numpy(), 1)

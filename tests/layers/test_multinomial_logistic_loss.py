@@ -27,7 +27,7 @@ def test_loss(shape: tuple[int, ...], label_shape: tuple[int, ...]) -> None:
 def test_gradient_at_the_bound() -> None:
     layer = resolved('type: "MultinomialLogisticLoss" bottom: "p" bottom: "l" top: "y"')
     p = torch.tensor([[0.0, 1.0]], dtype=torch.float64, requires_grad=True)
-    (loss,) = run_layer(layer, [p, torch.tensor([0])], {}, training=True)
+    loss = run_layer(layer, [p, torch.tensor([0])], {}, training=True)
     loss.backward()
     np.testing.assert_allclose(p.grad, [[-1e20, 0]])
 

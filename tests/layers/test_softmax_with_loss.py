@@ -82,7 +82,7 @@ def test_loss_is_bounded_and_its_gradient_is_not() -> None:
     check_layer('type: "SoftmaxWithLoss"', [scores, labels], [np.array(bound)])
     layer = resolved('type: "SoftmaxWithLoss" bottom: "x" bottom: "l" top: "y"')
     x = torch.tensor(scores, dtype=torch.float32, requires_grad=True)
-    (loss,) = run_layer(layer, [x, torch.tensor(labels)], {}, training=True)
+    loss = run_layer(layer, [x, torch.tensor(labels)], {}, training=True)
     loss.backward()
     np.testing.assert_allclose(x.grad, [[-0.5, 0.5], [0.5, -0.5]])
 

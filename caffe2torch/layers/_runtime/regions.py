@@ -1,0 +1,127 @@
+"""Pooling of regions of interest, as Fast R-CNN and R-FCN give them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def roi_pool(
+    data: Tensor, regions: Tensor, pooled: Sequence[int], spatial_scale: float
+) -> Tensor:
+    """The maxima of each region's bins, 0 for an empty one: (R, C, *pooled)."""
+    image, corners = split_regions(regions, len(data))
+    x1, y1, x2, y2 = round_half_away(corners * spatial_scale).unbind(1)
+    y_start, y_end = (y[:, :, None] for y in roi_bins(y1, y2, pooled[0], data.shape[2]))
+    x_start, x_end = (x[:, None, :] for x in roi_bins(x1, x2, pooled[1], data.shape[3]))
+    top, bottom, row_level = two_windows(y_start, y_end, data.shape[2])
+    left, right, column_level = two_windows(x_start, x_end, data.shape[3])
+    maxima = running_maxima(running_maxima(data.permute(0, 2, 3, 1), 1), 3)
+    image = image[:, None, None]
+    windows = [
+        (column_level, row_level, image, y, x)
+        for y in (top, bottom)
+        for x in (left, right)
+    ]
+    best = torch.stack([maxima[window] for window in windows]).amax(0)
+    filled = (y_start < y_end) & (x_start < x_end)
+    return torch.where(filled[..., None], best, 0.0).permute(0, 3, 1, 2)
+
+
+def roi_bins(
+    first: Tensor, last: Tensor, count: int, limit: int
+) -> tuple[Tensor, Tensor]:
+    """Start and end (R, count) of each region's bins, inside [0, limit]."""
+    # float32 as in Caffe: where size / count is rounded up, a bin can be longer by one.
+    size = ((last - first + 1).clamp(min=1) / count)[:, None]
+    index = torch.arange(count, device=first.device, dtype=first.dtype)
+    start = (index * size).floor() + first[:, None]
+    end = ((index + 1) * size).ceil() + first[:, None]
+    return start.long().clamp(0, limit), end.long().clamp(0, limit)
+
+
+def two_windows(
+    start: Tensor, end: Tensor, limit: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Two windows of length 2 ** level that cover [start, end): starts and level.
+
+    Of an empty bin only the indices' being valid matters.
+    """
+    level = torch.zeros_like(start)
+    for power in range(1, limit.bit_length()):
+        level += end - start >= 2**power
+    return start.clamp(max=limit - 1), (end - (1 << level)).clamp(min=0), level
+
+
+def running_maxima(data: Tensor, axis: int) -> Tensor:
+    """Maxima over 1, 2, 4, ... cells from each on along ``axis``, stacked in front.
+
+    Windows that reach over the border hold no meaningful value.
+    """
+    levels, span = [data], 1
+    while 2 * span <= data.shape[axis]:
+        levels.append(torch.maximum(levels[-1], levels[-1].roll(-span, axis)))
+        span *= 2
+    return torch.stack(levels)
+
+
+def psroi_pool(
+    data: Tensor,
+    regions: Tensor,
+    output_dim: int,
+    group_size: int,
+    spatial_scale: float,
+) -> Tensor:
+    """The means of each region's bins, each of a channel of its own (R-FCN)."""
+    image, corners = split_regions(regions, len(data))
+    x1, y1, x2, y2 = round_half_away(corners).unbind(1)
+    height, width = data.shape[2:]
+    top, bottom = psroi_bins(y1, y2, group_size, spatial_scale, height)
+    left, right = psroi_bins(x1, x2, group_size, spatial_scale, width)
+    top, bottom = (edge[:, None, :, None] for edge in (top, bottom))
+    left, right = (edge[:, None, None, :] for edge in (left, right))
+    sums = F.pad(data.double(), (1, 0, 1, 0)).cumsum(2).cumsum(3)
+    sums = sums.reshape(len(data), -1, group_size, group_size, *sums.shape[2:])
+    channel = torch.arange(output_dim, device=data.device)[:, None, None]
+    column = torch.arange(group_size, device=data.device)
+    image, row = image[:, None, None, None], column[:, None]
+
+    def sum_to(y: Tensor, x: Tensor) -> Tensor:
+        return sums[image, channel, row, column, y, x]
+
+    total = sum_to(bottom, right) - sum_to(top, right)
+    total = total - (sum_to(bottom, left) - sum_to(top, left))
+    area = (bottom - top) * (right - left)
+    return torch.where(area > 0, total / area.clamp(min=1), 0.0).to(data.dtype)
+
+
+def psroi_bins(
+    first: Tensor, last: Tensor, count: int, spatial_scale: float, limit: int
+) -> tuple[Tensor, Tensor]:
+    """Start and end (R, count) of each region's bins, inside [0, limit]."""
+    low, high = first * spatial_scale, (last + 1) * spatial_scale
+    size = ((high - low).clamp(min=0.1) / count)[:, None]
+    index = torch.arange(count, device=first.device, dtype=first.dtype)
+    start = (index * size + low[:, None]).floor()
+    end = ((index + 1) * size + low[:, None]).ceil()
+    return start.long().clamp(0, limit), end.long().clamp(0, limit)
+
+
+def split_regions(regions: Tensor, images: int) -> tuple[Tensor, Tensor]:
+    """The image index of each region (R), and x1, y1, x2, y2 (R, 4).
+
+    Caffe stops at an index below 0; here it becomes ``images``, one that torch refuses
+    too instead of counting from the end.
+    """
+    regions = regions.detach().float().reshape(len(regions), 5)
+    image = regions[:, 0].long()
+    return image.where(image >= 0, images), regions[:, 1:]
+
+
+def round_half_away(values: Tensor) -> Tensor:
+    """C's round: halves go away from zero, where torch's go to the even neighbour."""
+    whole = values.trunc()
+    return whole + (2 * (values - whole)).trunc()
