@@ -20,6 +20,7 @@ from wilding.judge import (
     differences,
     judge,
     missing,
+    plain,
     with_random_weights,
 )
 
@@ -89,6 +90,13 @@ def test_equal_reasons_are_equal_texts(tmp_path: Path) -> None:
     assert first.detail != second.detail
     assert first.reason == second.reason
     assert first.reason.startswith("ReLU, bottom: reads the blob '...' (bottom N)")
+
+
+def test_errors_of_opencv_lose_its_own_places() -> None:
+    text = (
+        """OpenCV(4.14.0) /a/net.cpp:7: error: (-2:Unspecified error) no layer "d" of type "X"."""
+    )
+    assert plain(text, {"d"}) == "no layer '...' of type \"X\"."
 
 
 def test_what_is_no_error_of_the_package_is_a_crash(

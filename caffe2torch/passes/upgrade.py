@@ -170,8 +170,8 @@ def upgrade_input(draft: Draft) -> None:
 
     ``input_shape`` wins over ``input_dim`` (four numbers an input), and entries beyond the
     number of inputs are ignored. Nets that Caffe saved once listed ``input`` without any
-    shape: the Input layer then has none either. Raises NetError if some inputs have a shape
-    and others none. Before::
+    shape: the Input layer then has none either, and an input that a layer of the net makes is
+    that layer's. Raises NetError if some inputs have a shape and others none. Before::
 
         input: "data" input_dim: 1 input_dim: 3 input_dim: 227 input_dim: 227
 
@@ -181,9 +181,12 @@ def upgrade_input(draft: Draft) -> None:
           input_param { shape { dim: 1 dim: 3 dim: 227 dim: 227 } } }
     """
     net = draft.net
-    if net.input:
-        layer = message_class("LayerParameter")(name="input", type="Input", top=net.input)
-        for shape in _shapes(net):
+    shapes = _shapes(net)
+    made = {top for layer in net.layer for top in layer.top if top not in layer.bottom}
+    names = [name for name in net.input if shapes or name not in made]
+    if names:
+        layer = message_class("LayerParameter")(name="input", type="Input", top=names)
+        for shape in shapes:
             layer.input_param.shape.add(dim=shape)
         replace_all(net.layer, [layer, *net.layer])
     for field in ("input", "input_shape", "input_dim"):

@@ -70,5 +70,18 @@ def test_inputs_without_any_shape():
     assert got == parse(f'layer {{ name: "input" type: "Input" top: "a" }} {RELU}')
 
 
+def test_an_input_without_a_shape_is_that_of_the_layer_that_makes_it():
+    layer = """layer {
+      name: "input" type: "Input" top: "a" input_param { shape { dim: 2 dim: 3 } }
+    }"""
+    assert upgrade(f'input: "a" {layer} {RELU}') == parse(layer + RELU)
+
+
+def test_a_layer_that_changes_an_input_in_place_does_not_make_it():
+    in_place = 'layer { name: "r" type: "ReLU" bottom: "a" top: "a" }'
+    got = upgrade(f'input: "a" {in_place}')
+    assert got == parse(f'layer {{ name: "input" type: "Input" top: "a" }} {in_place}')
+
+
 def test_shape_without_an_input_is_ignored():
     assert upgrade(f"{DIMS} {RELU}") == parse(RELU)

@@ -151,7 +151,7 @@ class _Judgement:
         try:
             theirs = start_engine("opencv", job).run(inputs)
         except EngineError as error:
-            self.note(opencv=_plain(str(error), self.names))
+            self.note(opencv=plain(str(error), self.names))
             return
         agrees = self._agree("opencv", graph, inputs, ours, theirs)
         self.note(opencv=RIGHT if agrees else DIFFERENT)
@@ -301,7 +301,7 @@ def missing(message: Message, of_weights: bool = False) -> list[str]:
     is_read = {bottom for layer in layers for bottom in layer.bottom}
     found: dict[str, None] = {}
     for layer in layers:
-        notes = [_plain(note, set()) for note in layer.unknown_field]
+        notes = [plain(note, set()) for note in layer.unknown_field]
         if find_layer(layer.type) is None:
             role = "type" if is_read.intersection(layer.top) else "last"
             found[f"{role if layer.bottom else 'source'} {_type_name(layer, notes)}"] = None
@@ -378,14 +378,15 @@ def _reason(error: Caffe2TorchError, names: set[str]) -> str:
     if error.field == "type" and error.type:
         return f"unknown layer type {error.type}"
     where = ", ".join(filter(None, (error.type, error.field)))
-    text = _plain(error.reason, names)
+    text = plain(error.reason, names)
     return f"{where}: {text}" if where else text
 
 
-def _plain(text: str, names: set[str]) -> str:
+def plain(text: str, names: set[str]) -> str:
     """The first sentence of ``text`` without places, names of the net, and numbers."""
     text = re.sub(r"^\S.*?\.(prototxt|caffemodel)(:\d+:\d+)?: ", "", text)
     text = re.sub(r" ?\(line \d+, column \d+\)", "", text)
     text = re.split(r"\. |; ", text, maxsplit=1)[0]
-    text = re.sub(r"'([^']*)'", lambda m: "'...'" if m[1] in names else m[0], text)
+    text = re.sub(r"OpenCV\(\S+\) \S+ error: \(.*?\) ", "", text)
+    text = re.sub(r"""(['"])([^'"]*)\1""", lambda m: "'...'" if m[2] in names else m[0], text)
     return " ".join(re.sub(r"(?<![\w.])\d+(\.\d+)?(e[+-]?\d+)?\b", "N", text).split())[:200]
