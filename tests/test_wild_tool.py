@@ -41,6 +41,7 @@ SIZED = GOOD.replace(
     'top: "label" }',
     'top: "label" transform_param { crop_size: 9 mean_value: [1, 2, 3] } }',
 )
+RELU = 'layer { name: "r" type: "ReLU" bottom: "x" top: "r" }'
 BAD = """
 layer { name: "d" type: "CoinData" top: "x" }
 layer { name: "r" type: "ReLU" bottom: "x" top: "r" relu_param { bend: 3 } }
@@ -71,6 +72,14 @@ def test_a_net_is_run_by_all_engines(tmp_path: Path) -> None:
     assert (finding.outcome, finding.stage, finding.weights) == (RIGHT, "opencv", "random")
     assert finding.shapes == "x=1,3,32,32"
     assert finding.opencv == RIGHT
+
+
+def test_a_caffemodel_is_its_own_net(tmp_path: Path) -> None:
+    path = tmp_path / "cifar.caffemodel"
+    path.write_bytes(parse_prototxt(GOOD.splitlines()[1] + RELU).SerializeToString())
+    finding = judge(Net("cifar", "caffemodel", path), tmp_path, lambda stage: None, False)
+    assert (finding.outcome, finding.weights) == (RIGHT, "genuine")
+    assert finding.shapes == "x=1,3,32,32"
 
 
 def test_a_refusal_says_all_that_the_net_lacks(tmp_path: Path) -> None:

@@ -124,15 +124,16 @@ class _Judgement:
         message = read_caffemodel(self.net.path).net if is_model else read_prototxt(self.net.path)
         self.names = _names(message)
         self.note(lacks="; ".join(missing(message, is_model)))
-        graph = None if is_model else self._build(message)
+        if is_model:
+            self.model = self.net.path
+            self.note(weights="genuine")
+            graph = self._shaped(message, lambda shapes: read(self.model, input_shapes=shapes))
+        else:
+            graph = self._shaped(message, lambda shapes: _without_weights(message, shapes))
         if read_only:
             self.note(outcome=READ)
             return
-        if graph is None:
-            graph, self.model = read(self.net.path), self.net.path
-            self.note(weights="genuine")
-        else:
-            graph = self._with_weights(graph)
+        graph = graph if is_model else self._with_weights(graph)
         if sum(map(prod, graph.shapes.values())) > MOST_VALUES:
             self.end(TIMEOUT, "more values in its blobs than a run may take")
             return
@@ -172,12 +173,12 @@ class _Judgement:
         """What OpenCV reads: a deploy net as it is, of others what is left in phase TEST."""
         return self.net.path if self.net.kind == "deploy" and not self.finding.shapes else None
 
-    def _build(self, message: Message) -> Graph:
-        """The graph without weights; shapes that the net does not say are guessed."""
+    def _shaped(self, message: Message, make: Callable[[Mapping[str, Shape]], Graph]) -> Graph:
+        """The graph that ``make`` makes of input shapes: those that the net lacks are guessed."""
         shapes: dict[str, Shape] = {}
         while True:
             try:
-                return build_graph(message, None, State(), Options(input_shapes=shapes))
+                return make(shapes)
             except Caffe2TorchError as error:
                 asked = re.search(r"--input-shape (.+?)=1,", str(error))
                 if asked is None or len(shapes) == MOST_GUESSES or asked[1] in shapes:
@@ -355,6 +356,10 @@ def _inputs(graph: Graph) -> dict[str, FloatArray]:
         name: a[:ROWS] if a.ndim and batch is not None and len(a) == batch else a
         for name, a in arrays.items()
     }
+
+
+def _without_weights(message: Message, shapes: Mapping[str, Shape]) -> Graph:
+    return build_graph(message, None, State(), Options(input_shapes=shapes))
 
 
 def _guess(net: str, blob: str, message: Message) -> Shape:
