@@ -14,6 +14,7 @@ from support import CASES, genuine
 from caffe2torch.errors import ReadError
 from caffe2torch.io.blob import Blob
 from caffe2torch.io.caffemodel import inline_blobs, read_caffemodel
+from caffe2torch.io.checksum import OpenedFile, computing
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import message_class
 
@@ -110,3 +111,17 @@ def test_inline_blob_of_wrong_size_and_of_nothing() -> None:
     del net.layer[0].blobs[0]
     with pytest.raises(ReadError, match="1 values, but holds 0"):
         inline_blobs(net.layer[0])
+
+
+def test_a_file_opened_before_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(w.layer("a", w.shape(2) + w.packed(5, [1, 2])))
+    opened = OpenedFile(path)
+    with computing(opened.checksum):
+        path.rename(tmp_path / "elsewhere")
+        weights = read_caffemodel(opened)
+    assert weights.sha256 is opened.checksum
+    assert weights.path == str(opened) == str(path)
+    assert weights.blobs[0][0].data.tolist() == [1, 2]
+    with pytest.raises(ReadError, match="there is no such file"):
+        OpenedFile(path)
