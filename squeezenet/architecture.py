@@ -1,4 +1,4 @@
-"""SqueezeNet's published macro-architectures as data, shared by the model and the recogniser."""
+"""SqueezeNet's published macro-architectures as data, shared by the model and its deploy net."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class SqueezeNet(nn.Module):
 
     @property
     def architecture(self) -> dict[str, Any]:
-        """What rebuilds this net, as plain data: the record that an artefact carries."""
+        """What rebuilds this net, as plain data: the record that a checkpoint carries."""
         return {
             "name": "squeezenet",
             "version": self.version,

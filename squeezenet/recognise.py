@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
-from typing import Any
 
 from caffe2torch.graph import Graph, Node, Shape
 from caffe2torch.io.prototxt import parse_prototxt
@@ -38,16 +37,6 @@ class SqueezeNetSpec:
     dropout: float
     softmax: bool
     params: Mapping[str, str]
-
-    @property
-    def architecture(self) -> dict[str, Any]:
-        """The same record as ``SqueezeNet.architecture``."""
-        return {
-            "name": "squeezenet",
-            "version": self.version,
-            "bypass": self.bypass,
-            "num_classes": self.num_classes,
-        }
 
 
 def recognise(graph: Graph) -> SqueezeNetSpec | None:

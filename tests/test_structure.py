@@ -64,7 +64,7 @@ FLOORS = (
         "What is done with a conversion: proof, OpenCV's face, a faster module, int8, a table.",
     ),
     (
-        {"", "demo", "commands", "cli", "__main__"},
+        {"", "commands", "cli", "__main__"},
         "The faces: the package's own names and the command line. Nothing imports them.",
     ),
 )
