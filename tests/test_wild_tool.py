@@ -18,6 +18,7 @@ from wilding.judge import (
     Finding,
     Net,
     differences,
+    guess,
     judge,
     missing,
     plain,
@@ -59,6 +60,13 @@ def archive(folder: Path) -> Path:
         for name, text in NETS.items():
             file.writestr(name, text)
     return path
+
+
+def test_a_googlenet_is_no_lenet() -> None:
+    message = parse_prototxt(GOOD)
+    assert guess("models/lenet_train", "x", message) == (1, 1, 28, 28)
+    assert guess("models/googlenet_train", "x", message) == (1, 3, 224, 224)
+    assert guess("lenet", "x", parse_prototxt(SIZED)) == (1, 3, 9, 9)
 
 
 def judged(folder: Path, text: str, name: str = "cifar", read_only: bool = False) -> Finding:
