@@ -18,6 +18,7 @@ import numpy as np
 from caffe2torch.artefact.metadata import FORMAT, dumps
 from caffe2torch.errors import ArtefactError, ParityError, first_line
 from caffe2torch.graph import Array, Graph
+from caffe2torch.images import Sample
 
 if TYPE_CHECKING:
     import onnx
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from caffe2torch.compare import Agreement, Score
 
 PathLike = str | os.PathLike[str]
-Images = Sequence[tuple[Path, int | None]]
+Images = Sequence[Sample]
 
 CALIBRATE = 50
 """Images to calibrate on. SqueezeNet v1.1 gains nothing from more: see PERCENTILE."""
@@ -234,7 +235,7 @@ def _load(graph: Graph, images: Images) -> Array:
     from caffe2torch.parity.inputs import image_input
 
     shape = graph.inputs[0].shape
-    return np.stack([image_input(path, shape, graph.preprocessing) for path, _ in images])
+    return np.stack([image_input(sample.path, shape, graph.preprocessing) for sample in images])
 
 
 def _compare(graph: Graph, float32: Path, quantized: bytes, images: Images) -> QuantizeReport:
@@ -247,7 +248,7 @@ def _compare(graph: Graph, float32: Path, quantized: bytes, images: Images) -> Q
     scores = {"float32": Score(), "int8": Score()}
     agreement = Agreement()
     signal = noise = 0.0
-    labelled = all(label is not None for _, label in images)
+    labelled = all(sample.label is not None for sample in images)
     classifies = has_classes(graph, graph.outputs[0])
     for batch in _batches(graph, images):
         feed = {graph.inputs[0].name: _load(graph, batch)}
@@ -258,7 +259,7 @@ def _compare(graph: Graph, float32: Path, quantized: bytes, images: Images) -> Q
             continue
         agreement.add(first, second)
         if labelled:
-            labels = [label for _, label in batch if label is not None]
+            labels = [sample.label for sample in batch if sample.label is not None]
             for score, logits in zip(scores.values(), (first, second), strict=True):
                 score.add(logits, labels)
     return QuantizeReport(

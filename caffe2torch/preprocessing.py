@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from caffe2torch.graph import FloatArray
+    from caffe2torch.images import Pixels
+
+Random: TypeAlias = np.random.Generator
+Size: TypeAlias = tuple[int, int]
+"""Height and width."""
+MARGIN = 256 / 227
+"""Caffe's ImageNet tools resize to 256 and cut 227 out of the middle; others in proportion."""
 
 
 @dataclass(frozen=True)
@@ -16,7 +30,7 @@ class Preprocessing:
     - ``crop_size``: height and width of the cut; None where the net's input says it.
     - ``resize``: the size before the cut; None where no file says it, and then it is to the
       cut as 256 is to 227, the sizes of Caffe's ImageNet tools.
-    - ``protocol``: "caffe" gives up the image's aspect ratio, the others keep it.
+    - ``protocol``: how it is resized, one of ``PROTOCOLS``.
     - ``mean`` and ``std``: one number or one a channel, in the order of the input blob
       (Caffe: BGR); empty, they are 0 and 1. Caffe's data layers have no ``std``.
     - ``mean_file``: a mean image that the net was trained with and that is not part of the
@@ -34,12 +48,26 @@ class Preprocessing:
     resize: int | None = None
     protocol: str = "caffe"
 
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise ValueError(
+                f"there is no protocol {self.protocol!r}: choose {', '.join(PROTOCOLS)}"
+            )
+        if self.resize is not None and self.resize < (self.crop_size or 1):
+            raise ValueError(f"nothing of {self.crop_size} can be cut out of {self.resize} pixels")
+
+    def size_before(self, cut: Size) -> Size:
+        """The height and width before the cut of the given ones."""
+        margin = self.resize / self.crop_size if self.resize and self.crop_size else MARGIN
+        return round(cut[0] * margin), round(cut[1] * margin)
+
     def to_record(self) -> dict[str, Any]:
-        """The fields as a file records them, ``resize`` and ``protocol`` only if set."""
+        """The fields as a file records them; ``resize`` and ``protocol`` only if not as usual."""
         record = asdict(self)
-        for name in ("resize", "protocol"):
-            if record[name] == getattr(Preprocessing, name):
-                del record[name]
+        if self.resize in (None, round((self.crop_size or 0) * MARGIN)):
+            del record["resize"]
+        if self.protocol == Preprocessing.protocol:
+            del record["protocol"]
         return record
 
     @classmethod
@@ -63,3 +91,137 @@ class Preprocessing:
         for name in ("mean", "std"):
             values[name] = tuple(values.get(name, ()))
         return cls(**values)
+
+
+class Protocol(ABC):
+    """How an image is made as large as the net's input: resized, then cut.
+
+    A subclass under ``register_protocol`` is all that a further protocol needs.
+    """
+
+    @abstractmethod
+    def resize(self, image: Pixels, size: Size) -> Pixels:
+        """The whole image, of which a cut is taken: at least ``size`` (height, width)."""
+
+    def cut_at_random(
+        self, image: Pixels, size: Size, cut: Size, rng: Random, area: tuple[float, float]
+    ) -> tuple[Pixels, int, int]:
+        """A cut for training, and its place in an image of ``size``: anywhere in the resized one.
+
+        ``area`` is the smallest and largest part of the image that a protocol takes which
+        does not resize it whole.
+        """
+        whole = self.resize(image, size)
+        top, left = (
+            int(rng.integers(side - kept + 1))
+            for side, kept in zip(whole.shape[:2], cut, strict=True)
+        )
+        return whole[top : top + cut[0], left : left + cut[1]], top, left
+
+
+P = TypeVar("P", bound=type[Protocol])
+
+PROTOCOLS: dict[str, Protocol] = {}
+"""By name; the choices of the command line are these."""
+
+
+def register_protocol(name: str) -> Callable[[P], P]:
+    """Decorator: make a subclass of Protocol the protocol ``name``."""
+
+    def register(cls: P) -> P:
+        PROTOCOLS[name] = cls()
+        return cls
+
+    return register
+
+
+@register_protocol("caffe")
+class Warp(Protocol):
+    """The whole image warped, its aspect ratio given up, as Caffe's data sets are made."""
+
+    def resize(self, image: Pixels, size: Size) -> Pixels:
+        """Exactly ``size``."""
+        return _warp(image, size)
+
+
+@register_protocol("shorter-side")
+class ShorterSide(Protocol):
+    """The shorter side resized, the aspect ratio kept."""
+
+    def resize(self, image: Pixels, size: Size) -> Pixels:
+        """One side as ``size`` says, the other as much or more."""
+        height, width = image.shape[:2]
+        scale = max(size[0] / height, size[1] / width)
+        return _warp(
+            image, (max(round(height * scale), size[0]), max(round(width * scale), size[1]))
+        )
+
+
+@register_protocol("random-resized-crop")
+class RandomResizedCrop(ShorterSide):
+    """In training a random part of the image warped to the cut; in test as "shorter-side"."""
+
+    def cut_at_random(
+        self, image: Pixels, size: Size, cut: Size, rng: Random, area: tuple[float, float]
+    ) -> tuple[Pixels, int, int]:
+        """A part of ``area`` of the image and of an aspect ratio between 3/4 and 4/3.
+
+        Like torchvision's: up to ten tries, then the largest allowed middle part. A mean
+        image is that of the middle.
+        """
+        middle = (size[0] - cut[0]) // 2, (size[1] - cut[1]) // 2
+        height, width = image.shape[:2]
+        for _ in range(10):
+            target = height * width * rng.uniform(*area)
+            ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
+            h, w = round(math.sqrt(target / ratio)), round(math.sqrt(target * ratio))
+            if 0 < h <= height and 0 < w <= width:
+                top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
+                return _warp(image[top : top + h, left : left + w], cut), *middle
+        h, w = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
+        top, left = (height - h) // 2, (width - w) // 2
+        return _warp(image[top : top + h, left : left + w], cut), *middle
+
+
+def to_input(
+    image: Pixels, made: Preprocessing, cut: Size, mean_image: FloatArray | None = None
+) -> FloatArray:
+    """The net's input (channels, height, width) of an image (H, W, 3), blue first, or grey (H, W).
+
+    ``cut`` is the height and width of the input. ``mean_image`` (channels, height, width), of
+    the size before the cut, takes the place of the mean.
+    """
+    whole = PROTOCOLS[made.protocol].resize(image, made.size_before(cut))
+    top, left = ((side - kept) // 2 for side, kept in zip(whole.shape[:2], cut, strict=True))
+    middle = whole[top : top + cut[0], left : left + cut[1]].reshape(*cut, -1)
+    return normalise(middle.astype(np.float32), made, mean_at(made, mean_image, top, left, cut))
+
+
+def mean_at(
+    made: Preprocessing, mean_image: FloatArray | None, top: int, left: int, cut: Size
+) -> FloatArray:
+    """What is subtracted from a cut at a place: (height, width, channels), or 1 for each size."""
+    if mean_image is None:
+        return np.array(made.mean or (0.0,), np.float32).reshape(1, 1, -1)
+    at_cut = mean_image[:, top : top + cut[0], left : left + cut[1]]
+    return np.ascontiguousarray(at_cut.transpose(1, 2, 0))
+
+
+def normalise(pixels: FloatArray, made: Preprocessing, mean: FloatArray) -> FloatArray:
+    """(pixels - mean) * scale / std in the net's order of colours, channels first."""
+    if made.channel_order == "RGB":
+        pixels = pixels[:, :, ::-1]
+    centred = pixels - mean
+    if made.scale != 1.0:
+        centred *= np.float32(made.scale)
+    if made.std:
+        centred /= np.array(made.std, np.float32)
+    return np.ascontiguousarray(centred.transpose(2, 0, 1))
+
+
+def _warp(image: Pixels, size: Size) -> Pixels:
+    import cv2
+
+    height, width = size
+    warped: Pixels = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    return warped

@@ -21,7 +21,7 @@ from squeezenet.distributed import Team, choose_device
 from squeezenet.evaluate import Metrics, Predict, evaluate
 from squeezenet.export import graph_of
 from squeezenet.loader import checked, make_loader
-from squeezenet.loading import Loaded, load_model, transform_of
+from squeezenet.loading import Loaded, load_model
 from squeezenet.preprocess import complete
 from squeezenet.sampler import EvalSampler
 from squeezenet.sources import open_split
@@ -61,7 +61,8 @@ def open_classifier(weights: Path, engine: str, device: str, protocol: str | Non
             loaded.class_names,
         )
     if protocol is not None:
-        opened = replace(opened, transform=replace(opened.transform, protocol=protocol))
+        made = replace(opened.transform.preprocessing, protocol=protocol)
+        opened = replace(opened, transform=replace(opened.transform, preprocessing=made))
     return opened
 
 
@@ -129,7 +130,7 @@ def _recorded_transform(data: bytes, source: Path) -> Transform:
     text = next((entry.value for entry in properties if entry.key == FORMAT), None)
     try:
         record = json.loads(text)["preprocessing"] if text else None
-        return transform_of(complete(Preprocessing.from_record(record), source))
+        return Transform(complete(Preprocessing.from_record(record), source))
     except (*CONTENT_ERRORS, RecursionError) as error:
         raise ReadError(f"{source}: its metadata is incomplete ({error})") from error
 

@@ -21,6 +21,7 @@ from caffe2torch.errors import (
     NetError,
     one_line,
 )
+from caffe2torch.preprocessing import PROTOCOLS
 from squeezenet.commands import compress, demo
 from squeezenet.schedules import POLICIES
 from squeezenet.solver_types import SOLVER_TYPES
@@ -116,7 +117,7 @@ class _Mean(click.ParamType[Any]):
         return numbers
 
 
-PROTOCOL = click.Choice(["caffe", "shorter-side", "random-resized-crop"])
+PROTOCOL = RegisteredChoice(lambda: tuple(PROTOCOLS))
 POLICY = RegisteredChoice(lambda: tuple(POLICIES))
 SOLVER = RegisteredChoice(lambda: tuple(SOLVER_TYPES))
 COUNT = click.IntRange(min=0)
@@ -278,11 +279,11 @@ def eval_(
     synset_words: Path | None,
 ) -> None:  # fmt: skip
     """Measure top-1, top-5, loss and confusions on a labelled set."""
+    from caffe2torch.images import read_class_names
     from squeezenet.classifier import evaluate_files, open_classifier
-    from squeezenet.infer import read_names
 
     opened = open_classifier(weights, engine, device, protocol)
-    names = read_names(synset_words) if synset_words else list(opened.class_names)
+    names = read_class_names(synset_words) if synset_words else opened.class_names
     metrics = evaluate_files(
         opened, data, val_list, batch_size=batch_size, workers=workers,
         on_bad_image=on_bad_image, report=_report,
@@ -314,15 +315,16 @@ def infer(
     device: str, on_bad_image: str, synset_words: Path | None,
 ) -> None:  # fmt: skip
     """Classify IMAGES: files, folders, globs, or - for a list of files on stdin."""
+    from caffe2torch.images import read_class_names
     from squeezenet.classifier import open_classifier
     from squeezenet.data import BadImages
-    from squeezenet.infer import FORMATS, classify, expand_inputs, read_names
+    from squeezenet.infer import FORMATS, classify, expand_inputs
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
     paths = expand_inputs(images)
     opened = open_classifier(weights, engine, device, protocol)
-    names = read_names(synset_words) if synset_words else list(opened.class_names)
+    names = read_class_names(synset_words) if synset_words else opened.class_names
     bad = BadImages(on_bad_image, _report)
     answers = list(
         classify(

@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from caffe2torch.errors import ArtefactError, ReadError
+from caffe2torch.images import ImageError, find_images, read_image
 from caffe2torch.io.atomic import atomic_group
 from caffe2torch.io.deep_compression import SUFFIX, encode
 from squeezenet.classifier import evaluate_files, open_classifier
 from squeezenet.compress import compress
-from squeezenet.data import find_images
 from squeezenet.deploy import deploy_prototxt
 from squeezenet.evaluate import Metrics
 from squeezenet.loading import load_model
-from squeezenet.preprocess import ImageError, read_bgr
 from squeezenet.transforms import Transform
 
 Report = Callable[[str], None]
@@ -85,7 +84,7 @@ def read_calibration(
     arrays: list[Tensor] = []
     for index in np.random.default_rng(seed).permutation(len(paths)):
         try:
-            arrays.append(torch.from_numpy(transform(read_bgr(paths[index]), None)))
+            arrays.append(torch.from_numpy(transform(read_image(paths[index]), None)))
         except ImageError as error:
             report(f"bad image, skipped: {error}")
         if len(arrays) == count:

@@ -1,27 +1,19 @@
-"""Labelled images as lists or class folders name them, and the data set that serves them."""
+"""The data set that serves labelled images, whatever holds them."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from caffe2torch.errors import Caffe2TorchError, ReadError
-from squeezenet.preprocess import ImageError, read_bgr
+from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.images import ImageError, Pixels, Sample, read_image
 from squeezenet.sampler import Draw
 from squeezenet.transforms import Transform
-
-IMAGE_SUFFIXES = frozenset(
-    {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
-)
 
 
 class ImageSource(Protocol):
@@ -30,20 +22,11 @@ class ImageSource(Protocol):
     def __len__(self) -> int:
         """The number of images, bad ones included."""
 
-    def read(self, index: int) -> tuple[npt.NDArray[np.uint8], int]:
+    def read(self, index: int) -> tuple[Pixels, int]:
         """The image as uint8 (H, W, 3), blue first, and its label."""
 
     def where(self, index: int) -> str:
         """What a user needs to find the image: its path, and its line in the list."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image file, its label and the line of the list that names it."""
-
-    path: Path
-    label: int
-    line: str | None = None
 
 
 class FileSource:
@@ -55,72 +38,16 @@ class FileSource:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def read(self, index: int) -> tuple[npt.NDArray[np.uint8], int]:
+    def read(self, index: int) -> tuple[Pixels, int]:
         """Decode the file, colours in OpenCV's order."""
         sample = self.samples[index]
-        return read_bgr(sample.path), sample.label
+        assert sample.label is not None  # Lists and folders give one.
+        return read_image(sample.path), sample.label
 
     def where(self, index: int) -> str:
         """The path, and ``list:line`` if a list names it."""
         sample = self.samples[index]
         return f"{sample.path} ({sample.line})" if sample.line else str(sample.path)
-
-
-def read_list(path: Path, root: Path) -> list[Sample]:
-    """Read a Caffe image list: a path below ``root`` and a label on each line.
-
-    The label is what follows the last white space, so paths may hold spaces. Empty lines
-    are skipped. Whether the files exist shows when they are read.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise ReadError(f"cannot read the list {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ReadError(f"the list {path} is not UTF-8 text: {error.reason}") from error
-    lines = enumerate(text.split("\n"), 1)
-    samples = [_parse_line(line, f"{path}:{n}", root) for n, line in lines if line.strip()]
-    if not samples:
-        raise ReadError(f"the list {path} names no image: it needs 'path label' on each line")
-    return samples
-
-
-def _parse_line(line: str, where: str, root: Path) -> Sample:
-    match = re.fullmatch(r"\s*(\S[^\0]*?)\s+([0-9]{1,9})\s*", line)
-    if match is None:
-        raise ReadError(
-            f"{where}: expected a path, a space and a label (0, 1, 2, ...), "
-            f"found {line.strip()[:100]!r}"
-        )
-    return Sample(root / match[1], int(match[2]), where)
-
-
-def scan_folders(root: Path) -> tuple[list[Sample], list[str]]:
-    """The images of a tree ``root/class/image`` and the class names.
-
-    Labels number the class folders in the order of their names. Files with another suffix
-    than those of images are left out.
-    """
-    if not root.is_dir():
-        raise ReadError(f"{root} is not a folder: give one that holds a folder a class")
-    classes = sorted(child.name for child in root.iterdir() if child.is_dir())
-    samples = [
-        Sample(path, label)
-        for label, name in enumerate(classes)
-        for path in find_images(root / name)
-    ]
-    if not samples:
-        raise ReadError(f"{root} holds no class folder with images in it")
-    return samples, classes
-
-
-def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, by name."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and path.is_file()
-    )
 
 
 class Bad(NamedTuple):

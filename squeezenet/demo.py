@@ -90,11 +90,12 @@ def _write_page(parity: ParityReport, path: Path) -> tuple[Path | None, str]:
 
 def _classify(sample: SampleModel, weights: Path) -> list[Classified]:
     """The sample images through the converted weights, as ``squeezenet infer`` does it."""
+    from caffe2torch.images import read_class_names
     from squeezenet.classifier import open_classifier
     from squeezenet.data import BadImages
-    from squeezenet.infer import classify, read_names
+    from squeezenet.infer import classify
 
-    names = read_names(sample.classes)
+    names = read_class_names(sample.classes)
     classifier = open_classifier(weights, "torch", "cpu", None)
     answers = classify(
         classifier.predict,

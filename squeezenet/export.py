@@ -11,7 +11,6 @@ from caffe2torch.graph import Graph
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.pipeline import build_graph, with_params
-from caffe2torch.preprocessing import Preprocessing
 from squeezenet.deploy import deploy_prototxt
 from squeezenet.model import SqueezeNet
 from squeezenet.transforms import Transform
@@ -31,7 +30,8 @@ def export(model: SqueezeNet, transform: Transform, path: Path) -> list[Path]:
             f"{path}: there is no format of the suffix {path.suffix!r}; "
             f"choose {', '.join(SUFFIXES)}"
         )
-    graph = replace(graph_of(model, transform.crop), preprocessing=_preprocessing(transform))
+    record = transform.preprocessing if transform.mean_image is None else None
+    graph = replace(graph_of(model, transform.crop), preprocessing=record)
     if path.suffix == ".caffemodel":
         prototxt = path.with_suffix(".prototxt")
         write_caffemodel(graph, path, prototxt)
@@ -53,15 +53,3 @@ def graph_of(model: SqueezeNet, size: int, *, softmax: bool = True) -> Graph:
         for key, tensor in model.state_dict().items()
     }
     return with_params(build_graph(parse_prototxt(text, "the model's deploy prototxt")), arrays)
-
-
-def _preprocessing(transform: Transform) -> Preprocessing | None:
-    if not isinstance(transform.mean, tuple):
-        return None
-    return Preprocessing(
-        crop_size=transform.crop,
-        mean=transform.mean,
-        scale=transform.scale,
-        channel_order=transform.channel_order,
-        std=transform.std,
-    )

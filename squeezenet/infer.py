@@ -15,7 +15,8 @@ from typing import Any
 import torch
 
 from caffe2torch.errors import ReadError
-from squeezenet.data import BadImages, FileSource, ImageDataset, Sample, find_images
+from caffe2torch.images import Sample, find_images
+from squeezenet.data import BadImages, FileSource, ImageDataset
 from squeezenet.evaluate import Predict
 from squeezenet.loader import make_loader
 from squeezenet.sampler import EvalSampler
@@ -99,21 +100,6 @@ def classify(
                 for label, value in zip(labels, values, strict=True)
             )
             yield Answer(str(paths[index]), tuple(guesses))
-
-
-def read_names(path: Path) -> list[str]:
-    """Class names, one a line; a WordNet id (``n01440764``) before a name is left out."""
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ReadError(f"cannot read the class names {path}: {error}") from error
-    return [_without_id(line.strip()) for line in lines if line.strip()]
-
-
-def _without_id(line: str) -> str:
-    head, _, rest = line.partition(" ")
-    is_id = len(head) == 9 and head[0] == "n" and head[1:].isdigit()
-    return rest if is_id and rest else line
 
 
 def to_text(answers: Iterable[Answer]) -> Iterator[str]:

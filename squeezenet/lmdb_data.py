@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ReadError
+from caffe2torch.images import ImageError, decode_image
 from caffe2torch.io.files import open_file
 from caffe2torch.io.schema import Message, message_class
-from squeezenet.preprocess import ImageError, decode_bgr
 
 _MAGIC = 0xBEEFC0DE
 _META_BYTES = 152
@@ -118,7 +118,7 @@ def is_lmdb(path: Path) -> bool:
 
 def _datum_to_bgr(datum: Message, where: str) -> npt.NDArray[np.uint8]:
     if datum.encoded:
-        return decode_bgr(np.frombuffer(datum.data, np.uint8), where)
+        return decode_image(np.frombuffer(datum.data, np.uint8), where)
     shape = (datum.channels, datum.height, datum.width)
     if datum.channels not in (1, 3) or min(shape) < 1:
         raise ImageError(

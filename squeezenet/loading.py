@@ -8,12 +8,11 @@ from pathlib import Path
 from torch import nn
 
 from caffe2torch.errors import WeightsError
-from caffe2torch.io.blob import read_mean
 from caffe2torch.preprocessing import Preprocessing
 from squeezenet.checkpoint import damage_named, is_checkpoint, load_checkpoint
 from squeezenet.model import SqueezeNet
-from squeezenet.preprocess import CROP, RESIZE
-from squeezenet.transforms import Transform
+from squeezenet.preprocess import PREPROCESSING
+from squeezenet.transforms import Transform, read_transform
 from squeezenet.weights import check_classes, load_weights
 
 
@@ -51,21 +50,9 @@ def load_model(
     return Loaded(model.eval(), loaded.transform, loaded.class_names)
 
 
-def transform_of(preprocessing: Preprocessing) -> Transform:
-    """The transform that makes, in test, the input that ``preprocessing`` describes."""
-    return Transform(
-        resize=preprocessing.resize or RESIZE,
-        crop=preprocessing.crop_size or CROP,
-        mean=preprocessing.mean,
-        scale=preprocessing.scale,
-        channel_order=preprocessing.channel_order,
-        std=preprocessing.std,
-    )
-
-
 def _from_weights(path: Path) -> Loaded:
     model = load_weights(path)
-    return Loaded(model, transform_of(model.preprocessing))
+    return Loaded(model, Transform(model.preprocessing))
 
 
 def _from_checkpoint(path: Path) -> Loaded:
@@ -76,10 +63,8 @@ def _from_checkpoint(path: Path) -> Loaded:
         architecture.pop("name")
         model = SqueezeNet(architecture.pop("version"), **architecture)
         model.load_state_dict(weights)
-        settings = dict(state["preprocessing"])
-        if isinstance(settings.get("mean"), str):
-            settings["mean"] = read_mean(settings["mean"])
-        return Loaded(model, Transform(**settings), tuple(state["class_names"]))
+        made = Preprocessing.from_record(state["preprocessing"]) or PREPROCESSING
+        return Loaded(model, read_transform(made), tuple(state["class_names"]))
 
 
 def _with_bypass(model: SqueezeNet, bypass: str, path: Path) -> SqueezeNet:

@@ -11,17 +11,13 @@ from typing import Any, Protocol, TypeAlias, Union
 import numpy as np
 import numpy.typing as npt
 
-from caffe2torch.errors import ReadError
-from caffe2torch.preprocessing import Preprocessing
+from caffe2torch.images import ImageError, read_image
+from caffe2torch.preprocessing import Preprocessing, to_input
 
 RESIZE = 256
 CROP = 227
 MEAN = (104.0, 117.0, 123.0)
 """Subtracted from blue, green and red."""
-
-
-class ImageError(ReadError):
-    """An image cannot be read, or is not one that has three 8-bit colours."""
 
 
 PREPROCESSING = Preprocessing(crop_size=CROP, mean=MEAN, resize=RESIZE)
@@ -80,15 +76,14 @@ def preprocess(
     Raises:
         ImageError: the file cannot be read or decoded, or the array has another form.
     """
-    return to_input(
-        resize(read_bgr(image, channel_order=channel_order), preprocessing), preprocessing
-    )
+    side = preprocessing.crop_size or CROP
+    return to_input(read_bgr(image, channel_order=channel_order), preprocessing, (side, side))
 
 
 def read_bgr(image: Image, *, channel_order: str = "BGR") -> npt.NDArray[np.uint8]:
     """Any image that ``preprocess`` takes, as a uint8 array (H, W, 3), blue first."""
     if isinstance(image, (str, os.PathLike)):
-        return _decode(Path(image))
+        return read_image(image)
     if isinstance(image, np.ndarray):
         return _array_to_bgr(image, channel_order)
     if hasattr(image, "convert") and hasattr(image, "mode"):
@@ -96,55 +91,6 @@ def read_bgr(image: Image, *, channel_order: str = "BGR") -> npt.NDArray[np.uint
     raise ImageError(
         f"an image is a path, a uint8 array or a PIL image, not a {type(image).__name__}"
     )
-
-
-def resize(
-    bgr: npt.NDArray[np.uint8], preprocessing: Preprocessing = PREPROCESSING
-) -> npt.NDArray[np.uint8]:
-    """The whole image as a square, its aspect ratio given up, as Caffe's data sets are made."""
-    import cv2
-
-    side = preprocessing.resize or RESIZE
-    resized: npt.NDArray[np.uint8] = cv2.resize(bgr, (side, side), interpolation=cv2.INTER_CUBIC)
-    return resized
-
-
-def to_input(
-    bgr: npt.NDArray[np.uint8], preprocessing: Preprocessing = PREPROCESSING
-) -> npt.NDArray[np.float32]:
-    """The middle of a resized image in the net's order of colours, channels first."""
-    size = preprocessing.crop_size or CROP
-    top, left = ((side - size) // 2 for side in bgr.shape[:2])
-    crop = bgr[top : top + size, left : left + size].astype(np.float32)
-    if preprocessing.channel_order == "RGB":
-        crop = crop[:, :, ::-1]
-    centred = (crop - np.array(preprocessing.mean or (0.0,), np.float32)) * np.float32(
-        preprocessing.scale
-    )
-    if preprocessing.std:
-        centred = centred / np.array(preprocessing.std, np.float32)
-    return np.ascontiguousarray(centred.transpose(2, 0, 1))
-
-
-def decode_bgr(data: npt.NDArray[np.uint8], source: str) -> npt.NDArray[np.uint8]:
-    """The bytes of an image file as an array (H, W, 3); ``source`` names them in errors."""
-    import cv2
-
-    bgr: npt.NDArray[np.uint8] | None = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
-    if bgr is None:
-        raise ImageError(
-            f"{source} is not an image that OpenCV can decode ({data.size} bytes): "
-            "it is damaged or of another format; convert it to JPEG or PNG"
-        )
-    return bgr
-
-
-def _decode(path: Path) -> npt.NDArray[np.uint8]:
-    try:
-        data = np.fromfile(path, np.uint8)
-    except OSError as error:
-        raise ImageError(f"cannot read the image {path}: {error.strerror or error}") from error
-    return decode_bgr(data, str(path))
 
 
 def _array_to_bgr(array: npt.NDArray[Any], channel_order: str) -> npt.NDArray[np.uint8]:

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ArtefactError
+from caffe2torch.images import read_image
 from caffe2torch.io.atomic import atomic_write
 from squeezenet.infer import Answer
-from squeezenet.preprocess import read_bgr
 
 TILE = 200
 LABEL = 40
@@ -31,7 +31,7 @@ def write_sheet(path: Path, answers: Sequence[Answer]) -> None:
     for place, answer in enumerate(answers):
         row, column = divmod(place, columns)
         top, left = GAP + row * (TILE + LABEL + GAP), GAP + column * (TILE + GAP)
-        sheet[top : top + TILE, left : left + TILE] = _thumbnail(read_bgr(answer.image))
+        sheet[top : top + TILE, left : left + TILE] = _thumbnail(read_image(answer.image))
         _label(sheet, answer, top + TILE, left)
     try:
         done, data = cv2.imencode(path.suffix or ".png", sheet)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from caffe2torch.errors import ReadError
-from squeezenet.data import FileSource, ImageSource, read_list, scan_folders
+from caffe2torch.images import read_list, scan_folders
+from squeezenet.data import FileSource, ImageSource
 from squeezenet.lmdb_data import LmdbSource, is_lmdb
 
 
@@ -37,7 +38,7 @@ def _open(path: Path, root: Path) -> Split:
         return Split(LmdbSource(path), None)
     if path.is_file():
         samples = read_list(path, root)
-        return Split(FileSource(samples), 1 + max(sample.label for sample in samples))
+        return Split(FileSource(samples), 1 + max(sample.label or 0 for sample in samples))
     if not path.exists():
         raise ReadError(f"there is no {path}: give a list, a tree of class folders or an LMDB")
     samples, classes = scan_folders(path)

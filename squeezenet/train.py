@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caffe2torch.errors import Caffe2TorchError, NetError, WeightsError
-from caffe2torch.io.blob import read_mean
+from caffe2torch.preprocessing import Preprocessing
 from squeezenet.checkpoint import damage_named, load_checkpoint, make_folder, save_checkpoint
 from squeezenet.config import TrainConfig
 from squeezenet.data import BadImages, Batch, ImageDataset
@@ -28,7 +28,7 @@ from squeezenet.optimisers import CaffeOptimiser, WeightAverage, freeze, paramet
 from squeezenet.sampler import EvalSampler, TrainSampler
 from squeezenet.schedules import Schedule
 from squeezenet.sources import count_classes, open_split
-from squeezenet.transforms import Transform
+from squeezenet.transforms import Transform, read_transform
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -139,7 +139,7 @@ class _Run:
             bypass=config.bypass,
             dropout=config.dropout,
         )
-        model, made = loaded.model, loaded.transform
+        model, made = loaded.model, loaded.transform.preprocessing
         if made.channel_order != "BGR" or made.std:
             raise WeightsError(
                 f"{config.pretrained} takes {made.channel_order} images, normalised; training "
@@ -314,13 +314,7 @@ class _Run:
         return {
             "architecture": self.model.architecture,
             "class_names": self.class_names,
-            "preprocessing": {
-                "protocol": self.config.val_protocol,
-                "resize": self.config.resize,
-                "crop": self.config.crop,
-                "mean": self.config.mean,
-                "scale": self.config.scale,
-            },
+            "preprocessing": self.val_set.transform.preprocessing.to_record(),
             "config": self.config.to_plain(),
             "model": self.model.state_dict(),
             "ema": self.average.model.state_dict() if self.average else None,
@@ -356,13 +350,18 @@ class _Run:
 
 def make_transform(config: TrainConfig, protocol: str) -> Transform:
     """The transform of the settings for one of the protocols."""
-    return Transform(
-        protocol=protocol,
-        resize=config.resize,
-        crop=config.crop,
-        mean=read_mean(config.mean) if isinstance(config.mean, str) else config.mean,
+    mean, mean_file = ((), config.mean) if isinstance(config.mean, str) else (config.mean, None)
+    made = Preprocessing(
+        crop_size=config.crop,
+        mean=mean,
+        mean_file=mean_file,
         scale=config.scale,
         mirror=config.mirror,
+        resize=config.resize,
+        protocol=protocol,
+    )
+    return read_transform(
+        made,
         rotation=config.rotation,
         jitter=config.jitter,
         area=(config.area, 1.0),

@@ -23,8 +23,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from caffe2torch.images import read_list
 from squeezenet import load_pretrained
-from squeezenet.data import read_list
 from squeezenet.preprocess import CROP, RESIZE, read_bgr
 
 Pixels = npt.NDArray[Any]

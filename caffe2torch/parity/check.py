@@ -63,16 +63,16 @@ def check_parity(
     """
     from caffe2torch.api import read
     from caffe2torch.finite import warn_not_finite
+    from caffe2torch.images import read_class_names
     from caffe2torch.parity.feed import feed
     from caffe2torch.parity.provenance import file_records, versions
-    from caffe2torch.parity.top5 import read_names
 
     known = engine_names()
     chosen = known if engines is None else engines
     unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
         raise ParityError(f"unknown engine {unknown or 'list'}; known are {', '.join(known)}.")
-    names = () if synset_words is None else read_names(synset_words)
+    names = () if synset_words is None else read_class_names(synset_words)
     graph = read(model, prototxt, **read_options)
     warn_not_finite(graph)
     _check_size(graph)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -10,14 +9,22 @@ from pathlib import Path
 
 import numpy as np
 
-from caffe2torch.errors import ParityError
+from caffe2torch.errors import ParityError, ReadError
 from caffe2torch.graph import FloatArray, Graph
+from caffe2torch.images import (
+    LIST_NAME,
+    SUFFIXES,
+    ImageError,
+    PathLike,
+    Sample,
+    find_images,
+    read_image,
+    read_list,
+)
 from caffe2torch.lower.batch import batch_of
-from caffe2torch.preprocessing import Preprocessing
+from caffe2torch.preprocessing import Preprocessing, to_input
 
-SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp", ".JPEG", ".JPG", ".PNG"}
-RESIZE_MARGIN = 256 / 227
-"""Caffe's ImageNet tools resize to 256 and crop 227 from the centre; others in proportion."""
+IMAGENET_MEAN = (104.0, 117.0, 123.0)
 SPREAD = 50.0
 """Standard deviation of the random pixels, about that of photographs."""
 SEED = 0
@@ -60,7 +67,7 @@ def random_batches(graph: Graph, count: int) -> Iterator[Batch]:
         )
 
 
-def image_batches(graph: Graph, folder: str | os.PathLike[str]) -> Iterator[Batch]:
+def image_batches(graph: Graph, folder: PathLike) -> Iterator[Batch]:
     """The images of ``folder`` as input of a net with one image input.
 
     A ``val_list.txt`` (``file label`` a line) in the folder or beside it gives order and
@@ -69,17 +76,18 @@ def image_batches(graph: Graph, folder: str | os.PathLike[str]) -> Iterator[Batc
     if len(graph.inputs) != 1 or len(graph.inputs[0].shape) != 4:
         raise ParityError("--images needs a net with one image input; use --random.")
     target = graph.inputs[0]
-    files = list_images(folder)
-    batch = batch_size(graph, len(files))
-    for start in range(0, len(files), batch):
-        part = files[start : start + batch]
-        data = np.stack([image_input(path, target.shape, graph.preprocessing) for path, _ in part])
-        labels = [label for _, label in part if label is not None]
+    samples = list_images(folder)
+    batch = batch_size(graph, len(samples))
+    for start in range(0, len(samples), batch):
+        part = samples[start : start + batch]
+        paths = [sample.path for sample in part]
+        data = [image_input(path, target.shape, graph.preprocessing) for path in paths]
+        labels = [sample.label for sample in part if sample.label is not None]
         yield Batch(
-            {target.name: data},
-            [path.name for path, _ in part],
+            {target.name: np.stack(data)},
+            [path.name for path in paths],
             labels if len(labels) == len(part) else (),
-            [path for path, _ in part],
+            paths,
         )
 
 
@@ -100,68 +108,47 @@ def batch_size(graph: Graph, count: int) -> int:
     return max(1, min(BATCH, BATCH_BYTES // max(item, 1)))
 
 
-def image_input(
-    path: str | os.PathLike[str], shape: Sequence[int], record: Preprocessing | None
-) -> FloatArray:
-    """One image as (C, H, W) input: resize, centre crop, order of colours, mean, scale, std.
+def image_input(path: PathLike, shape: Sequence[int], record: Preprocessing | None) -> FloatArray:
+    """One image file as (C, H, W) input of a net whose image input has ``shape`` (N, C, H, W).
 
     Without a record the ImageNet mean of Caffe's models (104, 117, 123) is used for three
-    channels.
+    channels. Raises ParityError for a file that is no image, and for a mean of other channels.
     """
-    import cv2
-
     _, channels, height, width = shape
-    flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
-    image = cv2.imread(os.fspath(path), flag)
-    if image is None:
-        raise ParityError(f"{path} cannot be decoded as an image. Remove it, or use --random.")
-    size = (round(width * RESIZE_MARGIN), round(height * RESIZE_MARGIN))
-    image = cv2.resize(image, size, interpolation=cv2.INTER_CUBIC)
-    top, left = (size[1] - height) // 2, (size[0] - width) // 2
-    pixels = np.float32(image[top : top + height, left : left + width].reshape(height, width, -1))
-    record = record or Preprocessing(mean=(104.0, 117.0, 123.0) if channels == 3 else ())
-    if record.channel_order == "RGB":
-        pixels = pixels[:, :, ::-1]
-    if record.mean:
-        pixels = pixels - np.asarray(record.mean, np.float32)
-    pixels = pixels * np.float32(record.scale)
-    if record.std:
-        pixels = pixels / np.asarray(record.std, np.float32)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1))
+    made = record or Preprocessing(mean=IMAGENET_MEAN if channels == 3 else ())
+    for name, values in (("mean", made.mean), ("standard deviation", made.std)):
+        if len(values) not in (0, 1, channels):
+            raise ParityError(
+                f"the recorded {name} has {len(values)} values, the net's input {channels} "
+                "channels; use --random."
+            )
+    try:
+        image = read_image(path, channels)
+    except ImageError as error:
+        raise ParityError(f"{error}. Remove it, or use --random.") from error
+    return to_input(image, made, (height, width))
 
 
-def list_images(
-    folder: str | os.PathLike[str], listing: str | os.PathLike[str] | None = None
-) -> list[tuple[Path, int | None]]:
-    """The images of a folder with their labels, None where there are none.
+def list_images(folder: PathLike, listing: PathLike | None = None) -> list[Sample]:
+    """The images of a folder, labelled if a list names them.
 
     ``listing`` (``file label`` a line) gives order and labels; without it a ``val_list.txt``
-    in the folder or beside it does, and else the images are taken by name.
+    in the folder or beside it does, and else all images below the folder are taken by name.
     """
     folder = Path(folder)
-    if not folder.is_dir():
-        raise ParityError(f"{folder} is not a folder of images.")
-    if listing is not None:
-        try:
-            return [_entry(folder, line) for line in _lines(Path(listing))]
-        except (OSError, UnicodeDecodeError) as error:
-            raise ParityError(f"cannot read the list {os.fspath(listing)}: {error}") from error
-    for place in (folder, folder.parent):
-        if (place / "val_list.txt").is_file():
-            return [_entry(folder, line) for line in _lines(place / "val_list.txt")]
-    files = sorted(path for path in folder.iterdir() if path.suffix in SUFFIXES)
-    if not files:
+    beside = (place / LIST_NAME for place in (folder, folder.parent))
+    found = next((path for path in beside if path.is_file()), None)
+    path = found if listing is None else Path(listing)
+    try:
+        if path is None or not folder.is_dir():
+            samples = [Sample(image) for image in find_images(folder)]
+        else:
+            samples = read_list(path, folder)
+    except ReadError as error:
+        raise ParityError(str(error)) from error
+    if not samples:
         raise ParityError(f"{folder} has no images ({', '.join(sorted(SUFFIXES))}).")
-    return [(path, None) for path in files]
-
-
-def _lines(path: Path) -> list[str]:
-    return [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-
-
-def _entry(folder: Path, line: str) -> tuple[Path, int | None]:
-    name, _, label = line.strip().rpartition(" ")
-    found = next((p for p in (folder / name, folder / "images" / name) if p.is_file()), None)
-    if found is None or not label.isdigit():
-        raise ParityError(f"the list line {line!r} does not name an image of {folder} and a label.")
-    return found, int(label)
+    for sample in samples:
+        if sample.line and not sample.path.is_file():
+            raise ParityError(f"{sample.line}: there is no image {sample.path}.")
+    return samples

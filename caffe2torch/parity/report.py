@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from caffe2torch.errors import ParityError
+from caffe2torch.images import read_image
 from caffe2torch.io.atomic import atomic_write
 
 if TYPE_CHECKING:
@@ -105,9 +106,7 @@ def _figure(value: float | str) -> str:
 def _thumbnail(path: str) -> str:
     import cv2
 
-    image = cv2.imread(path, cv2.IMREAD_COLOR)
-    if image is None:
-        raise ParityError(f"{path} cannot be decoded as an image any more.")
+    image = read_image(path)
     factor = min(1.0, THUMBNAIL / max(image.shape[:2]))
     size = tuple(max(1, round(side * factor)) for side in image.shape[1::-1])
     small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)

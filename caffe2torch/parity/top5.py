@@ -9,7 +9,6 @@ from math import prod
 from typing import TYPE_CHECKING
 
 from caffe2torch.compare import ranked
-from caffe2torch.errors import ParityError
 from caffe2torch.graph import Array, Graph
 
 if TYPE_CHECKING:
@@ -83,22 +82,3 @@ def has_classes(graph: Graph, blob: str) -> bool:
     shape = graph.shapes[graph.blobs[blob]]
     first = graph.inputs[0].shape if graph.inputs else ()
     return len(shape) >= 2 and shape[1] > 1 and prod(shape[2:]) == 1 and shape[:1] == first[:1]
-
-
-def read_names(path: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Class names, one a line; a WordNet id before the name (``n01440764 tench``) is left out.
-
-    Raises ParityError if the file cannot be read as text.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            lines = file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ParityError(f"{os.fspath(path)}: no class names can be read: {error}") from error
-    return tuple(_name(line) for line in lines)
-
-
-def _name(line: str) -> str:
-    first, _, rest = line.strip().partition(" ")
-    is_id = len(first) == 9 and first[0] == "n" and first[1:].isdigit()
-    return rest if is_id and rest else line.strip()

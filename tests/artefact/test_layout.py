@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ import caffe2torch
 from caffe2torch.cli import main
 from caffe2torch.errors import ArtefactError, Caffe2TorchWarning
 from squeezenet.loading import load_model
-from squeezenet.preprocess import preprocess
+from squeezenet.preprocess import PREPROCESSING, preprocess
 
 OWN_INPUT = pytest.warns(Caffe2TorchWarning, match="add --input imagenet")
 
@@ -165,5 +166,5 @@ def squeezenet_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
         if parameter.ndim == 1:
             nn.init.normal_(parameter, std=0.1)
     path = tmp_path_factory.mktemp("net") / "net.caffemodel"
-    caffemodel, prototxt = export(model, Transform(crop=67), path)
+    caffemodel, prototxt = export(model, Transform(replace(PREPROCESSING, crop_size=67)), path)
     return caffemodel, prototxt

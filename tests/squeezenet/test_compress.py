@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -21,6 +22,7 @@ from squeezenet.compress import compress
 from squeezenet.compressed_file import compress_file, read_calibration
 from squeezenet.deploy import deploy_prototxt
 from squeezenet.export import export
+from squeezenet.preprocess import PREPROCESSING
 from squeezenet.transforms import Transform
 
 SMALL = (2, 3, 2, 3, 4, 4, 5, 5)
@@ -144,7 +146,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_command(folder: Path) -> None:
-    export(net(), Transform(crop=SIDE), folder / "model.caffemodel")
+    export(net(), Transform(replace(PREPROCESSING, crop_size=SIDE)), folder / "model.caffemodel")
     size = size_of(net()) - 3000
     arguments = ["compress", "model.caffemodel", "small.net", "--calibrate", "data"]
     arguments += ["--size", f"{size / 1000}kB", "--data", ".", "--val-list", "list.txt"]
@@ -181,7 +183,7 @@ def test_bad_input_ends_in_one_error(
 ) -> None:
     monkeypatch.chdir(folder)
     (folder / "empty").mkdir()
-    export(net(), Transform(crop=SIDE), folder / "model.caffemodel")
+    export(net(), Transform(replace(PREPROCESSING, crop_size=SIDE)), folder / "model.caffemodel")
     result = CliRunner().invoke(main, ["compress", *change])
     assert result.exit_code == 2, result.output
     assert re.search(cause, result.output)
@@ -189,7 +191,7 @@ def test_bad_input_ends_in_one_error(
 
 
 def test_calibration_images_depend_on_the_seed_alone(folder: Path) -> None:
-    transform = Transform(crop=SIDE)
+    transform = Transform(replace(PREPROCESSING, crop_size=SIDE))
     bad: list[str] = []
     first = read_calibration(folder, transform, 4, 0, bad.append)
     assert first.shape == (4, 3, SIDE, SIDE)
@@ -202,7 +204,7 @@ def test_calibration_images_depend_on_the_seed_alone(folder: Path) -> None:
 
 
 def test_a_failed_write_leaves_nothing(folder: Path) -> None:
-    export(net(), Transform(crop=SIDE), folder / "model.caffemodel")
+    export(net(), Transform(replace(PREPROCESSING, crop_size=SIDE)), folder / "model.caffemodel")
     target = folder / "none" / "x.net"
     with pytest.raises(ArtefactError, match="cannot be written"):
         compress_file(

@@ -4,18 +4,11 @@ import pytest
 import torch
 
 from caffe2torch.errors import ReadError
-from squeezenet.data import (
-    Bad,
-    BadImageError,
-    BadImages,
-    FileSource,
-    ImageDataset,
-    collate,
-    read_list,
-    scan_folders,
-)
+from caffe2torch.images import read_list, scan_folders
+from caffe2torch.preprocessing import Preprocessing
+from squeezenet.data import Bad, BadImageError, BadImages, FileSource, ImageDataset, collate
 from squeezenet.loader import checked, make_loader
-from squeezenet.preprocess import preprocess
+from squeezenet.preprocess import MEAN, preprocess
 from squeezenet.sampler import EvalSampler, TrainSampler
 from squeezenet.sources import count_classes, open_split
 from squeezenet.transforms import Transform
@@ -23,6 +16,10 @@ from squeezenet.transforms import Transform
 
 def image(seed, height=30, width=50):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def made(resize, crop, protocol="caffe"):
+    return Preprocessing(crop_size=crop, mean=MEAN, mirror=True, resize=resize, protocol=protocol)
 
 
 def write_images(folder, count):
@@ -90,7 +87,9 @@ def test_test_transform_is_the_preprocessing_of_the_weights():
 def test_training_crop_is_a_crop_of_the_warped_image():
     bgr = image(3, 90, 120)
     whole = cv2.resize(bgr, (40, 40), interpolation=cv2.INTER_CUBIC).astype(np.float32)
-    transform = Transform(resize=40, crop=32, mean=(1.0, 2.0, 3.0), scale=0.5)
+    transform = Transform(
+        Preprocessing(resize=40, crop_size=32, mean=(1.0, 2.0, 3.0), scale=0.5, mirror=True)
+    )
     found = set()
     for seed in range(60):
         got = transform(bgr, np.random.default_rng(seed)).transpose(1, 2, 0) / 0.5 + (1, 2, 3)
@@ -108,7 +107,7 @@ def test_training_crop_is_a_crop_of_the_warped_image():
 def test_mean_image_is_subtracted_where_the_crop_lies():
     bgr = image(4, 40, 40)
     mean = np.random.default_rng(1).random((3, 40, 40), np.float32) * 255
-    transform = Transform(resize=40, crop=33, mean=mean, mirror=True)
+    transform = Transform(Preprocessing(resize=40, crop_size=33, mirror=True), mean)
     whole = bgr.astype(np.float32) - mean.transpose(1, 2, 0)
     got = transform(bgr, None).transpose(1, 2, 0)
     np.testing.assert_array_equal(got, whole[3:36, 3:36])
@@ -120,7 +119,7 @@ def test_mean_image_is_subtracted_where_the_crop_lies():
 
 @pytest.mark.parametrize("protocol", ["caffe", "shorter-side", "random-resized-crop"])
 def test_every_protocol_gives_the_net_its_size(protocol):
-    transform = Transform(protocol, resize=70, crop=64, rotation=20, jitter=0.4)
+    transform = Transform(made(70, 64, protocol), rotation=20, jitter=0.4)
     for height, width in ((64, 64), (31, 200), (200, 31), (1, 1)):
         bgr = image(1, height, width)
         for rng in (None, np.random.default_rng(0)):
@@ -132,7 +131,7 @@ def test_every_protocol_gives_the_net_its_size(protocol):
 
 def test_shorter_side_keeps_the_aspect_ratio():
     bgr = image(1, 100, 200)
-    got = Transform("shorter-side", resize=50, crop=40, mean=(0.0, 0.0, 0.0))(bgr, None)
+    got = Transform(Preprocessing(resize=50, crop_size=40, protocol="shorter-side"))(bgr, None)
     whole = cv2.resize(bgr, (100, 50), interpolation=cv2.INTER_CUBIC)
     np.testing.assert_array_equal(got.transpose(1, 2, 0), whole[5:45, 30:70])
 
@@ -141,7 +140,7 @@ def test_workers_and_their_number_change_nothing(tmp_path):
     for name in "ab":
         write_images(tmp_path / name, 5)
     samples, _ = scan_folders(tmp_path)
-    transform = Transform("random-resized-crop", resize=40, crop=32, rotation=9, jitter=0.2)
+    transform = Transform(made(40, 32, "random-resized-crop"), rotation=9, jitter=0.2)
     dataset = ImageDataset(FileSource(samples), transform, seed=3)
     seen = []
     for workers in (0, 1, 2):
@@ -185,9 +184,7 @@ def damaged(tmp_path):
     (tmp_path / "3.png").write_text("<html>not found</html>")
     path = tmp_path / "list.txt"
     path.write_text("".join(f"{index}.png {index % 2}\n" for index in range(5)))
-    return ImageDataset(
-        FileSource(read_list(path, tmp_path)), Transform(resize=40, crop=32), seed=None
-    )
+    return ImageDataset(FileSource(read_list(path, tmp_path)), Transform(made(40, 32)), seed=None)
 
 
 def test_bad_images_are_named_counted_and_left_out(damaged):

@@ -7,6 +7,7 @@ import torch
 from support import run_onnx
 
 import caffe2torch
+from caffe2torch.preprocessing import Preprocessing
 from squeezenet.architecture import ARCHITECTURES, BYPASSES
 from squeezenet.export import export, graph_of
 from squeezenet.loading import load_model
@@ -15,7 +16,7 @@ from squeezenet.recognise import recognise
 from squeezenet.transforms import Transform
 
 SIZE = 67
-TRANSFORM = Transform(resize=76, crop=SIZE, mean=(3.0, 5.0, 7.0), scale=0.5)
+TRANSFORM = Transform(Preprocessing(resize=76, crop_size=SIZE, mean=(3.0, 5.0, 7.0), scale=0.5))
 
 
 def make(version="1.1", bypass=None):

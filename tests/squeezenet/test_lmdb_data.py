@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 
 from caffe2torch.errors import ReadError
+from caffe2torch.images import ImageError
 from caffe2torch.io.schema import message_class
+from caffe2torch.preprocessing import Preprocessing
 from squeezenet.data import ImageDataset
 from squeezenet.lmdb_data import LmdbSource, is_lmdb
 from squeezenet.loader import make_loader
-from squeezenet.preprocess import ImageError
+from squeezenet.preprocess import MEAN
 from squeezenet.sampler import EvalSampler
 from squeezenet.transforms import Transform
 
@@ -79,7 +81,9 @@ def test_a_bad_datum_is_named_by_its_key(tmp_path, value, cause):
 def test_worker_processes_read_an_open_source(tmp_path):
     source = LmdbSource(write(tmp_path / "db", [raw(pixels(n), n) for n in range(7)]))
     source.read(0)
-    dataset = ImageDataset(source, Transform(resize=9, crop=8), seed=None)
+    dataset = ImageDataset(
+        source, Transform(Preprocessing(resize=9, crop_size=8, mean=MEAN)), seed=None
+    )
     labels = [b.labels for b in make_loader(dataset, EvalSampler(7, 3), workers=2)]
     assert [n for part in labels for n in part.tolist()] == list(range(7))
     assert pickle.loads(pickle.dumps(source)).read(3)[1] == 3

@@ -11,8 +11,9 @@ from support import genuine
 
 import squeezenet
 from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.images import ImageError
 from squeezenet import Preprocessing
-from squeezenet.preprocess import ImageError, preprocess
+from squeezenet.preprocess import preprocess
 
 
 @pytest.fixture

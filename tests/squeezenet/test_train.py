@@ -209,7 +209,7 @@ def test_fine_tuning_learns_and_its_checkpoint_is_a_model(data, tmp_path):
     assert is_checkpoint(tmp_path / "out" / "best.pt")
     loaded = load_model(tmp_path / "out" / "best.pt")
     assert loaded.class_names == CLASSES
-    assert (loaded.transform.resize, loaded.transform.crop) == (70, 64)
+    assert (loaded.transform.preprocessing.resize, loaded.transform.crop) == (70, 64)
     before = load_checkpoint(tmp_path / "source" / "last.pt")["model"]
     after = load_checkpoint(tmp_path / "out" / "last.pt")["model"]
     assert torch.equal(before["conv1.weight"], after["conv1.weight"])

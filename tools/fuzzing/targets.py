@@ -224,7 +224,7 @@ def _solver(path: Path, extra: Any, deep: bool) -> None:
 
 
 def _list(path: Path, extra: Any, deep: bool) -> None:
-    from squeezenet.data import read_list
+    from caffe2torch.images import read_list
 
     read_list(path, path.parent)
 
