@@ -53,7 +53,7 @@ class OffInOnnx(Layer):
     def to_torch(self, t: Any, inputs: Any, bottoms: Any) -> Any:
         return inputs[0] + 1
 
-    def to_onnx(self, g: Any, inputs: Any, params: Any) -> Any:
+    def to_onnx(self, g: Any, inputs: Any) -> Any:
         return [g.op("Add", inputs[0], g.const(1.25))]
 
 
@@ -128,8 +128,8 @@ def test_a_wrong_lowering_with_weights(tmp_path: Path, monkeypatch: pytest.Monke
 
     right = InnerProduct.to_onnx
 
-    def wrong(self: InnerProduct, g: Any, inputs: Any, params: Any) -> Any:
-        (value,) = right(self, g, inputs, params)
+    def wrong(self: InnerProduct, g: Any, inputs: Any) -> Any:
+        (value,) = right(self, g, inputs)
         return [g.op("Mul", value, g.const(1.01))] if self.name == "second" else [value]
 
     monkeypatch.setattr(InnerProduct, "to_onnx", wrong)
@@ -232,7 +232,7 @@ class LessTheMean(Layer):
     def to_torch(self, t: Any, inputs: Any, bottoms: Any) -> Any:
         return inputs[0] - inputs[0].mean(0, keepdim=True)
 
-    def to_onnx(self, g: Any, inputs: Any, params: Any) -> Any:
+    def to_onnx(self, g: Any, inputs: Any) -> Any:
         mean = g.op("ReduceMean", inputs[0], axes=[0], keepdims=1)
         return [g.op("Mul", g.op("Sub", inputs[0], mean), g.const(1.5))]
 
@@ -249,7 +249,7 @@ class Total(Layer):
     def to_torch(self, t: Any, inputs: Any, bottoms: Any) -> Any:
         return inputs[0].sum()
 
-    def to_onnx(self, g: Any, inputs: Any, params: Any) -> Any:
+    def to_onnx(self, g: Any, inputs: Any) -> Any:
         return [g.op("Add", g.op("ReduceSum", inputs[0], keepdims=0), g.const(9.0))]
 
 

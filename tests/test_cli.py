@@ -32,7 +32,7 @@ class TimesTwo(Layer):
     def to_torch(self, t, inputs, bottoms):
         return 2 * inputs[0]
 
-    def to_onnx(self, g, inputs, params):
+    def to_onnx(self, g, inputs):
         return [g.op("Mul", inputs[0], g.const(2.0))]
 '''
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -13,9 +13,6 @@ import numpy.typing as npt
 from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.graph import Array, FloatArray, Shape
 from caffe2torch.io.schema import Message, message_class
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 class Role(Enum):
@@ -59,6 +56,9 @@ class Affine(NamedTuple):
 
 class OnnxBuilder(Protocol):
     """What a layer sees of the ONNX model under construction (opset 17)."""
+
+    params: Mapping[str, str]
+    """The values that hold the layer's learned arrays, by the layer's own names."""
 
     def op(
         self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any
@@ -158,7 +158,7 @@ class Layer:
         return False
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         """Resolve a LayerParameter: defaults, conflicts. ``proto.phase`` is always set.
 
         Raises NetError where Caffe's SetUp would abort, UnsupportedLayerError for what has
@@ -205,9 +205,7 @@ class Layer:
         """
         return t.module(*inputs)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         """Append the layer's ONNX nodes and return the names of the tops' values."""
         raise self.unsupported("it has no ONNX form")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
@@ -23,9 +23,6 @@ from caffe2torch.layers._spatial import (
     resolve_window,
     window_from_proto,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 POINT = Window(kernel=(1,), stride=(1,), pad=(0,), dilation=(1,))
 """The window of a layer without spatial axes, which is computed on one axis of size 1."""
@@ -58,7 +55,7 @@ class ConvolutionBase(Layer):
     weight_filler_given: bool = field(repr=False)
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.convolution_param
         if param.num_output < 1:
             raise net_error(proto, "it must be given and positive", "num_output")
@@ -167,10 +164,8 @@ class ConvolutionBase(Layer):
         compute = getattr(t.F, f"{self.torch_function}1d")
         return compute(x[..., None], weight[..., None], bias, groups=self.group)[..., 0]
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
-        learned = [params[name] for name in ("weight", "bias") if name in params]
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        learned = [g.params[name] for name in ("weight", "bias") if name in g.params]
         return [self._apply_onnx(g, x, learned) for x in inputs]
 
     def _apply_onnx(self, g: OnnxBuilder, x: str, learned: Sequence[str]) -> str:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers._base import Layer, Role, net_error
 from caffe2torch.preprocessing import Preprocessing
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class DataLayer(Layer):
     preprocessing: Preprocessing
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         return cls(
             name=proto.name,
             batch_size=getattr(proto, cls.parameter).batch_size,

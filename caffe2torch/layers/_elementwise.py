@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, log
 from typing import Any, ClassVar
@@ -23,9 +23,7 @@ class SameOperator(Layer):
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return getattr(t.nn, self.torch_class)()
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         return [g.op(self.onnx_operator, inputs[0])]
 
 

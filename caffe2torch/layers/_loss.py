@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -59,9 +59,7 @@ class Loss(Layer):
     def values(self, t: TorchBuilder, inputs: Sequence[Any]) -> Any:
         """The loss in torch; a tuple with the other tops if there can be several."""
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         return self.values_onnx(g, inputs) if self.num_tops else []
 
     @abstractmethod

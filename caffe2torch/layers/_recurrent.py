@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import BlobSpec, Layer, OnnxBuilder, TorchBuilder, net_error
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 MOST_STEPS = 2000
 """Of a net in ONNX, which takes some twenty nodes a step."""
@@ -48,7 +45,7 @@ class Recurrent(Layer):
     weight_given: bool = field(repr=False)
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.recurrent_param
         if not param.num_output:
             raise net_error(proto, "must be positive", "recurrent_param.num_output")
@@ -112,9 +109,7 @@ class Recurrent(Layer):
         tops = run(t.params, x, cont, **options)
         return tops if self.expose_hidden else tops[0]
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         steps, streams = g.shape(inputs[1])
         if steps > MOST_STEPS:
             raise self.unsupported(
@@ -125,8 +120,8 @@ class Recurrent(Layer):
         static = ""
         if self.static_input:
             flat = g.op("Flatten", rest.pop(0), axis=1)
-            static = g.op("Gemm", flat, params["weight_static"], transB=1)
-        rows = g.op("Gemm", _rows(g, x), params["weight_x"], params["bias"], transB=1)
+            static = g.op("Gemm", flat, g.params["weight_static"], transB=1)
+        rows = g.op("Gemm", _rows(g, x), g.params["weight_x"], g.params["bias"], transB=1)
         all_gates = _split(g, rows, steps, streams)
         all_conts = _split(g, _rows(g, cont, 1), steps, streams)
         states = [g.op("Squeeze", state, g.const([0], np.int64)) for state in rest]
@@ -136,10 +131,10 @@ class Recurrent(Layer):
                 gates = g.op("Add", gates, static)
             if states:
                 hidden = g.op("Mul", states[0], go_on)
-                gates = g.op("Gemm", hidden, params["weight_h"], gates, transB=1)
+                gates = g.op("Gemm", hidden, g.params["weight_h"], gates, transB=1)
             states = self.step_onnx(g, gates, go_on, states)
             outputs.append(states[0])
-        y = self.output_onnx(g, g.op("Concat", *outputs, axis=0), params)
+        y = self.output_onnx(g, g.op("Concat", *outputs, axis=0))
         y = g.op("Reshape", y, g.const([steps, streams, self.num_output], np.int64))
         if not self.expose_hidden:
             return [y]
@@ -149,7 +144,7 @@ class Recurrent(Layer):
     def step_onnx(self, g: OnnxBuilder, gates: str, cont: str, states: Sequence[str]) -> list[str]:
         """The states after one time step, in ONNX; no states stand for states of 0."""
 
-    def output_onnx(self, g: OnnxBuilder, hidden: str, params: Mapping[str, str]) -> str:
+    def output_onnx(self, g: OnnxBuilder, hidden: str) -> str:
         """The layer's output for the hidden states of all steps, in ONNX."""
         return hidden
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from caffe2torch.layers import (
 )
 from caffe2torch.layers._loss import pick_onnx
 from caffe2torch.layers._onnx import check_constant, to_float
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -50,7 +47,7 @@ class Accuracy(Layer):
     num_tops: int
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.accuracy_param
         return cls(
             name=proto.name,
@@ -79,9 +76,7 @@ class Accuracy(Layer):
         shares = t.runtime.accuracy(*inputs, self.axis, self.top_k, self.ignore_label)
         return shares[0] if self.num_tops == 1 else shares
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         scores, labels = inputs
         shape = g.shape(scores)
         axis, one = self.axis % len(shape), g.const(1.0)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from caffe2torch.layers import (
     register_layer,
 )
 from caffe2torch.layers._onnx import to_float
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -46,7 +43,7 @@ class ArgMax(Layer):
     out_max_val: bool
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.argmax_param
         if param.top_k < 1:
             raise net_error(proto, "must be at least 1", "argmax_param.top_k")
@@ -75,9 +72,7 @@ class ArgMax(Layer):
         options = {"top_k": self.top_k, "out_max_val": self.out_max_val}
         return t.runtime.arg_max(inputs[0], dim=self.axis, **options)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         x = inputs[0]
         if self.axis is not None:
             values, indices = self._largest_onnx(g, x, self.axis % len(g.shape(x)))

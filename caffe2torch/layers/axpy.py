@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -43,9 +43,7 @@ class Axpy(Layer):
             a = trailing(a, len(bottoms[1]) - 2)
         return a * x + z
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         a, x, z = inputs
         if len(g.shape(a)) != len(g.shape(x)):
             target = [0, 0] + [1] * (len(g.shape(x)) - 2)

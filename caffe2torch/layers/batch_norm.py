@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +25,6 @@ from caffe2torch.layers._normalization import (
     normalize_by_batch_onnx,
     normalize_onnx,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -59,7 +56,7 @@ class BatchNorm(Layer):
     eps: float
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.batch_norm_param
         if any(spec.lr_mult for spec in proto.param[:3]):
             raise net_error(
@@ -122,12 +119,10 @@ class BatchNorm(Layer):
             return None
         return affine_of_normalize(params["running_mean"], params["running_var"], self.eps)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         if self.use_global_stats is False:
             return [normalize_by_batch_onnx(g, inputs[0], self.eps)[0]]
-        mean, variance = params["running_mean"], params["running_var"]
+        mean, variance = g.params["running_mean"], g.params["running_var"]
         return [normalize_onnx(g, inputs[0], mean, variance, self.eps)]
 
 

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Affine, BlobSpec, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import Affine, BlobSpec, Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._broadcast import Broadcast
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -31,7 +28,7 @@ class Bias(Broadcast):
     filler: Message = field(repr=False)
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.bias_param
         return cls(
             name=proto.name,
@@ -60,9 +57,7 @@ class Bias(Broadcast):
             return None
         return Affine(np.ones(channels), params["bias"].astype(np.float64))
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         shape = self.operand_shape([g.shape(name) for name in inputs])
-        bias = params["bias"] if self.learned else inputs[1]
+        bias = g.params["bias"] if self.learned else inputs[1]
         return [g.op("Add", inputs[0], self.align_onnx(g, bias, shape, inputs[0]))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -27,9 +27,6 @@ from caffe2torch.layers._normalization import (
     normalize_by_batch_onnx,
     normalize_onnx,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 SCALE_SHIFT_FIELDS = ("bn_mode", "scale_filler", "shift_filler")
 RUNNING_FIELDS = ("slope_filler", "bias_filler", "momentum", "eps", "frozen")
@@ -71,7 +68,7 @@ class BN(Layer):
     fillers_given: tuple[bool, bool] = field(repr=False)
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         running = _has_running_stats(proto)
         param = proto.bn_param
         names = ("slope_filler", "bias_filler") if running else ("scale_filler", "shift_filler")
@@ -140,14 +137,12 @@ class BN(Layer):
         mean, variance = params["running_mean"], params["running_var"]
         return affine_of_normalize(mean, variance, self.eps).then(own)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         (x,) = inputs
         num_axes = len(g.shape(x))
-        weight, bias = params["weight"], params["bias"]
+        weight, bias = g.params["weight"], g.params["bias"]
         if self.has_running_stats and not self.by_batch:
-            mean, variance = params["running_mean"], params["running_var"]
+            mean, variance = g.params["running_mean"], g.params["running_var"]
             return [normalize_onnx(g, x, mean, variance, self.eps, weight, bias)]
         y, mean, variance = x, "", ""
         if self.by_batch:

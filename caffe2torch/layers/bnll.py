@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe2torch.layers import register_layer
@@ -18,9 +18,7 @@ class BNLL(SameOperator):
     type = "BNLL"
     torch_class = "Softplus"
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         # As max(x, 0) + log(1 + exp(-|x|)): exp(x) is infinite from 89 on, in OpenCV too.
         softplus = g.op("Softplus", g.op("Neg", g.op("Abs", inputs[0])))
         return [g.op("Add", g.op("Relu", inputs[0]), softplus)]

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -28,7 +25,7 @@ class Clip(Layer):
     max: float
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.clip_param
         for field in ("min", "max"):
             if not param.HasField(field):
@@ -38,7 +35,5 @@ class Clip(Layer):
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         return t.torch.clamp(inputs[0], self.min, self.max)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         return [g.op("Clip", inputs[0], g.const(self.min), g.const(self.max))]

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
 from caffe2torch.layers._axis import axis_or_legacy_dim
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -33,7 +30,7 @@ class Concat(Layer):
     num_bottoms: int
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         axis, field = axis_or_legacy_dim(proto, "concat_param", "concat_dim")
         return cls(name=proto.name, axis=axis, field=field, num_bottoms=len(proto.bottom))
 
@@ -59,7 +56,5 @@ class Concat(Layer):
             return inputs[0]
         return t.torch.cat(tuple(inputs), dim=self.axis)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         return [g.op("Concat", *inputs, axis=self.axis)]

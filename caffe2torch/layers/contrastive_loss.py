@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._loss import Loss, leading_count
 from caffe2torch.layers._onnx import to_int
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -36,7 +33,7 @@ class ContrastiveLoss(Loss):
     legacy_version: bool
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.contrastive_loss_param
         return cls(
             name=proto.name,

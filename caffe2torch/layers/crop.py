@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -33,7 +30,7 @@ class Crop(Layer):
     offset: Shape
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.crop_param
         return cls(name=proto.name, axis=param.axis, offset=tuple(param.offset) or (0,))
 
@@ -65,9 +62,7 @@ class Crop(Layer):
         t.check(self, inputs)
         return t.runtime.crop(*inputs, *self._resolved(len(bottoms[0])))
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         x, reference = inputs
         num_axes = len(g.shape(x))
         axis, offsets = self._resolved(num_axes)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -21,9 +21,6 @@ from caffe2torch.layers._boxes_onnx import (
     falling_thresholds,
     suppress_onnx,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 MOST_THRESHOLDS = 64
 """The longest row of falling thresholds that is written out in ONNX, box by box."""
@@ -68,7 +65,7 @@ class DetectionOutput(Layer):
     keep_top_k: int
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         p = proto.detection_output_param
         if not p.HasField("num_classes"):
             raise net_error(proto, "num_classes is not given", "detection_output_param.num_classes")
@@ -145,9 +142,7 @@ class DetectionOutput(Layer):
             keep_top_k=self.keep_top_k,
         )
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         limits = falling_thresholds(self.nms_threshold, self.eta)
         if len(limits) > MOST_THRESHOLDS:
             raise self.unsupported(

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -29,7 +26,7 @@ class Dropout(Layer):
     phase: str
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         ratio = proto.dropout_param.dropout_ratio
         if not 0 <= ratio <= 1:
             raise net_error(
@@ -40,9 +37,7 @@ class Dropout(Layer):
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return t.nn.Dropout(self.dropout_ratio)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         if self.phase == "TRAIN" and self.dropout_ratio:
             raise self.unsupported(
                 "random dropout of phase TRAIN has no exact ONNX form; convert for phase TEST",

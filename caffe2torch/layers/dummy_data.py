@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from caffe2torch.layers import (
     register_layer,
     unsupported,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 LEGACY = ("num", "channels", "height", "width")
 
@@ -46,7 +43,7 @@ class DummyData(Layer):
     values: tuple[float, ...]
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         count = len(proto.top)
         fillers = list(proto.dummy_data_param.data_filler)
         for filler in fillers:
@@ -67,9 +64,7 @@ class DummyData(Layer):
         # It holds the numbers, so that the tops are on the device that the module is moved to.
         return t.runtime.Constants(self.values, [[*map(int, shape)] for shape in self.shapes])
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         tops = zip(self.values, self.shapes, strict=True)
         return [g.op("Expand", g.const(v), g.const(shape, np.int64)) for v, shape in tops]
 

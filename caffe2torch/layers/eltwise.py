@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add, mul
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 from caffe2torch.layers._elementwise import scale_shift
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -35,7 +32,7 @@ class Eltwise(Layer):
     coeff: tuple[float, ...]
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.eltwise_param
         operation = enum_name(param, "operation")
         coeff = tuple(param.coeff)
@@ -70,9 +67,7 @@ class Eltwise(Layer):
             return reduce(add, map(scale_shift, inputs, self.coeff))
         return t.runtime.eltwise_max(*inputs)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         if self.operation == "MAX":
             return [g.op("Max", *inputs)]
         terms = [

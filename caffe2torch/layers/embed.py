@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import BlobSpec, Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 from caffe2torch.layers._onnx import to_int
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -35,7 +32,7 @@ class Embed(Layer):
     weight_filler_given: bool = field(repr=False)
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.embed_param
         for name in ("num_output", "input_dim"):
             if not getattr(param, name):
@@ -67,8 +64,6 @@ class Embed(Layer):
         y = t.F.embedding(inputs[0].long(), t.params.weight)
         return y + t.params.bias if self.bias_term else y
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
-        y = g.op("Gather", params["weight"], to_int(g, inputs[0]), axis=0)
-        return [g.op("Add", y, params["bias"]) if self.bias_term else y]
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        y = g.op("Gather", g.params["weight"], to_int(g, inputs[0]), axis=0)
+        return [g.op("Add", y, g.params["bias"]) if self.bias_term else y]

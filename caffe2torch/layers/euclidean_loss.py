@@ -5,15 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._loss import Loss, leading_count
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -27,7 +24,7 @@ class EuclideanLoss(Loss):
     type = "EuclideanLoss"
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         return cls(name=proto.name, num_tops=len(proto.top))
 
     def check_bottoms(self, bottoms: Sequence[Shape]) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._elementwise import log_of_base, scale_shift, scale_shift_onnx
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -32,7 +29,7 @@ class Exp(Layer):
     outer: float
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.exp_param
         log_base = log_of_base(proto, "exp_param")
         with np.errstate(over="ignore"):
@@ -43,8 +40,6 @@ class Exp(Layer):
         y = t.torch.exp(scale_shift(inputs[0], self.inner))
         return scale_shift(y, self.outer)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         y = g.op("Exp", scale_shift_onnx(g, inputs[0], self.inner, 0))
         return [scale_shift_onnx(g, y, self.outer, 0)]

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -32,7 +29,7 @@ class Filter(Layer):
     free_axes = frozenset({0})
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         if len(proto.top) != len(proto.bottom) - 1:
             raise net_error(
                 proto,
@@ -57,9 +54,7 @@ class Filter(Layer):
         *blobs, selector = inputs
         return [x[selector.flatten() != 0] for x in blobs]
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         *blobs, selector = inputs
         flat = g.op("Reshape", selector, g.const([-1], np.int64))
         kept = g.op("Not", g.op("Equal", flat, g.const(0)))

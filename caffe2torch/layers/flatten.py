@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
 from caffe2torch.layers._in_place import refuse_in_place
 from caffe2torch.layers._onnx import reshape_axes
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -33,7 +30,7 @@ class Flatten(Layer):
     end_axis: int
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         refuse_in_place(proto)
         param = proto.flatten_param
         return cls(name=proto.name, axis=param.axis, end_axis=param.end_axis)
@@ -61,9 +58,7 @@ class Flatten(Layer):
         end = [stop - 1] * (stop != num_axes)
         return t.torch.flatten(inputs[0], start, *end)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         start, stop = self._range(len(g.shape(inputs[0])))
         head = [0] * start + [1 if start == stop else -1]
         return [reshape_axes(g, inputs[0], head, stop)]

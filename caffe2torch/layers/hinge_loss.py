@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers import OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._loss import Loss, leading_count
 from caffe2torch.layers._onnx import check_constant, to_int
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -35,7 +32,7 @@ class HingeLoss(Loss):
     power: int
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         power = {"L1": 1, "L2": 2}[enum_name(proto.hinge_loss_param, "norm")]
         return cls(name=proto.name, num_tops=len(proto.top), power=power)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +26,6 @@ from caffe2torch.layers._spatial import (
     window_from_proto,
 )
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
-
 
 @register_layer()
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Im2col(Layer):
     window: Window
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.convolution_param
         return cls(name=proto.name, axis=param.axis, window=window_from_proto(proto, param))
 
@@ -75,9 +72,7 @@ class Im2col(Layer):
             y = t.torch.unflatten(y, 0, x.shape[:axis]) if axis else y[0]
         return y
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         (x,) = inputs
         shape = g.shape(x)
         axis, window = self._resolved(shape)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,7 +13,14 @@ from caffe2torch.errors import ReadError
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.blob import read_blob_proto
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import OnnxBuilder, TorchBuilder, canonical_axis, net_error, register_layer
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    canonical_axis,
+    net_error,
+    register_layer,
+)
 from caffe2torch.layers._loss import (
     LOG_THRESHOLD,
     Loss,
@@ -23,9 +30,6 @@ from caffe2torch.layers._loss import (
     normalized_onnx,
     pick_onnx,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -51,7 +55,7 @@ class InfogainLoss(Loss):
     """H from the file; None if it is a bottom."""
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         return cls(
             name=proto.name,
             num_tops=len(proto.top),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from caffe2torch.layers import (
     net_error,
     register_layer,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -47,7 +44,7 @@ class InnerProduct(Layer):
     weight_filler_given: bool = field(repr=False)
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.inner_product_param
         if not param.num_output:
             raise net_error(proto, "must be positive", "inner_product_param.num_output")
@@ -100,17 +97,15 @@ class InnerProduct(Layer):
         axis = self._axis(num_axes)
         return t.module(inputs[0] if axis == num_axes - 1 else t.torch.flatten(inputs[0], axis))
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         x, shape = inputs[0], g.shape(inputs[0])
         axis = self._axis(len(shape))
         if len(shape) != axis + 1:
             x = g.op("Reshape", x, g.const([0] * axis + [-1], np.int64))
         if axis == 1:
-            return [g.op("Gemm", x, params["weight"], params.get("bias", ""), transB=1)]
-        y = g.op("MatMul", x, g.op("Transpose", params["weight"], perm=[1, 0]))
-        return [g.op("Add", y, params["bias"]) if self.bias_term else y]
+            return [g.op("Gemm", x, g.params["weight"], g.params.get("bias", ""), transB=1)]
+        y = g.op("MatMul", x, g.op("Transpose", g.params["weight"], perm=[1, 0]))
+        return [g.op("Add", y, g.params["bias"]) if self.bias_term else y]
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return prod(bottoms[0]) * self.num_output

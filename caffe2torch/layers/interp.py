@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from caffe2torch.layers import (
     unsupported,
 )
 from caffe2torch.layers._spatial import require_axes
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -50,7 +47,7 @@ class Interp(Layer):
     """Height and width, if they are given and in force."""
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.interp_param
         for field in ("pad_beg", "pad_end"):
             if getattr(param, field) > 0:
@@ -110,9 +107,7 @@ class Interp(Layer):
             size = t.runtime.zoomed_size(inputs[0], crop, self.shrink_factor, self.zoom_factor)
         return t.F.interpolate(x, size, mode="bilinear", align_corners=True)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         x = inputs[0]
         shape = g.shape(x)
         sizes = self._output_sizes([g.shape(value) for value in inputs])

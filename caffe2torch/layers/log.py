@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 from caffe2torch.layers._elementwise import log_of_base, scale_shift, scale_shift_onnx
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -31,7 +28,7 @@ class Log(Layer):
     outer: float
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.log_param
         log_base = log_of_base(proto, "log_param")
         if not log_base:
@@ -42,8 +39,6 @@ class Log(Layer):
         y = t.torch.log(scale_shift(inputs[0], self.scale, self.shift))
         return scale_shift(y, self.outer)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         y = g.op("Log", scale_shift_onnx(g, inputs[0], self.scale, self.shift))
         return [scale_shift_onnx(g, y, self.outer, 0)]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 from caffe2torch.layers._spatial import require_axes
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -39,7 +36,7 @@ class LRN(Layer):
     within_channel: bool
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.lrn_param
         if param.local_size % 2 == 0:
             raise net_error(proto, f"{param.local_size} is even; it must be odd", "local_size")
@@ -63,9 +60,7 @@ class LRN(Layer):
         beta = t.exact(self.beta)
         return t.runtime.lrn_within_channel(inputs[0], self.local_size, self.alpha, beta)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         (x,) = inputs
         if not self.within_channel:
             return [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,9 +41,7 @@ class LSTMUnit(Layer):
         cell, gates, cont = inputs
         return t.runtime.lstm_unit(cell, gates, t.torch.unsqueeze(cont, -1))
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         cell, gates, cont = inputs
         column = g.op("Unsqueeze", cont, g.const([2], np.int64))
         return lstm_unit_onnx(g, cell, gates, column, g.shape(cell)[2])

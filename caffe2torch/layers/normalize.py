@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,9 +19,6 @@ from caffe2torch.layers import (
     register_layer,
 )
 from caffe2torch.layers._broadcast import trailing
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -42,7 +39,7 @@ class Normalize(Layer):
     scale_filler: Message = field(repr=False)
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.norm_param
         filler = param.scale_filler if param.HasField("scale_filler") else constant_filler(1)
         return cls(
@@ -69,12 +66,10 @@ class Normalize(Layer):
             scale = trailing(scale, num_axes - 2)
         return t.runtime.l2_normalize(x, scale, self._axes(num_axes), self.eps)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         (x,) = inputs
         num_axes = len(g.shape(x))
-        scale = params["weight"]
+        scale = g.params["weight"]
         if not self.channel_shared:
             scale = g.op("Reshape", scale, g.const([-1] + [1] * (num_axes - 2), np.int64))
         total = g.op("ReduceSumSquare", x, axes=self._axes(num_axes))

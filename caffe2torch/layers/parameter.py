@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
@@ -16,9 +16,6 @@ from caffe2torch.layers import (
     constant_filler,
     register_layer,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -32,7 +29,7 @@ class Parameter(Layer):
     shape: Shape
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         return cls(name=proto.name, shape=tuple(proto.parameter_param.shape.dim))
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
@@ -45,7 +42,5 @@ class Parameter(Layer):
         # The blob itself, or a view, would need a gradient even where they are switched off.
         return t.params.weight.clone()
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
-        return [g.op("Identity", params["weight"])]
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        return [g.op("Identity", g.params["weight"])]

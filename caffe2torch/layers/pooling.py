@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name, enum_value
@@ -19,9 +19,6 @@ from caffe2torch.layers import (
 from caffe2torch.layers import _pooling as pooling
 from caffe2torch.layers._pooling import PoolWindow
 from caffe2torch.layers._spatial import require_axes, require_positive
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -54,7 +51,7 @@ class Pooling(Layer):
     num_tops: int
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.pooling_param
         method = enum_name(param, "pool")
         if method != "MAX" and len(proto.top) > 1:
@@ -100,9 +97,7 @@ class Pooling(Layer):
         is_native = self.window is None or self.window.is_native()
         return self.num_tops == 1 and self.method != "STOCHASTIC" and is_native
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         (x,) = inputs
         sizes = g.shape(x)[2:]
         window = self.window_on(sizes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Affine, Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -36,7 +33,7 @@ class Power(Layer):
     """What y is for every x; None if it depends on x."""
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         power, scale, shift = (getattr(proto.power_param, f) for f in ("power", "scale", "shift"))
         constant = None if power * scale else _power(shift, power)
         return cls(name=proto.name, power=power, scale=scale, shift=shift, constant=constant)
@@ -52,9 +49,7 @@ class Power(Layer):
             return None
         return Affine(np.full(channels, self.scale), np.full(channels, self.shift))
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         if self.constant is not None:
             return [g.op("Expand", g.const(self.constant), g.op("Shape", inputs[0]))]
         y = scale_shift_onnx(g, inputs[0], self.scale, self.shift)

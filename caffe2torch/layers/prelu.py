@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from caffe2torch.layers import (
     constant_filler,
     register_layer,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -39,7 +36,7 @@ class PReLU(Layer):
     filler: Message = field(repr=False)
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.prelu_param
         filler = param.filler if param.HasField("filler") else constant_filler(0.25)
         return cls(name=proto.name, channel_shared=param.channel_shared, filler=filler)
@@ -62,11 +59,9 @@ class PReLU(Layer):
         channels = [] if self.channel_shared else [bottoms[0][1]]
         return t.nn.PReLU(*channels)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         spatial = len(g.shape(inputs[0])) - 2
-        slope = params["weight"]
+        slope = g.params["weight"]
         if spatial and not self.channel_shared:
             slope = g.op("Reshape", slope, g.const([-1] + [1] * spatial, np.int64))
         return [g.op("PRelu", inputs[0], slope)]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isfinite, prod, sqrt
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -22,9 +22,6 @@ from caffe2torch.layers import (
 )
 from caffe2torch.layers._onnx import check_constant
 from caffe2torch.layers._runtime.box_edges import box_edges
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 Box = tuple[float, float]
 
@@ -57,7 +54,7 @@ class PriorBox(Layer):
     step: tuple[float, float] | None
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         p = proto.prior_box_param
         image = _pair(proto, "img_size", "img_h", "img_w")
         if image is None and len(proto.bottom) < 2:
@@ -96,9 +93,7 @@ class PriorBox(Layer):
             inputs[0], image, boxes, variance, **options, offset=offset, clip=self.clip
         )
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         shapes = [g.shape(inputs[0]), g.shape(inputs[-1])]
         height, width = _plane(shapes[0])
         check_constant(prod(self.infer_shapes(shapes)[0]))

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,9 +14,6 @@ from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 from caffe2torch.layers._onnx import check_constant, to_float, to_int
 from caffe2torch.layers._spatial import check_regions
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 DOUBLE = 11
 """Value of onnx.TensorProto.DataType."""
@@ -44,7 +41,7 @@ class PSROIPooling(Layer):
     group_size: int
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         p = proto.psroi_pooling_param
         for field in ("spatial_scale", "output_dim", "group_size"):
             if not p.HasField(field):
@@ -69,9 +66,7 @@ class PSROIPooling(Layer):
         sizes = self.output_dim, self.group_size
         return t.runtime.psroi_pool(*inputs, *sizes, self.spatial_scale)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         _, _, height, width = g.shape(inputs[0])
         regions = g.op("Reshape", inputs[1], g.const([-1, 5], np.int64))
         image, corners = g.op("Split", regions, g.const([1, 4], np.int64), axis=1, outputs=2)

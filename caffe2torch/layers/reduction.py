@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,6 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
 from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -33,7 +30,7 @@ class Reduction(Layer):
     coeff: float
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.reduction_param
         operation = enum_name(param, "operation")
         return cls(name=proto.name, operation=operation, axis=param.axis, coeff=param.coeff)
@@ -54,9 +51,7 @@ class Reduction(Layer):
             x = t.torch.square(x)
         return scale_shift(t.torch.sum(x, dim=-1), self.coeff)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         num_axes = len(g.shape(inputs[0]))
         axes = list(range(self._axis(num_axes), num_axes))
         if self.operation == "SUM":

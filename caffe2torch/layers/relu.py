@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -27,15 +24,13 @@ class ReLU(Layer):
     negative_slope: float
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         return cls(name=proto.name, negative_slope=proto.relu_param.negative_slope)
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return t.nn.LeakyReLU(self.negative_slope) if self.negative_slope else t.nn.ReLU()
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         if self.negative_slope:
             return [g.op("LeakyRelu", inputs[0], alpha=self.negative_slope)]
         return [g.op("Relu", inputs[0])]

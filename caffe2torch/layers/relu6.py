@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -28,7 +25,7 @@ class ReLU6(Layer):
     negative_slope: float
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         return cls(name=proto.name, negative_slope=proto.relu6_param.negative_slope)
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
@@ -39,9 +36,7 @@ class ReLU6(Layer):
             return t.module(inputs[0])
         return t.torch.clamp(t.F.leaky_relu(inputs[0], self.negative_slope), max=6)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         (x,) = inputs
         if not self.negative_slope:
             return [g.op("Clip", x, g.const(0.0), g.const(6.0))]

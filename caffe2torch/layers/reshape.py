@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
 from caffe2torch.layers._in_place import refuse_in_place
 from caffe2torch.layers._onnx import reshape_axes
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -36,7 +33,7 @@ class Reshape(Layer):
     num_axes: int
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         refuse_in_place(proto)
         param = proto.reshape_param
         shape = tuple(param.shape.dim)
@@ -110,8 +107,6 @@ class Reshape(Layer):
         ]
         return x.reshape(*sizes or [()])
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         start, stop = self._range(len(g.shape(inputs[0])))
         return [reshape_axes(g, inputs[0], [0] * start + list(self.shape), stop)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe2torch.graph import Shape
@@ -35,6 +35,6 @@ class RNN(Recurrent):
     def step_onnx(self, g: OnnxBuilder, gates: str, cont: str, states: Sequence[str]) -> list[str]:
         return [tanh(g, gates)]
 
-    def output_onnx(self, g: OnnxBuilder, hidden: str, params: Mapping[str, str]) -> str:
-        output = g.op("Gemm", hidden, params["weight_o"], params["bias_o"], transB=1)
+    def output_onnx(self, g: OnnxBuilder, hidden: str) -> str:
+        output = g.op("Gemm", hidden, g.params["weight_o"], g.params["bias_o"], transB=1)
         return tanh(g, output)

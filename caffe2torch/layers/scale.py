@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -13,15 +13,13 @@ from caffe2torch.io.schema import Message
 from caffe2torch.layers import (
     Affine,
     BlobSpec,
+    Layer,
     OnnxBuilder,
     TorchBuilder,
     constant_filler,
     register_layer,
 )
 from caffe2torch.layers._broadcast import Broadcast
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -41,7 +39,7 @@ class Scale(Broadcast):
     bias_filler: Message = field(repr=False)
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.scale_param
         return cls(
             name=proto.name,
@@ -77,13 +75,11 @@ class Scale(Broadcast):
         shift = params["bias"] if self.bias_term else np.zeros(channels)
         return Affine(params["weight"].astype(np.float64), shift.astype(np.float64))
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         x = inputs[0]
         shape = self.operand_shape([g.shape(name) for name in inputs])
-        weight = params["weight"] if self.learned else inputs[1]
+        weight = g.params["weight"] if self.learned else inputs[1]
         y = g.op("Mul", x, self.align_onnx(g, weight, shape, x))
         if self.bias_term:
-            y = g.op("Add", y, self.align_onnx(g, params["bias"], shape, x))
+            y = g.op("Add", y, self.align_onnx(g, g.params["bias"], shape, x))
         return [y]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._loss import (
     Loss,
     ignore_label,
@@ -20,9 +20,6 @@ from caffe2torch.layers._loss import (
     normalized_onnx,
 )
 from caffe2torch.layers._onnx import to_float, to_int
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -42,7 +39,7 @@ class SigmoidCrossEntropyLoss(Loss):
     normalization: str
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         return cls(
             name=proto.name,
             num_tops=len(proto.top),

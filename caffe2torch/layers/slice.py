@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from caffe2torch.layers import (
     register_layer,
 )
 from caffe2torch.layers._axis import axis_or_legacy_dim
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 END = np.iinfo(np.int64).max
 
@@ -48,7 +45,7 @@ class Slice(Layer):
     num_tops: int
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         axis, field = axis_or_legacy_dim(proto, "slice_param", "slice_dim")
         points, num_tops = tuple(proto.slice_param.slice_point), len(proto.top)
         if points and len(points) != num_tops - 1:
@@ -100,9 +97,7 @@ class Slice(Layer):
             return t.torch.chunk(x, self.num_tops, dim=self.axis)
         return t.torch.tensor_split(x, self.slice_point, dim=self.axis)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         if self.num_tops == 1:
             return [g.op("Identity", inputs[0])]
         if not self.slice_point:

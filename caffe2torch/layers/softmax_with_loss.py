@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import OnnxBuilder, TorchBuilder, canonical_axis, register_layer
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
 from caffe2torch.layers._loss import (
     FLT_MIN,
     Loss,
@@ -19,9 +19,6 @@ from caffe2torch.layers._loss import (
     normalized_onnx,
     pick_onnx,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -45,7 +42,7 @@ class SoftmaxWithLoss(Loss):
     normalization: str
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         return cls(
             name=proto.name,
             num_tops=len(proto.top),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name, enum_value
@@ -21,9 +21,6 @@ from caffe2torch.layers import _pooling as pooling
 from caffe2torch.layers._pooling import PoolWindow
 from caffe2torch.layers._runtime.pool_sizes import pyramid_window
 from caffe2torch.layers._spatial import require_axes, require_positive
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -46,7 +43,7 @@ class SPP(Layer):
     method: str
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.spp_param
         method = enum_name(param, "pool")
         if param.pyramid_height < 1:
@@ -88,9 +85,7 @@ class SPP(Layer):
         t.check(self, inputs)
         return t.runtime.pyramid_pool(inputs[0], self.pyramid_height, self.method)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         (x,) = inputs
         sizes = g.shape(x)[2:]
         pool = {

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -18,9 +18,6 @@ from caffe2torch.layers import (
     net_error,
     register_layer,
 )
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -37,7 +34,7 @@ class Tile(Layer):
     tiles: int
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.tile_param
         if param.tiles < 1:
             raise net_error(proto, "give a positive number of tiles", "tile_param.tiles")
@@ -54,8 +51,6 @@ class Tile(Layer):
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         return inputs[0].repeat(*self._repeats(len(bottoms[0])))
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         repeats = self._repeats(len(g.shape(inputs[0])))
         return [g.op("Tile", inputs[0], g.const(repeats, np.int64))]

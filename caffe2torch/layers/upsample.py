@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from caffe2torch.layers import (
 )
 from caffe2torch.layers._elementwise import scale_shift
 from caffe2torch.layers._spatial import require_axes
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 
 @register_layer()
@@ -49,7 +46,7 @@ class Upsample(Layer):
     """Height and width of the top, if the net gives them."""
 
     @classmethod
-    def from_proto(cls, proto: Message) -> Self:
+    def from_proto(cls, proto: Message) -> Layer:
         param = proto.upsample_param
         if len(proto.bottom) == 1:
             return cls(proto.name, _nearest_scale(proto, param), (0, 0), None)
@@ -87,9 +84,7 @@ class Upsample(Layer):
         x = t.torch.repeat_interleave(inputs[0], self.scale[0], dim=-2)
         return t.torch.repeat_interleave(x, self.scale[1], dim=-1)
 
-    def to_onnx(
-        self, g: OnnxBuilder, inputs: Sequence[str], params: Mapping[str, str]
-    ) -> Sequence[str]:
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         x = inputs[0]
         shape = g.shape(x)
         if len(inputs) == 1:

@@ -107,6 +107,7 @@ class _Builder:
         self.names: set[str] = set(graph.shapes) | set(graph.blobs) | set(graph.params)
         self.repeats: dict[str, int] = {}
         self.layer = ""
+        self.params: Mapping[str, str] = {}
 
     def op(
         self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any
@@ -140,10 +141,10 @@ class _Builder:
         outputs: Sequence[str],
         params: Mapping[str, str],
     ) -> None:
-        self.layer = layer.name
+        self.layer, self.params = layer.name, params
         first = len(self.nodes)
         try:
-            results = layer.to_onnx(self, inputs, params)
+            results = layer.to_onnx(self, inputs)
         except UnsupportedLayerError as error:
             raise error if error.layer is not None else layer.unsupported(error.reason) from None
         made = {name for node in self.nodes[first:] for name in node.output}

@@ -22,7 +22,7 @@ def test_is_dropped_like_a_loss_and_is_refused_by_name():
     with pytest.raises(UnsupportedLayerError, match=r"'l' \(DetectionEvaluate\): it compares"):
         module_of(evaluate, shapes)
     with pytest.raises(UnsupportedLayerError, match="DetectionEvaluate"):
-        evaluate.to_onnx(None, [], {})
+        evaluate.to_onnx(None, [])
 
 
 @pytest.mark.parametrize(

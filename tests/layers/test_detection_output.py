@@ -145,4 +145,4 @@ def test_refuses_onnx_for_a_threshold_that_falls_too_slowly():
     check_layer(settings.prototxt(), inputs, expected(settings, inputs), onnx=False)
     layer = resolved(f"{BOTTOMS} {settings.prototxt()}")
     with pytest.raises(UnsupportedLayerError, match=r"eta: 0\.999 lets the threshold fall"):
-        layer.to_onnx(None, ["loc", "conf", "prior"], {})
+        layer.to_onnx(None, ["loc", "conf", "prior"])

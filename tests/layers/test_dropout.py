@@ -27,7 +27,7 @@ def test_training_scales_what_it_keeps() -> None:
 
 def test_random_dropout_has_no_onnx_form() -> None:
     with pytest.raises(UnsupportedLayerError, match="convert for phase TEST"):
-        resolved(HALF, "TRAIN").to_onnx(None, ["x"], {})
+        resolved(HALF, "TRAIN").to_onnx(None, ["x"])
 
 
 def test_refuses_a_ratio_beyond_one() -> None:

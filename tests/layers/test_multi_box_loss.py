@@ -18,4 +18,4 @@ def test_is_a_loss_and_is_refused_by_name():
     with pytest.raises(UnsupportedLayerError, match=r"'l' \(MultiBoxLoss\): it serves to train"):
         module_of(layer, shapes)
     with pytest.raises(UnsupportedLayerError, match="MultiBoxLoss"):
-        layer.to_onnx(None, [], {})
+        layer.to_onnx(None, [])

@@ -10,7 +10,7 @@ def test_makes_nothing() -> None:
     layer = resolved('type: "Silence" bottom: "a" bottom: "b"')
     assert list(layer.infer_shapes([(2, 3), (5,)])) == []
     assert list(module_of(layer, [(2, 3), (5,)])(None, None)) == []
-    assert list(layer.to_onnx(None, ["a", "b"], {})) == []
+    assert list(layer.to_onnx(None, ["a", "b"])) == []
 
 
 def test_refuses_a_top() -> None:
