@@ -83,7 +83,7 @@ def torch_names(graph: caffe2torch.Graph, node: Any) -> set[str]:
     """The torch module of a node, or what its torch form calls."""
     shapes = [graph.shapes[name] for name in node.inputs]
     module = module_of(node.layer, shapes)
-    if is_module_alone(node.layer, shapes) and type(module).__module__.startswith("torch."):
+    if type(module).__module__.startswith("torch.") and is_module_alone(node.layer, shapes):
         return {f"nn.{type(module).__name__}"}
     modules, own = SourceModules(graph.params, ()), set[str]()
     inputs = [f"x{i}" for i in range(len(shapes))]
