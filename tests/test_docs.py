@@ -267,7 +267,8 @@ def known_options(words: list[str]) -> set[str]:
     if len(words) > 1 and not words[1].startswith("-") and words[1] not in PLACEHOLDERS:
         found = MAINS[words[0]].get_command(click.Context(command), words[1])
         assert found is not None, words
-        command = found
+        # Of a command of another package this imports it.
+        command = found.make_context(words[1], [], resilient_parsing=True).command
     return {name for param in command.params for name in (*param.opts, *param.secondary_opts)}
 
 
