@@ -22,8 +22,8 @@ from wilding.judge import (
     judge,
     missing,
     plain,
-    with_random_weights,
 )
+from wilding.weights import with_random_weights
 
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.pipeline import build_graph

@@ -9,7 +9,8 @@ OpenCV's own Caffe reader. Its weights are those of a caffemodel beside it that 
 He-scaled random numbers in a caffemodel that the package writes. Shapes that a net does not
 say are guessed from its name. Engines agree where every blob differs by no more than 1e-4 of
 its peak; where one differs by more, both are compared with the torch module in float64, and
-agree where rounding moves that by as much. Outcomes:
+agree where rounding moves that by as much; what is made of blobs that rounding moves by 1 % is
+not judged. Outcomes:
 
 * ``right``: torch and ONNX Runtime agree, and OpenCV too where it can run the net;
 * ``different``: the engine, and the type of the first layer whose blob differs;
