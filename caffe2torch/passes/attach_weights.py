@@ -69,10 +69,12 @@ def attach_weights(draft: Draft) -> None:
             for owner, spec in zip(node.owners, node.specs, strict=True)
         }
         return
-    draft.values = _inline_values(nodes)
     index_of: dict[str, int] = {}
     for index, node in enumerate(nodes):
         index_of.setdefault(node.proto.name, index)
+        if node.specs and node.proto.blobs:  # Caffe lets them replace the fillers.
+            inline = _matched(node, index, inline_blobs(node.proto), "the prototxt")
+            draft.values.update(inline)
     unused = []
     for name, blobs in weights.entries:
         if name in index_of and nodes[index_of[name]].specs:
@@ -82,7 +84,10 @@ def attach_weights(draft: Draft) -> None:
             unused.append(name)
     draft.warnings += _fill_missing(nodes, draft.values, weights, draft.options.allow_missing)
     if unused:
-        draft.warnings += _report_unused(unused, weights.path, draft.options.strict)
+        text = f"{weights.path} has weights for {_some(unused)}, which the net does not have"
+        if draft.options.strict:
+            raise WeightsError(f"{text}. Leave out --strict to ignore them.")
+        draft.warnings.append(text)
 
 
 def shape_fits(file_shape: Shape, legacy: bool, target: Shape) -> bool:
@@ -100,34 +105,21 @@ def shape_fits(file_shape: Shape, legacy: bool, target: Shape) -> bool:
 def _check_shared(
     node: DraftNode, param: Message, spec: BlobSpec, owned: BlobSpec, owner: str
 ) -> None:
-    if param.share_mode == enum_value("ParamSpec.DimCheckMode", "PERMISSIVE"):
-        same = int(np.prod(spec.shape)) == int(np.prod(owned.shape))
-    else:
-        same = spec.shape == owned.shape
-    if not same:
-        raise WeightsError(
+    permissive = param.share_mode == enum_value("ParamSpec.DimCheckMode", "PERMISSIVE")
+    same_size = prod(spec.shape) == prod(owned.shape)
+    if spec.shape != owned.shape and not (permissive and same_size):
+        raise _weights_error(
+            node,
             f"shares the parameter {param.name!r} with layer {owner!r}, whose blob has the shape "
             f"{owned.shape}; this one has {spec.shape}. Give them names of their own.",
-            layer=node.proto.name,
-            type=node.proto.type,
-            field="param",
+            "param",
         )
-
-
-def _inline_values(nodes: Sequence[DraftNode]) -> dict[Slot, FloatArray]:
-    """Weights written in the net itself; Caffe lets them replace the fillers."""
-    values: dict[Slot, FloatArray] = {}
-    for index, node in enumerate(nodes):
-        if node.specs and node.proto.blobs:
-            values.update(_matched(node, index, inline_blobs(node.proto), "the prototxt"))
-    return values
 
 
 def _matched(
     node: DraftNode, index: int, blobs: Sequence[Blob], path: str
 ) -> dict[Slot, FloatArray]:
     """The blobs of the layer by owner; raises WeightsError if they are not those it wants."""
-    where = {"layer": node.proto.name, "type": node.proto.type}
     if not blobs:
         return {}
     # HDF5 files leave out what another layer owns; the rest must be complete.
@@ -138,10 +130,10 @@ def _matched(
         a and not b for a, b in zip(absent, borrowed, strict=False)
     ):
         wanted = ", ".join(f"{s.name} {s.shape}" for s in node.specs)
-        raise WeightsError(
+        raise _weights_error(
+            node,
             f"{path} has {len(blobs)} blobs for it, the net wants {len(node.specs)} "
             f"({wanted}). The weights belong to another net.",
-            **where,
         )
     values = {}
     for position, (blob, spec) in enumerate(zip(offered, node.specs, strict=True)):
@@ -149,11 +141,11 @@ def _matched(
             continue
         shapes = (spec.shape, *spec.other_shapes)
         if not any(shape_fits(blob.shape, blob.legacy, shape) for shape in shapes):
-            raise WeightsError(
+            raise _weights_error(
+                node,
                 f"blob {position} ({spec.name}) has the shape {blob.shape} in {path} and "
                 f"{spec.shape} in the net. Rename the layer to start it from its filler, or "
                 "give the prototxt that belongs to the weights.",
-                **where,
             )
         values[node.owners[position]] = np.asarray(blob.data, "<f4").reshape(spec.shape)
     return values
@@ -192,12 +184,11 @@ def _check_missing_size(nodes: Sequence[DraftNode], values: Mapping[Slot, FloatA
         for owner, spec in zip(node.owners, node.specs, strict=True):
             total += 0 if owner in values else prod(spec.shape)
             if total > MAX_FILLED:
-                raise WeightsError(
+                raise _weights_error(
+                    node,
                     f"{spec.name} {spec.shape} has no weights, and together with those before it "
                     f"the net wants more than {MAX_FILLED} values that no file gives. Give the "
                     "weights, or correct the sizes in the prototxt.",
-                    layer=node.proto.name,
-                    type=node.proto.type,
                 )
 
 
@@ -222,19 +213,15 @@ def _missing_error(
         if weights.given
         else "no weights are given"
     )
-    return WeightsError(
+    return _weights_error(
+        node,
         f"the net wants {wanted}; {has}.{others} Give the file that has them, or allow missing "
         "weights (--allow-missing) to keep the filler's values.",
-        layer=node.proto.name,
-        type=node.proto.type,
     )
 
 
-def _report_unused(names: Sequence[str], path: str, strict: bool) -> list[str]:
-    text = f"{path} has weights for {_some(names)}, which the net does not have"
-    if strict:
-        raise WeightsError(f"{text}. Leave out --strict to ignore them.")
-    return [text]
+def _weights_error(node: DraftNode, message: str, field: str | None = None) -> WeightsError:
+    return WeightsError(message, layer=node.proto.name, type=node.proto.type, field=field)
 
 
 def _some(names: Sequence[str]) -> str:

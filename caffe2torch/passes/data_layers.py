@@ -8,8 +8,7 @@ from math import prod
 from caffe2torch.errors import NetError
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, message_class
-from caffe2torch.layers import find_layer
-from caffe2torch.layers._base import Role
+from caffe2torch.layers import Role, find_layer
 from caffe2torch.layers._data import DataLayer, read_transform_param
 from caffe2torch.passes.draft import Draft, DraftNode
 from caffe2torch.passes.resolve import resolve_layer
@@ -34,8 +33,7 @@ def replace_data_layers(draft: Draft) -> None:
     """
     input_shapes = draft.options.input_shapes
     inputs = [blob for node in draft.sources for blob in node.outputs]
-    unknown = set(input_shapes) - set(inputs)
-    if unknown:
+    if unknown := set(input_shapes) - set(inputs):
         raise NetError(
             f"the net has no input {sorted(unknown)[0]!r}; its inputs are "
             f"{', '.join(repr(blob) for blob in inputs)}."
@@ -79,22 +77,18 @@ def _input_node(node: DraftNode, shapes: Sequence[Shape]) -> DraftNode:
 def _data_shape(node: DraftNode, layer: DataLayer, draft: Draft) -> Shape:
     blob = node.outputs[0]
     if layer.crop is None:
-        raise NetError(
+        raise layer.net_error(
             f"the size of the input {blob!r} is not in the net: its data layer has no crop_size. "
             f"Give it (--input-shape {blob}=1,3,H,W), or give a deploy prototxt.",
-            layer=layer.name,
-            type=layer.type,
-            field="transform_param.crop_size",
+            "transform_param.crop_size",
         )
     channels = layer.channels or _channels_from_weights(blob, layer.crop, draft)
     if channels is None and len(layer.preprocessing.mean) > 1:
         channels = len(layer.preprocessing.mean)
     if channels is None:
-        raise NetError(
+        raise layer.net_error(
             f"the number of channels of the input {blob!r} is neither in the net nor in its "
-            f"weights. Give the shape (--input-shape {blob}=1,C,H,W), or a deploy prototxt.",
-            layer=layer.name,
-            type=layer.type,
+            f"weights. Give the shape (--input-shape {blob}=1,C,H,W), or a deploy prototxt."
         )
     return (1, channels, *layer.crop)
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from caffe2torch.errors import UnsupportedLayerError
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_name
 
+Values = npt.NDArray[Any]
 DETERMINISTIC = frozenset({"constant", "bilinear"})
 
 
@@ -33,38 +36,25 @@ def fill(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
         ) from None
 
 
-def _constant(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
-    return np.broadcast_to(np.float32(filler.value), shape)  # One value in memory.
-
-
-def _uniform(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
-    return rng.uniform(filler.min, filler.max, shape).astype(np.float32)
-
-
-def _gaussian(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
+def _gaussian(filler: Message, shape: Shape, rng: np.random.Generator) -> Values:
     values = rng.normal(filler.mean, filler.std, shape)
     if filler.sparse >= 0:
-        keep = filler.sparse / shape[0]
-        values *= rng.random(shape) < keep
-    return values.astype(np.float32)
+        values *= rng.random(shape) < filler.sparse / shape[0]
+    return values
 
 
-def _positive_unitball(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
+def _positive_unitball(filler: Message, shape: Shape, rng: np.random.Generator) -> Values:
     values = rng.random(shape).reshape(shape[0], -1)
-    sums = values.sum(axis=1, keepdims=True)
-    return np.asarray(values / sums, dtype=np.float32)
+    values /= values.sum(axis=1, keepdims=True)
+    return values
 
 
-def _xavier(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
+def _xavier(filler: Message, shape: Shape, rng: np.random.Generator) -> Values:
     limit = math.sqrt(3.0 / _fan(filler, shape))
-    return rng.uniform(-limit, limit, shape).astype(np.float32)
+    return rng.uniform(-limit, limit, shape)
 
 
-def _msra(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
-    return rng.normal(0.0, math.sqrt(2.0 / _fan(filler, shape)), shape).astype(np.float32)
-
-
-def _bilinear(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
+def _bilinear(filler: Message, shape: Shape, rng: np.random.Generator) -> Values:
     if len(shape) != 4 or shape[2] != shape[3]:
         raise UnsupportedLayerError(
             f"the bilinear filler is for square 4-D kernels; this blob is {shape}."
@@ -84,12 +74,12 @@ def _fan(filler: Message, shape: Shape) -> float:
     return {"FAN_IN": fan_in, "FAN_OUT": fan_out, "AVERAGE": (fan_in + fan_out) / 2}[norm]
 
 
-_FILLERS: dict[str, Callable[[Message, Shape, np.random.Generator], FloatArray]] = {
-    "constant": _constant,
-    "uniform": _uniform,
+_FILLERS: Mapping[str, Callable[[Message, Shape, np.random.Generator], Values]] = {
+    "constant": lambda f, shape, rng: np.broadcast_to(np.float32(f.value), shape),  # One value.
+    "uniform": lambda f, shape, rng: rng.uniform(f.min, f.max, shape),
     "gaussian": _gaussian,
     "positive_unitball": _positive_unitball,
     "xavier": _xavier,
-    "msra": _msra,
+    "msra": lambda f, shape, rng: rng.normal(0.0, math.sqrt(2.0 / _fan(f, shape)), shape),
     "bilinear": _bilinear,
 }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from caffe2torch.errors import NetError
 from caffe2torch.io.schema import Message, enum_value, replace_all
+from caffe2torch.layers import net_error
 from caffe2torch.passes.draft import Draft
 
 _INSERTED_LAYER = re.compile(r".+_\d+_split")
@@ -28,7 +28,9 @@ def filter_layers(draft: Draft) -> None:
         layer { name: "a" type: "Accuracy" bottom: "x" top: "a" phase: TEST }
     """
     net, phase = draft.net, enum_value("Phase", draft.state.phase)
-    if draft.options.of_weights and _is_snapshot(net):
+    # A running Caffe sets the phase of each layer.
+    is_snapshot = len(net.layer) > 0 and all(layer.HasField("phase") for layer in net.layer)
+    if draft.options.of_weights and is_snapshot:
         saved = net.layer[0].phase
         for layer in net.layer:
             layer.phase = phase if layer.phase == saved else layer.phase
@@ -72,19 +74,10 @@ def remove_splits(draft: Draft) -> None:
     replace_all(draft.net.layer, kept)
 
 
-def _is_snapshot(net: Message) -> bool:
-    """Whether ``net`` was written by a running Caffe, which sets the phase of each layer."""
-    return len(net.layer) > 0 and all(layer.HasField("phase") for layer in net.layer)
-
-
 def _included(layer: Message, state: Message) -> bool:
     if len(layer.include) and len(layer.exclude):
-        raise NetError(
-            "has both include and exclude rules; Caffe allows one kind. Remove one of them.",
-            layer=layer.name,
-            type=layer.type,
-            field="include",
-        )
+        message = "has both include and exclude rules; Caffe allows one kind. Remove one of them."
+        raise net_error(layer, message, "include")
     if len(layer.include):
         return any(_meets(state, rule) for rule in layer.include)
     return not any(_meets(state, rule) for rule in layer.exclude)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import prod
 
 from caffe2torch.graph import Shape
-from caffe2torch.layers._base import Layer
+from caffe2torch.layers import Layer
 from caffe2torch.passes.draft import Draft
 
 MAX_COUNT = 2**31 - 1
@@ -29,16 +28,12 @@ def propagate_shapes(draft: Draft) -> None:
     shapes = draft.shapes
     for node in [*draft.sources, *draft.nodes]:
         bottoms = [shapes[value] for value in node.inputs]
-        shapes.update(zip(node.outputs, _shapes_of_tops(node.layer, bottoms), strict=True))
+        tops = node.layer.infer_shapes(bottoms)
+        for value, shape in zip(node.outputs, tops, strict=True):
+            _check_size(node.layer, shape)
+            shapes[value] = tuple(int(size) for size in shape)
     for node in draft.nodes:
         node.specs = node.layer.blob_specs([shapes[value] for value in node.inputs])
-
-
-def _shapes_of_tops(layer: Layer, bottoms: Sequence[Shape]) -> Sequence[Shape]:
-    tops = layer.infer_shapes(bottoms)
-    for shape in tops:
-        _check_size(layer, shape)
-    return [tuple(int(size) for size in shape) for shape in tops]
 
 
 def _check_size(layer: Layer, shape: Shape) -> None:

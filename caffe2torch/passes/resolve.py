@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from caffe2torch.errors import NetError, UnsupportedLayerError
+from caffe2torch.errors import UnsupportedLayerError
 from caffe2torch.io.schema import Message, replace_all
-from caffe2torch.layers import find_layer
-from caffe2torch.layers._base import Layer, Role
+from caffe2torch.layers import Layer, Role, find_layer, net_error, unsupported
 from caffe2torch.passes.draft import Draft, DraftNode
 from caffe2torch.passes.naming import unused
 
@@ -41,12 +41,11 @@ def drop_labelled(draft: Draft) -> None:
             labels.update(top for top in proto.top if top not in proto.bottom)
         else:
             label = next(b for b in proto.bottom if b in labels)
-            raise NetError(
+            raise net_error(
+                proto,
                 f"reads {label!r}, a label of the training data, which does not exist at "
                 "inference. Give a deploy prototxt in which it is an input.",
-                layer=proto.name,
-                type=proto.type,
-                field="bottom",
+                "bottom",
             )
     replace_all(draft.net.layer, kept)
 
@@ -70,21 +69,19 @@ def resolve_layer(proto: Message) -> Layer:
     """The resolved layer of one LayerParameter; its ``phase`` must be set."""
     cls = _find(proto)
     if len(proto.unknown_field):
-        raise UnsupportedLayerError(
+        raise unsupported(
+            proto,
             f"unknown parameter {', '.join(proto.unknown_field)}. It may change what the layer "
             "computes: correct its spelling, or remove it if it does not.",
-            layer=proto.name,
-            type=proto.type,
         )
     _check_count(proto, "bottom", len(proto.bottom), cls.bottoms)
     _check_count(proto, "top", len(proto.top), cls.tops)
     if cls.same_bottoms_and_tops and len(proto.bottom) != len(proto.top):
-        raise NetError(
+        raise net_error(
+            proto,
             f"has {len(proto.bottom)} bottoms and {len(proto.top)} tops; Caffe wants as many "
             "tops as bottoms.",
-            layer=proto.name,
-            type=proto.type,
-            field="top",
+            "top",
         )
     return cls.from_proto(proto)
 
@@ -94,35 +91,23 @@ def _find(proto: Message) -> type[Layer]:
     if cls is not None:
         return cls
     if not proto.type:
-        raise NetError(
-            "has no type. A file that holds only weights needs its net: give its prototxt.",
-            layer=proto.name,
+        raise net_error(
+            proto, "has no type. A file that holds only weights needs its net: give its prototxt."
         )
-    raise UnsupportedLayerError(
+    raise unsupported(
+        proto,
         f"layer type {proto.type!r} is not supported. `caffe2torch layers` lists the types that "
         "are; a conversion of your own can be added with --plugin.",
-        layer=proto.name,
-        type=proto.type,
-        field="type",
+        "type",
     )
 
 
 def _check_count(proto: Message, what: str, count: int, limits: tuple[int, int | None]) -> None:
     least, most = limits
     if count < least or (most is not None and count > most):
-        wanted = (
-            f"at least {least}"
-            if most is None
-            else str(least)
-            if least == most
-            else f"{least} to {most}"
-        )
-        raise NetError(
-            f"has {count} {what}s; this type takes {wanted}.",
-            layer=proto.name,
-            type=proto.type,
-            field=what,
-        )
+        wanted = f"at least {least}" if most is None else f"{least} to {most}"
+        wanted = str(least) if least == most else wanted
+        raise net_error(proto, f"has {count} {what}s; this type takes {wanted}.", what)
 
 
 class _Connector:
@@ -153,12 +138,11 @@ class _Connector:
     def _add(self, index: int, proto: Message) -> None:
         for position, bottom in enumerate(proto.bottom):
             if bottom not in self.value:
-                raise NetError(
+                raise net_error(
+                    proto,
                     f"reads the blob {bottom!r} (bottom {position}), which no layer before it "
                     "produces.",
-                    layer=proto.name,
-                    type=proto.type,
-                    field="bottom",
+                    "bottom",
                 )
         layer = resolve_layer(proto)
         inputs = tuple(self.value[bottom] for bottom in proto.bottom)
@@ -177,43 +161,35 @@ class _Connector:
 
     def _write(self, index: int, proto: Message, position: int, is_source: bool) -> str:
         top = str(proto.top[position])
-        in_place = position < len(proto.bottom) and proto.bottom[position] == top
+        in_place = _is_in_place(proto, position)
         if top in self.value and not in_place:
-            raise NetError(
+            raise net_error(
+                proto,
                 f"writes the blob {top!r}, which another layer has written already. Rename one.",
-                layer=proto.name,
-                type=proto.type,
-                field="top",
+                "top",
             )
         if in_place and self.readers[index, top] > 1:
-            raise NetError(
+            raise net_error(
+                proto,
                 f"changes the blob {top!r} in place although another layer reads it too; Caffe "
                 "refuses such a net. Give the layer a top of its own.",
-                layer=proto.name,
-                type=proto.type,
-                field="top",
+                "top",
             )
         input_of_name = any(top in source.outputs for source in self.draft.sources)
         is_last = self.last_writer[top] == index
         name = top
         if not is_source and (not is_last or input_of_name):
-            name = self._fresh(f"{top}@{proto.name}")
+            name = unused(f"{top}@{proto.name}", "'", self.used_names, self.repeats)
+            self.used_names.add(name)
         self.value[top] = name
         self.available.add(top)
         return name
-
-    def _fresh(self, name: str) -> str:
-        fresh = unused(name, "'", self.used_names, self.repeats)
-        self.used_names.add(fresh)
-        return fresh
 
     def _track_memory(
         self, proto: Message, layer: Layer, inputs: tuple[str, ...], outputs: tuple[str, ...]
     ) -> None:
         for position, output in enumerate(outputs):
-            in_place = (
-                position < len(proto.bottom) and proto.bottom[position] == proto.top[position]
-            )
+            in_place = _is_in_place(proto, position)
             if inputs and (in_place or layer.shares_memory):
                 self.memory[output] = self.memory[inputs[position if in_place else 0]]
             else:
@@ -248,16 +224,19 @@ class _Connector:
         return False
 
 
+def _is_in_place(proto: Message, position: int) -> bool:
+    """Whether the layer writes the top at ``position`` over the bottom there."""
+    return bool(proto.bottom[position : position + 1] == proto.top[position : position + 1])
+
+
 def _count_readers(layers: Sequence[Message]) -> dict[tuple[int, str], int]:
     """How many bottoms read the version of a blob that layer ``index`` reads."""
-    version: dict[str, int] = {}
-    counts: dict[tuple[str, int], int] = {}
+    version = Counter[str]()
+    counts = Counter[tuple[str, int]]()
     read: dict[tuple[int, str], tuple[str, int]] = {}
     for index, proto in enumerate(layers):
         for bottom in proto.bottom:
-            key = (bottom, version.get(bottom, 0))
-            counts[key] = counts.get(key, 0) + 1
-            read[index, bottom] = key
-        for top in proto.top:
-            version[top] = version.get(top, 0) + 1
+            read[index, bottom] = bottom, version[bottom]
+            counts[read[index, bottom]] += 1
+        version.update(proto.top)
     return {place: counts[key] for place, key in read.items()}

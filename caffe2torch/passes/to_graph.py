@@ -16,15 +16,14 @@ def to_graph(draft: Draft) -> Graph:
     arrays = [_arrays(node, draft) for node in draft.nodes]
     keys = module_keys([node.layer.name for node in draft.nodes], arrays)
     names = _graph_keys(keys, draft, arrays)
-    nodes = [
-        Node(node.layer, _without_blobs(node.proto), key, node.inputs, node.outputs, params)
-        for node, key, params in zip(draft.nodes, keys, names, strict=True)
-    ]
     return Graph(
         name=draft.net.name,
         phase=draft.state.phase,
         sources=tuple(_without_blobs(node.proto) for node in draft.sources),
-        nodes=tuple(nodes),
+        nodes=tuple(
+            Node(node.layer, _without_blobs(node.proto), key, node.inputs, node.outputs, params)
+            for node, key, params in zip(draft.nodes, keys, names, strict=True)
+        ),
         outputs=draft.outputs,
         blobs=draft.blobs,
         shapes=draft.shapes,

@@ -7,55 +7,25 @@ own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from caffe2torch.errors import NetError
 from caffe2torch.io.schema import Message, enum_name, message_class, put_field, replace_all
 from caffe2torch.passes.draft import Draft
 
-TYPES = {
+OTHER_WORDS = {
     "NONE": "",
     "ABSVAL": "AbsVal",
-    "ACCURACY": "Accuracy",
     "ARGMAX": "ArgMax",
     "BNLL": "BNLL",
-    "CONCAT": "Concat",
-    "CONTRASTIVE_LOSS": "ContrastiveLoss",
-    "CONVOLUTION": "Convolution",
-    "DATA": "Data",
-    "DECONVOLUTION": "Deconvolution",
-    "DROPOUT": "Dropout",
-    "DUMMY_DATA": "DummyData",
-    "ELTWISE": "Eltwise",
-    "EUCLIDEAN_LOSS": "EuclideanLoss",
-    "EXP": "Exp",
-    "FLATTEN": "Flatten",
     "HDF5_DATA": "HDF5Data",
     "HDF5_OUTPUT": "HDF5Output",
-    "HINGE_LOSS": "HingeLoss",
-    "IM2COL": "Im2col",
-    "IMAGE_DATA": "ImageData",
-    "INFOGAIN_LOSS": "InfogainLoss",
-    "INNER_PRODUCT": "InnerProduct",
     "LRN": "LRN",
-    "MEMORY_DATA": "MemoryData",
-    "MULTINOMIAL_LOGISTIC_LOSS": "MultinomialLogisticLoss",
     "MVN": "MVN",
-    "POOLING": "Pooling",
-    "POWER": "Power",
     "RELU": "ReLU",
-    "SIGMOID": "Sigmoid",
-    "SIGMOID_CROSS_ENTROPY_LOSS": "SigmoidCrossEntropyLoss",
-    "SILENCE": "Silence",
-    "SLICE": "Slice",
-    "SOFTMAX": "Softmax",
     "SOFTMAX_LOSS": "SoftmaxWithLoss",
-    "SPLIT": "Split",
     "TANH": "TanH",
-    "THRESHOLD": "Threshold",
-    "WINDOW_DATA": "WindowData",
 }
-"""V1 LayerType names and the V2 type each becomes."""
+"""V1 LayerTypes that become another V2 type than ``INNER_PRODUCT``'s way, ``InnerProduct``."""
 
 PARAM_SPEC = {
     "param": "name",
@@ -64,7 +34,6 @@ PARAM_SPEC = {
     "weight_decay": "decay_mult",
 }
 """V1 lists, one value a learned blob, and the field of ``param`` each becomes."""
-
 
 DATA_PARAMETERS = {
     "DATA": "data_param",
@@ -118,14 +87,11 @@ def upgrade_data(draft: Draft) -> None:
     for v1 in draft.net.layers:
         parameter = DATA_PARAMETERS.get(enum_name(v1, "type"))
         if parameter is not None and v1.HasField(parameter):
-            _move(getattr(v1, parameter), v1)
-
-
-def _move(source: Message, v1: Message) -> None:
-    for field in MOVED:
-        if source.HasField(field):
-            setattr(v1.transform_param, field, getattr(source, field))
-            source.ClearField(field)
+            source = getattr(v1, parameter)
+            for field in MOVED:
+                if source.HasField(field):
+                    setattr(v1.transform_param, field, getattr(source, field))
+                    source.ClearField(field)
 
 
 def upgrade_v1(draft: Draft) -> None:
@@ -150,19 +116,17 @@ def _upgrade_layer(v1: Message) -> Message:
     for descriptor, value in v1.ListFields():
         field = descriptor.name
         if field == "type":
-            v2.type = TYPES[enum_name(v1, "type")]
+            name = enum_name(v1, "type")
+            words = (word.capitalize() for word in name.split("_"))
+            v2.type = OTHER_WORDS.get(name, "".join(words))
         elif field in PARAM_SPEC:
-            _put_param_specs(v2, PARAM_SPEC[field], value)
+            while len(v2.param) < len(value):
+                v2.param.add()
+            for spec, number in zip(v2.param, value, strict=False):
+                setattr(spec, PARAM_SPEC[field], number)
         else:
             put_field(v2, field, value)
     return v2
-
-
-def _put_param_specs(v2: Message, field: str, values: list[Any]) -> None:
-    while len(v2.param) < len(values):
-        v2.param.add()
-    for spec, value in zip(v2.param, values, strict=False):
-        setattr(spec, field, value)
 
 
 def upgrade_input(draft: Draft) -> None:

@@ -2,36 +2,22 @@
 
 from __future__ import annotations
 
-from caffe2torch.errors import NetError
 from caffe2torch.io.schema import Message, enum_value, message_class, put_field, replace_all
+from caffe2torch.layers import net_error
 from caffe2torch.passes.draft import Draft
 
-TYPES = {
-    "accuracy": "ACCURACY",
-    "bnll": "BNLL",
-    "concat": "CONCAT",
+SAME_WORDS = (
+    "accuracy bnll concat data dropout euclidean_loss flatten hdf5_data hdf5_output im2col "
+    "infogain_loss lrn multinomial_logistic_loss relu sigmoid softmax softmax_loss split tanh "
+    "window_data"
+)
+OTHER_WORDS = {
     "conv": "CONVOLUTION",
-    "data": "DATA",
-    "dropout": "DROPOUT",
-    "euclidean_loss": "EUCLIDEAN_LOSS",
-    "flatten": "FLATTEN",
-    "hdf5_data": "HDF5_DATA",
-    "hdf5_output": "HDF5_OUTPUT",
-    "im2col": "IM2COL",
     "images": "IMAGE_DATA",
-    "infogain_loss": "INFOGAIN_LOSS",
     "innerproduct": "INNER_PRODUCT",
-    "lrn": "LRN",
-    "multinomial_logistic_loss": "MULTINOMIAL_LOGISTIC_LOSS",
     "pool": "POOLING",
-    "relu": "RELU",
-    "sigmoid": "SIGMOID",
-    "softmax": "SOFTMAX",
-    "softmax_loss": "SOFTMAX_LOSS",
-    "split": "SPLIT",
-    "tanh": "TANH",
-    "window_data": "WINDOW_DATA",
 }
+TYPES = {name: name.upper() for name in SAME_WORDS.split()} | OTHER_WORDS
 """V0 type names and the V1 LayerType each becomes."""
 
 KEPT = ("name", "blobs", "blobs_lr", "weight_decay", "hdf5_output_param")
@@ -49,70 +35,32 @@ TRANSFORM = {
 """V0 fields that become a field of ``transform_param``, whatever the type."""
 
 PARAMETERS = {
-    "conv": (
-        "convolution_param",
-        {
-            "num_output": "num_output",
-            "biasterm": "bias_term",
-            "weight_filler": "weight_filler",
-            "bias_filler": "bias_filler",
-            "pad": "pad",
-            "kernelsize": "kernel_size",
-            "group": "group",
-            "stride": "stride",
-        },
-    ),
-    "innerproduct": (
-        "inner_product_param",
-        {
-            "num_output": "num_output",
-            "biasterm": "bias_term",
-            "weight_filler": "weight_filler",
-            "bias_filler": "bias_filler",
-        },
-    ),
-    "pool": (
-        "pooling_param",
-        {"pool": "pool", "pad": "pad", "kernelsize": "kernel_size", "stride": "stride"},
-    ),
-    "dropout": ("dropout_param", {"dropout_ratio": "dropout_ratio"}),
-    "lrn": ("lrn_param", {"local_size": "local_size", "alpha": "alpha", "beta": "beta", "k": "k"}),
-    "concat": ("concat_param", {"concat_dim": "concat_dim"}),
-    "infogain_loss": ("infogain_loss_param", {"source": "source"}),
-    "data": (
-        "data_param",
-        {"source": "source", "batchsize": "batch_size", "rand_skip": "rand_skip"},
-    ),
-    "hdf5_data": ("hdf5_data_param", {"source": "source", "batchsize": "batch_size"}),
-    "images": (
-        "image_data_param",
-        {
-            "source": "source",
-            "batchsize": "batch_size",
-            "rand_skip": "rand_skip",
-            "shuffle_images": "shuffle",
-            "new_height": "new_height",
-            "new_width": "new_width",
-        },
-    ),
-    "window_data": (
-        "window_data_param",
-        {
-            "source": "source",
-            "batchsize": "batch_size",
-            "det_fg_threshold": "fg_threshold",
-            "det_bg_threshold": "bg_threshold",
-            "det_fg_fraction": "fg_fraction",
-            "det_context_pad": "context_pad",
-            "det_crop_mode": "crop_mode",
-        },
-    ),
+    "conv": "num_output biasterm weight_filler bias_filler pad kernelsize group stride",
+    "innerproduct": "num_output biasterm weight_filler bias_filler",
+    "pool": "pool pad kernelsize stride",
+    "dropout": "dropout_ratio",
+    "lrn": "local_size alpha beta k",
+    "concat": "concat_dim",
+    "infogain_loss": "source",
+    "data": "source batchsize rand_skip",
+    "hdf5_data": "source batchsize",
+    "images": "source batchsize rand_skip shuffle_images new_height new_width",
+    "window_data": "source batchsize det_fg_threshold det_bg_threshold det_fg_fraction "
+    "det_context_pad det_crop_mode",
 }
-"""For each V0 type, the V1 parameter message and the V0 fields that move there.
+"""For each V0 type, the V0 fields that move to the V1 type's own parameter message.
 
 A field that is set on a type which does not have it here meant nothing in V0; Caffe logs it
 and goes on without it, and so does the upgrade.
 """
+
+RENAMED = {
+    "biasterm": "bias_term",
+    "kernelsize": "kernel_size",
+    "batchsize": "batch_size",
+    "shuffle_images": "shuffle",
+}
+"""V0 fields with another name in the parameter message; ``det_`` is dropped from all."""
 
 
 def upgrade_v0(draft: Draft) -> None:
@@ -140,7 +88,7 @@ def _upgrade_layer(entry: Message) -> Message:
     for descriptor, value in entry.ListFields():
         if descriptor.name in KEPT_OF_ENTRY:
             put_field(v1, descriptor.name, value)
-    parameter, fields = PARAMETERS.get(v0.type, ("", {}))
+    fields = PARAMETERS.get(v0.type, "").split()
     for descriptor, value in v0.ListFields():
         field = descriptor.name
         if field == "type":
@@ -150,18 +98,15 @@ def _upgrade_layer(entry: Message) -> Message:
         elif field in TRANSFORM:
             put_field(v1.transform_param, TRANSFORM[field], value)
         elif field in fields:
-            put_field(getattr(v1, parameter), fields[field], value)
+            parameter = getattr(v1, f"{TYPES[v0.type].lower()}_param")
+            put_field(parameter, RENAMED.get(field, field.removeprefix("det_")), value)
     return v1
 
 
 def _layer_type(v0: Message) -> int:
     if v0.type not in TYPES:
-        raise NetError(
-            f"Caffe's V0 format has no such layer type; it has {', '.join(TYPES)}",
-            layer=v0.name,
-            type=v0.type,
-            field="type",
-        )
+        message = f"Caffe's V0 format has no such layer type; it has {', '.join(sorted(TYPES))}"
+        raise net_error(v0, message, "type")
     return enum_value("V1LayerParameter.LayerType", TYPES[v0.type])
 
 
@@ -176,8 +121,8 @@ def _fold_padding_layers(net: Message) -> None:
     for entry in net.layers:
         for blob in list(entry.bottom):
             if blob not in writers:
-                raise _padding_error(
-                    entry, f"unknown bottom {blob!r}: no input or earlier top has it"
+                raise net_error(
+                    entry.layer, f"unknown bottom {blob!r}: no input or earlier top has it"
                 )
             writer = writers[blob]
             if writer is not None and writer.layer.type == "padding":
@@ -188,23 +133,19 @@ def _fold_padding_layers(net: Message) -> None:
 
 def _fold(padding: Message, reader: Message) -> None:
     if reader.layer.type not in ("conv", "pool"):
-        raise _padding_error(
-            reader,
+        raise net_error(
+            reader.layer,
             f"it reads the padding layer {padding.layer.name!r}, which only a conv or pool layer "
             "can; set pad on such a layer instead",
         )
     if len(reader.bottom) != 1:
-        raise _padding_error(
-            reader, f"it has {len(reader.bottom)} bottoms; one that is padded must be alone"
+        raise net_error(
+            reader.layer, f"it has {len(reader.bottom)} bottoms; one that is padded must be alone"
         )
     if (len(padding.bottom), len(padding.top)) != (1, 1):
-        raise _padding_error(
-            padding,
+        raise net_error(
+            padding.layer,
             f"{len(padding.bottom)} bottoms and {len(padding.top)} tops; padding has one of each",
         )
     reader.layer.pad = padding.layer.pad
     reader.bottom[0] = padding.bottom[0]
-
-
-def _padding_error(entry: Message, message: str) -> NetError:
-    return NetError(message, layer=entry.layer.name, type=entry.layer.type)
