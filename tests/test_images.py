@@ -40,8 +40,10 @@ NET = b"""
 input: "data" input_shape { dim: 1 dim: 3 dim: 227 dim: 227 }
 layer { name: "p" type: "Pooling" bottom: "data" top: "p" pooling_param { kernel_size: 3 } }
 """
-WRITTEN = (".bmp", ".dib", ".jpe", ".JPEG", ".Jpg", ".png", ".PNG", ".ppm", ".pnm", ".tif")
-WRITTEN += (".tiff", ".webp", ".ras", ".sr", ".pam")
+WRITTEN = (
+    ".bmp", ".dib", ".jpe", ".JPEG", ".Jpg", ".png", ".PNG", ".ppm", ".pnm", ".tif", ".tiff",
+    ".webp", ".ras", ".sr", ".pam",
+)  # fmt: skip
 
 
 @pytest.fixture
