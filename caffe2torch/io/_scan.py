@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -53,11 +54,9 @@ def scan(text: str, source: str, descriptor: Any) -> tuple[str, dict[Path, list[
     """
     found = _Scan(text, source)
     owner: Path | None = () if NOTES_FIELD in descriptor.fields_by_name else None
-    try:
+    with suppress(_ParserSaysError):
         found.take()
-        found.fields(_Message(descriptor, (), owner, ""), 0, "")
-    except _ParserSaysError:
-        pass
+        found.fields(_Message(descriptor, (), owner, ""), "")
     return "".join(found.known) + text[found.done :], found.notes
 
 
@@ -87,10 +86,9 @@ class _Scan:
         self.done = self.unknown = self.last_end = 0
         self.notes: dict[Path, list[str]] = {}
 
-    def fields(self, message: _Message, opened: int, close: str) -> None:
+    def fields(self, message: _Message, close: str) -> None:
         """The fields of a message up to its closing bracket, or to the end of the text."""
         while self.token != close:
-            self._check_bracket(opened, close)
             start, name = self.start, self.take()
             known = message.type.fields_by_name.get(name)
             if not _NAME.fullmatch(name):
@@ -120,10 +118,8 @@ class _Scan:
         if self.token != "[":
             self._message(outer, known)
         else:
-            opened = self.start
             self.take()
             while self.token != "]":
-                self._check_bracket(opened, "]")
                 if self.token == ",":
                     self.take()
                 else:
@@ -138,21 +134,22 @@ class _Scan:
         outer.counts[known.name] += 1
         if outer.counts[known.name] > _MAX_REPEATS:
             self._fail(self.start, f"more than {_MAX_REPEATS} times {known.name!r}; this is no net")
+        owner, prefix = outer.owner, f"{outer.prefix}{known.name}."
         if NOTES_FIELD in known.message_type.fields_by_name:
-            inner = _Message(known.message_type, path, path, "")
-        else:
-            prefix = f"{outer.prefix}{known.name}."
-            inner = _Message(known.message_type, path, outer.owner, prefix)
-        opened = self.start
-        self.fields(inner, opened, _CLOSE[self.take()])
+            owner, prefix = path, ""
+        self.fields(_Message(known.message_type, path, owner, prefix), _CLOSE[self.take()])
 
     def _value(self, scalar: bool = False) -> list[str]:
-        """Pass a field's value and return its tokens; of a message no tokens."""
+        """Pass a field's value and return its tokens."""
         colon = self.token == ":"
         if colon:
             self.take()
         if self.token == "[" or (self.token in ("{", "<") and not scalar):
-            values = self._brackets()
+            values = [self.take()]
+            depth = 1
+            while depth:
+                values.append(self.take())
+                depth += (values[-1] in _CLOSE) - (values[-1] in _CLOSE.values())
         elif colon and self.token and self.token not in "{}<>[]:,;":
             values = [self.take()]
             if values[0] in ("-", "+"):
@@ -164,45 +161,9 @@ class _Scan:
         self._separator()
         return values
 
-    def _brackets(self) -> list[str]:
-        """Pass all that is in brackets; the tokens of a list."""
-        is_list = self.token == "["
-        values: list[str] = []
-        open_brackets: list[tuple[int, str]] = []
-        while True:
-            start, token = self.start, self.take()
-            if token in _CLOSE:
-                open_brackets.append((start, _CLOSE[token]))
-                if len(open_brackets) > _MAX_DEPTH:
-                    self._fail(start, "brackets are nested too deeply here; no net's are")
-            elif token == open_brackets[-1][1]:
-                open_brackets.pop()
-                if not open_brackets:
-                    return values
-            elif is_list and token != ",":
-                values.append(token)
-            if self.token != open_brackets[-1][1]:
-                self._check_bracket(*open_brackets[-1])
-
     def _separator(self) -> None:
         if self.token in (",", ";"):
             self.take()
-
-    def _check_bracket(self, opened: int, close: str) -> None:
-        """Refuse the end of the text, and a bracket that is not the ``close`` of ``opened``."""
-        if not self.token:
-            self._fail(opened, f"this bracket is never closed; add the missing {close!r}")
-        if self.token in _CLOSE.values():
-            if not close:
-                self._fail(
-                    self.start, f"{self.token!r} closes nothing; remove it, or add what it closes"
-                )
-            line, column = self._place(opened)
-            self._fail(
-                self.start,
-                f"{self.token!r} stands here, but the bracket of line {line}, column {column} is "
-                f"to be closed by {close!r}; one of the two is wrong",
-            )
 
     def _note(self, message: _Message, what: str, start: int) -> None:
         line, column = self._place(start)
@@ -223,8 +184,9 @@ class _Scan:
         self.done = self.last_end
 
     def _tokens(self) -> Iterator[tuple[int, str]]:
-        """Offset and text of each token; the text is empty at the end."""
+        """Offset and text of each token; the text is empty at the end. All brackets match."""
         text, pos = self.text, 0
+        opened: list[tuple[int, str]] = []
         while True:
             skip = _SKIP.match(text, pos)
             start = skip.end() if skip else pos
@@ -237,8 +199,29 @@ class _Scan:
                 self._fail_character(start, text[start])
             if token[:1] in ('"', "'"):
                 self._check_string(start, token)
+            elif token in _CLOSE:
+                opened.append((start, _CLOSE[token]))
+                if len(opened) > _MAX_DEPTH:
+                    self._fail(start, "brackets are nested too deeply here; no net's are")
+            elif token in _CLOSE.values() or not token:
+                self._check_close(start, token, *(opened.pop() if opened else (0, "")))
             yield start, token
             pos = start + len(token)
+
+    def _check_close(self, start: int, token: str, opened: int, close: str) -> None:
+        """Refuse a bracket, or the end of the text, where the one ``opened`` awaits ``close``."""
+        if token == close:
+            return
+        if not token:
+            self._fail(opened, f"this bracket is never closed; add the missing {close!r}")
+        if not close:
+            self._fail(start, f"{token!r} closes nothing; remove it, or add what it closes")
+        line, column = self._place(opened)
+        self._fail(
+            start,
+            f"{token!r} stands here, but the bracket of line {line}, column {column} is "
+            f"to be closed by {close!r}; one of the two is wrong",
+        )
 
     def _check_string(self, start: int, token: str) -> None:
         if not token.isascii() and any("\ud800" <= char <= "\udfff" for char in token):

@@ -16,6 +16,7 @@ from caffe2torch.io.files import open_file, other_kind
 
 _MAX_AXES = 32  # Caffe's kMaxBlobAxes.
 _INT32_MAX = 2**31 - 1
+_NONE = np.zeros(0, np.uint8)
 
 _LEGACY = {1: "num", 2: "channels", 3: "height", 4: "width"}
 _DATA, _DIFF, _SHAPE, _DOUBLE_DATA, _DOUBLE_DIFF, _RAW_TYPE, _RAW_DATA = 5, 6, 7, 8, 9, 10, 12
@@ -40,13 +41,11 @@ class Blob:
 
 
 class _Values:
-    """The values of one repeated field: a piece of the file, or a copy of several pieces."""
+    """The values of one repeated field, in the pieces in which the file has them."""
 
     def __init__(self, fields: Fields, dtype: str) -> None:
         self.fields, self.dtype = fields, np.dtype(dtype)
-        self.pieces = 0
-        self.start = self.length = 0
-        self.joined = bytearray()
+        self.pieces: list[NDArray[np.uint8]] = []
 
     def add(self, start: int, end: int) -> None:
         """Append packed values."""
@@ -56,50 +55,27 @@ class _Values:
                 f"an array of {end - start} bytes does not hold whole "
                 f"{self.dtype.itemsize}-byte numbers; the file is corrupt",
             )
-        if start == end:
-            return
-        if self.pieces == 0:
-            self.start, self.length = start, end - start
-        else:
-            self._copy_first()
-            self.joined += self.fields.buffer[start:end]
-        self.pieces += 1
+        if start < end:
+            self.pieces.append(np.frombuffer(self.fields.buffer, np.uint8, end - start, start))
 
     def add_run(self, item: Field, count: int) -> None:
         """Append ``item`` and the ``count`` values that follow it with a tag each."""
-        self._copy_first()
-        self.pieces += 1
-        self.joined += self.fields.buffer[item.value : item.end]
-        if count:
-            width = item.end - item.start
-            records = np.frombuffer(self.fields.buffer, np.uint8, count * width, item.end)
-            self.joined += records.reshape(count, width)[:, 1:].tobytes()
+        width = item.end - item.start
+        records = np.frombuffer(self.fields.buffer, np.uint8, (count + 1) * width, item.start)
+        self.pieces.append(records.reshape(-1, width)[:, item.value - item.start :].flatten())
 
     def array(self) -> NDArray[Any]:
         """All values, without a copy where the file has them in one piece."""
-        if self.joined:
-            values = np.frombuffer(self.joined, self.dtype)
-            values.flags.writeable = False
-            return values
-        if not self.length:
-            return np.frombuffer(b"", self.dtype)
-        count = self.length // self.dtype.itemsize
-        return np.frombuffer(self.fields.buffer, self.dtype, count, self.start)
-
-    def _copy_first(self) -> None:
-        if self.pieces and not self.joined:
-            self.joined += self.fields.buffer[self.start : self.start + self.length]
-
-    def __bool__(self) -> bool:
-        return self.pieces > 0
+        values = self.pieces[0] if len(self.pieces) == 1 else np.concatenate(self.pieces or [_NONE])
+        values.flags.writeable = False
+        return values.view(self.dtype)
 
 
 @dataclass
 class _Parts:
     """What the fields of one BlobProto say."""
 
-    data: _Values
-    double_data: _Values
+    values: dict[int, _Values]
     dims: list[int] = field(default_factory=list)
     legacy: dict[int, int] = field(default_factory=dict)
     raw_type: int | None = None
@@ -108,21 +84,24 @@ class _Parts:
 
 def read_blob(fields: Fields, pos: int, end: int, where: str) -> Blob:
     """The blob in ``[pos, end)``; ``where`` names it in errors, as ``blob 0``."""
-    parts = _Parts(_Values(fields, "<f4"), _Values(fields, "<f8"))
+    parts = _Parts({_DATA: _Values(fields, "<f4"), _DOUBLE_DATA: _Values(fields, "<f8")})
     start = pos
     while pos < end:
         item = fields.field(pos, end)
         pos = item.end
         number, wire = item.number, item.wire
         if wire == BYTES:
-            _read_bytes(fields, parts, item)
+            if number in parts.values:
+                parts.values[number].add(item.value, item.end)
+            elif number == _SHAPE:
+                _read_dims(fields, parts.dims, item)
+            elif number == _RAW_DATA:
+                parts.raw = item.value, item.end
         elif wire == _VALUE_FIELDS.get(number):
             count = fields.run(item, end)
             pos += count * (item.end - item.start)
-            if number == _DATA:
-                parts.data.add_run(item, count)
-            elif number == _DOUBLE_DATA:
-                parts.double_data.add_run(item, count)
+            if number in parts.values:
+                parts.values[number].add_run(item, count)
         elif wire == VARINT and number in _LEGACY:
             parts.legacy[number] = signed(item.value, 32)
         elif wire == VARINT and number == _RAW_TYPE:
@@ -130,22 +109,8 @@ def read_blob(fields: Fields, pos: int, end: int, where: str) -> Blob:
     return _blob(fields, parts, start, where)
 
 
-def _read_bytes(fields: Fields, parts: _Parts, item: Field) -> None:
-    if item.number == _DATA:
-        parts.data.add(item.value, item.end)
-    elif item.number == _DOUBLE_DATA:
-        parts.double_data.add(item.value, item.end)
-    elif item.number == _SHAPE:
-        _read_dims(fields, parts.dims, item)
-    elif item.number == _RAW_DATA:
-        parts.raw = item.value, item.end
-
-
 def _read_dims(fields: Fields, dims: list[int], shape: Field) -> None:
-    pos = shape.value
-    while pos < shape.end:
-        item = fields.field(pos, shape.end)
-        pos = item.end
+    for item in fields.items(shape.value, shape.end):
         if item.number != 1:
             continue
         if item.wire == VARINT:
@@ -162,8 +127,13 @@ def _read_dims(fields: Fields, dims: list[int], shape: Field) -> None:
 def _blob(fields: Fields, parts: _Parts, start: int, where: str) -> Blob:
     legacy = bool(parts.legacy)
     shape = tuple(parts.legacy.get(n, 0) for n in _LEGACY) if legacy else tuple(parts.dims)
-    data = _values(fields, parts, start, where)
-    if any(dim < 0 for dim in shape) or any(dim > _INT32_MAX for dim in shape):
+    if parts.raw_type is not None or parts.raw is not None:
+        values = _raw_values(fields, parts, where, start)
+    else:
+        double = parts.values[_DOUBLE_DATA]
+        values = double if double.pieces else parts.values[_DATA]
+    data = values.array()
+    if not all(0 <= dim <= _INT32_MAX for dim in shape):
         fields.fail(start, f"{where} has the impossible shape {shape}; the file is corrupt")
     count = math.prod(shape)
     if count != data.size:
@@ -175,13 +145,7 @@ def _blob(fields: Fields, parts: _Parts, start: int, where: str) -> Blob:
     return Blob(data, shape, legacy)
 
 
-def _values(fields: Fields, parts: _Parts, start: int, where: str) -> NDArray[Any]:
-    if parts.raw_type is not None or parts.raw is not None:
-        return _raw_values(fields, parts, where, start)
-    return (parts.double_data or parts.data).array()
-
-
-def _raw_values(fields: Fields, parts: _Parts, where: str, start: int) -> NDArray[Any]:
+def _raw_values(fields: Fields, parts: _Parts, where: str, start: int) -> _Values:
     dtype = _RAW_DTYPES.get(-1 if parts.raw_type is None else parts.raw_type)
     if dtype is None:
         name = _RAW_NAMES.get(parts.raw_type or 0, "none" if parts.raw_type is None else "unknown")
@@ -193,7 +157,7 @@ def _raw_values(fields: Fields, parts: _Parts, where: str, start: int) -> NDArra
     values = _Values(fields, dtype)
     if parts.raw is not None:
         values.add(*parts.raw)
-    return values.array()
+    return values
 
 
 def read_blob_proto(path: str | os.PathLike[str]) -> Blob:
@@ -208,7 +172,11 @@ def read_blob_proto(path: str | os.PathLike[str]) -> Blob:
 def read_mean(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     """The mean image in a ``.binaryproto`` or ``.npy`` file, as (channels, height, width)."""
     head = open_file(path)[: len(_NPY)]
-    mean = _read_npy(path) if head == _NPY else _as_array(read_blob_proto(path))
+    if head == _NPY:
+        mean = _read_npy(path)
+    else:
+        blob = read_blob_proto(path)
+        mean = blob.data.reshape(blob.shape)
     if mean.ndim == 4 and mean.shape[0] == 1:
         mean = mean[0]
     if mean.ndim != 3 or mean.size == 0:
@@ -217,10 +185,6 @@ def read_mean(path: str | os.PathLike[str]) -> NDArray[np.float32]:
             "(channels, height, width)"
         )
     return np.array(mean, np.float32, order="C")  # A copy: a view may be unaligned.
-
-
-def _as_array(blob: Blob) -> NDArray[np.generic]:
-    return blob.data.reshape(blob.shape)
 
 
 def _read_npy(path: str | os.PathLike[str]) -> NDArray[np.generic]:

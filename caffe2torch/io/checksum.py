@@ -9,7 +9,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING
 
 from caffe2torch.errors import ReadError
-from caffe2torch.io.files import MappedFile, Source, name_of, open_file
+from caffe2torch.io.files import PIECE, MappedFile, Source, name_of, open_file
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -60,9 +60,6 @@ class Checksum:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return Checksum.known, (str(self),)
 
-    def __hash__(self) -> int:
-        return hash(str(self))
-
 
 class OpenedFile:
     """A file that is open, and its checksum, which can be begun before the file is read.
@@ -108,4 +105,6 @@ def computing(checksum: Checksum | None) -> Iterator[None]:
 
 
 def _parts(data: Buffer, path: str) -> Iterable[Buffer]:
-    return data.parts(0, len(data), path) if isinstance(data, MappedFile) else (data,)
+    if not isinstance(data, MappedFile):
+        return (data,)
+    return (data.part(start, PIECE, path) for start in range(0, len(data), PIECE))

@@ -92,9 +92,16 @@ def read_deep_compression(path: str | os.PathLike[str], net: Sequence[Convolutio
     at = _COUNT_BYTES * len(net)
     for count, layer in zip(counts, net, strict=True):
         message.layer.add(name=layer.name)
-        reader = _Layer(data, source, layer, count, at)
-        blobs.append([_blob(reader.weight(), layer.shape), _blob(reader.bias, layer.shape[:1])])
-        at = reader.end
+        size = layer_size(count, layer.shape[0]) - _COUNT_BYTES
+        try:
+            weight, bias = _decode(data[at : at + size], layer, count)
+        except ValueError as error:
+            raise ReadError(
+                f"{source}: layer {layer.name!r}: {error}; the file is corrupt or of "
+                "another net: copy it again, or give the prototxt that belongs to it"
+            ) from None
+        blobs.append([Blob(weight, layer.shape, False), Blob(bias, layer.shape[:1], False)])
+        at += size
     return Weights(message, blobs, source, Checksum(data, source))
 
 
@@ -180,42 +187,26 @@ def _misfit(counts: Sequence[int], length: int, net: Sequence[Convolution]) -> s
     return None
 
 
-class _Layer:
-    """One convolution's part of a file, which is known to be as long as it has to be."""
+def _decode(
+    data: bytes, layer: Convolution, count: int
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Flat weight, zeros included, and bias of the layer's ``data``, which has the right length.
 
-    def __init__(self, data: Buffer, source: str, layer: Convolution, count: int, at: int) -> None:
-        self.source, self.layer = source, layer
-        outputs = layer.shape[0]
-        codes_at = at + _FLOAT_BYTES * (CODEBOOK + outputs)
-        gaps_at = codes_at + count
-        self.end = gaps_at + (count + 1) // 2
-        self.codebook = np.frombuffer(data, "<f4", CODEBOOK, at)
-        self.bias = np.frombuffer(data, "<f4", outputs, at + _FLOAT_BYTES * CODEBOOK)
-        self.codes = np.frombuffer(data, np.uint8, count, codes_at)
-        self.gaps = np.frombuffer(data, np.uint8, self.end - gaps_at, gaps_at)
-
-    def weight(self) -> NDArray[np.float32]:
-        """The flat weight, zeros included."""
-        if self.codebook[0] != 0:
-            raise self._corrupt(f"the codebook starts with {self.codebook[0]}, not with 0.0")
-        if not (np.isfinite(self.codebook).all() and np.isfinite(self.bias).all()):
-            raise self._corrupt("the codebook or the biases hold infinity or NaN")
-        nibbles = np.stack([self.gaps & 15, self.gaps >> 4], 1).reshape(-1)[: len(self.codes)]
-        places = np.cumsum(nibbles.astype(np.int64) + 1) - 1
-        size = math.prod(self.layer.shape)
-        if len(places) and places[-1] >= size:
-            raise self._corrupt(f"an entry stands at place {places[-1]} of {size} weights")
-        weight = np.zeros(size, "<f4")
-        weight[places] = self.codebook[self.codes]
-        weight.flags.writeable = False
-        return weight
-
-    def _corrupt(self, cause: str) -> ReadError:
-        return ReadError(
-            f"{self.source}: layer {self.layer.name!r}: {cause}; the file is corrupt or of "
-            "another net: copy it again, or give the prototxt that belongs to it"
-        )
-
-
-def _blob(values: NDArray[np.float32], shape: tuple[int, ...]) -> Blob:
-    return Blob(values, shape, False)
+    Raises ValueError for what cannot be.
+    """
+    codes_at = _FLOAT_BYTES * (CODEBOOK + layer.shape[0])
+    codebook, bias = np.split(np.frombuffer(data[:codes_at], "<f4"), [CODEBOOK])
+    codes, gaps = np.split(np.frombuffer(data[codes_at:], np.uint8), [count])
+    if codebook[0] != 0:
+        raise ValueError(f"the codebook starts with {codebook[0]}, not with 0.0")
+    if not (np.isfinite(codebook).all() and np.isfinite(bias).all()):
+        raise ValueError("the codebook or the biases hold infinity or NaN")
+    nibbles = np.stack([gaps & 15, gaps >> 4], 1).reshape(-1)[:count]
+    places = np.cumsum(nibbles.astype(np.int64) + 1) - 1
+    size = math.prod(layer.shape)
+    if count and places[-1] >= size:
+        raise ValueError(f"an entry stands at place {places[-1]} of {size} weights")
+    weight = np.zeros(size, "<f4")
+    weight[places] = codebook[codes]
+    weight.flags.writeable = False
+    return weight, bias

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple, NoReturn
 
 import numpy as np
@@ -70,16 +71,30 @@ class Fields:
         if not 0 < number < 1 << 29:
             self.fail(pos, f"field number {number} cannot be; the file is corrupt")
         if wire == VARINT:
-            number_value, after = self.varint(value, end)
-            return Field(number, wire, pos, number_value, after)
-        if wire == BYTES:
+            value, after = self.varint(value, end)
+        elif wire == BYTES:
             length, value = self.varint(value, end)
-            return Field(number, wire, pos, value, self._bounded(pos, value + length, end))
-        if wire in _WIDTH:
-            return Field(number, wire, pos, value, self._bounded(pos, value + _WIDTH[wire], end))
-        if wire == GROUP:
-            return Field(number, wire, pos, value, self._group_end(number, value, end))
-        self.fail(pos, f"wire type {wire} cannot be here; the file is corrupt")
+            after = value + length
+        elif wire in _WIDTH:
+            after = value + _WIDTH[wire]
+        elif wire == GROUP:
+            after = self._group_end(number, value, end)
+        else:
+            self.fail(pos, f"wire type {wire} cannot be here; the file is corrupt")
+        if after > end:
+            self.fail(
+                pos,
+                f"a field reaches {after - end} bytes past the end of its message; "
+                "the file is truncated or corrupt",
+            )
+        return Field(number, wire, pos, value, after)
+
+    def items(self, pos: int, end: int) -> Iterator[Field]:
+        """The fields of a message from ``pos`` to its ``end``."""
+        while pos < end:
+            item = self.field(pos, end)
+            yield item
+            pos = item.end
 
     def run(self, field: Field, end: int) -> int:
         """How many more values of the same width follow ``field`` with the very same tag.
@@ -103,16 +118,6 @@ class Fields:
             count += size
             block *= 4
         return count
-
-    def _bounded(self, pos: int, after: int, end: int) -> int:
-        if after > end:
-            missing = after - end
-            self.fail(
-                pos,
-                f"a field reaches {missing} bytes past the end of its message; "
-                "the file is truncated or corrupt",
-            )
-        return after
 
     def _group_end(self, number: int, pos: int, end: int) -> int:
         open_groups = [number]

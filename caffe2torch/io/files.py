@@ -8,7 +8,6 @@ import stat
 import sys
 import weakref
 import zipfile
-from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -36,6 +35,7 @@ _SIGNATURES = (
 )
 _HEAD = 4096
 PIECE = 1 << 27
+"""Bytes to work on at a time: many, as a thread waits for the interpreter between two pieces."""
 _POPULATE_READ = 22
 """Linux's MADV_POPULATE_READ, which the module mmap does not name."""
 _FLOOR = 64 << 20
@@ -55,18 +55,12 @@ class MappedFile(mmap.mmap):
         weakref.finalize(mapped, os.close, mapped.descriptor)
         return mapped
 
-    def parts(self, start: int, count: int, path: str = "the file") -> Iterator[memoryview]:
-        """The bytes of a part of the file, in pieces of its mapped memory.
+    def part(self, start: int, count: int, path: str = "the file") -> memoryview:
+        """Bytes of the file as its mapped memory, fewer than ``count`` at its end.
 
         Raises ReadError if the file has become shorter: touching a page that it has lost
-        would end the process. The pieces are large, because a thread that works on them waits
-        for the interpreter between two.
+        would end the process.
         """
-        for begin in range(start, start + count, PIECE):
-            yield self.part(begin, min(PIECE, start + count - begin), path)
-
-    def part(self, start: int, count: int, path: str = "the file") -> memoryview:
-        """Bytes of the file as its mapped memory. Raises ReadError as ``parts`` does."""
         if os.fstat(self.descriptor).st_size < len(self):
             raise ReadError(f"{path} was changed while it was read; try again")
         return memoryview(self)[start : start + count]

@@ -8,8 +8,6 @@ the memory-mapped file, and gives the small rest to protobuf.
 from __future__ import annotations
 
 import mmap
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import NamedTuple
@@ -19,10 +17,8 @@ from google.protobuf.message import DecodeError
 from caffe2torch.errors import ReadError
 from caffe2torch.io.blob import Blob, read_blob
 from caffe2torch.io.fields import BYTES, Field, Fields, tag_bytes, varint_bytes
-from caffe2torch.io.files import Buffer, is_text, open_file, other_kind
+from caffe2torch.io.files import Buffer, is_text, other_kind
 from caffe2torch.io.schema import FIRST_FORK_NUMBER, FORK_FIELDS, Message, message_class
-
-__all__ = ["Blob", "read_wire", "walk"]
 
 _LAYER, _V1_LAYER = 100, 2
 _V0_IN_V1 = 1
@@ -54,18 +50,13 @@ _V1 = _Format("V1LayerParameter", 4, 0, 6)
 _V0 = _Format("V0LayerParameter", 1, 2, 50)
 
 
-def read_wire(path: str | os.PathLike[str]) -> tuple[Message, list[list[Blob]]]:
+def walk(buffer: Buffer, source: str) -> tuple[Message, list[list[Blob]]]:
     """The net of a binary caffemodel without its arrays, and the arrays of each layer.
 
     The second is parallel to ``net.layer``, or to ``net.layers`` in a file of the V0 or V1
-    format. The arrays are views of the memory-mapped file.
+    format. The arrays are views of ``buffer``, the content of a file that errors call
+    ``source``.
     """
-    source = os.fspath(path)
-    return walk(open_file(source), source)
-
-
-def walk(buffer: Buffer, source: str) -> tuple[Message, list[list[Blob]]]:
-    """As ``read_wire``, of the bytes of a file that errors call ``source``."""
     head = bytes(buffer[:4096])
     kind = other_kind(head)
     if kind is not None:
@@ -106,7 +97,7 @@ class _Walk:
         blobs: list[list[Blob]] = []
         numbers: set[int] = set()
         known = _known("NetParameter")
-        for item in self._items(0, len(self.fields.buffer)):
+        for item in self.fields.items(0, len(self.fields.buffer)):
             if item.wire == BYTES and item.number in (_LAYER, _V1_LAYER):
                 numbers.add(item.number)
                 read = self._layer if item.number == _LAYER else self._v1_layer
@@ -118,10 +109,6 @@ class _Walk:
             elif item.number in known:
                 self._count(item)
                 out.append(self._bytes(item))
-        self._check_layers(numbers)
-        return self._parse(b"".join(out)), blobs
-
-    def _check_layers(self, numbers: set[int]) -> None:
         if not numbers:
             raise ReadError(
                 f"{self.fields.source}: holds no layers; it is not a caffemodel, or an empty one"
@@ -131,6 +118,7 @@ class _Walk:
                 f"{self.fields.source}: holds layers of two formats ('layer' and 'layers'), "
                 "which Caffe does not read; save the net again with one of them"
             )
+        return self._parse(b"".join(out)), blobs
 
     def _layer(self, item: Field, index: int) -> tuple[bytes, list[Blob]]:
         layer = self._split(item, _V2)
@@ -156,12 +144,16 @@ class _Walk:
         layer = _Layer()
         known = _known(form.message)
         is_fork = form is _V2
-        for item in self._items(message.value, message.end):
+        for item in self.fields.items(message.value, message.end):
             number = item.number
             if item.wire == BYTES:
                 if number == form.blobs:
                     layer.blobs.append(item)
-                    self._count_blob(item)
+                    self.blobs += 1
+                    if self.blobs > _MAX_BLOBS:
+                        self.fields.fail(
+                            item.start, f"more than {_MAX_BLOBS} blobs; the file is corrupt"
+                        )
                     continue
                 if number == form.name:
                     layer.name = self._text(item)
@@ -200,12 +192,6 @@ class _Walk:
             out.append(_message(_NOTES, note.encode()))
         return b"".join(out)
 
-    def _items(self, pos: int, end: int) -> Iterator[Field]:
-        while pos < end:
-            item = self.fields.field(pos, end)
-            yield item
-            pos = item.end
-
     def _count(self, item: Field) -> None:
         self.rest += item.end - item.start
         if self.rest > _MAX_REST:
@@ -213,11 +199,6 @@ class _Walk:
                 item.start,
                 f"more than {_MAX_REST >> 20} MiB that is not weights; this is no caffemodel",
             )
-
-    def _count_blob(self, item: Field) -> None:
-        self.blobs += 1
-        if self.blobs > _MAX_BLOBS:
-            self.fields.fail(item.start, f"more than {_MAX_BLOBS} blobs; the file is corrupt")
 
     def _bytes(self, item: Field) -> bytes:
         return self.fields.buffer[item.start : item.end]

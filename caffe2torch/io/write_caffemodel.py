@@ -23,25 +23,13 @@ MAX_BYTES = 2**31 - 1
 
 @dataclass(frozen=True)
 class _Entry:
-    """One layer of the file: its bytes without blobs, and the bytes before each blob's values."""
+    """One layer of the file: its bytes before the blobs, and those before each blob's values."""
 
-    body: bytes
-    node: Node | None = None
-    bottoms: Sequence[Shape] = ()
-    blob_heads: Sequence[bytes] = ()
-    value_bytes: int = 0
-
-    @property
-    def head(self) -> bytes:
-        """Tag and length of the whole layer."""
-        length = len(self.body) + sum(map(len, self.blob_heads)) + self.value_bytes
-        return _head("NetParameter", "layer", length)
-
-    @property
-    def size(self) -> int:
-        """Bytes in the file."""
-        parts = (self.head, self.body, *self.blob_heads)
-        return sum(map(len, parts)) + self.value_bytes
+    head: bytes
+    blob_heads: Sequence[bytes]
+    size: int
+    node: Node | None
+    bottoms: Sequence[Shape]
 
 
 def write_caffemodel(
@@ -93,20 +81,24 @@ def _record_transform(net: Message, record: Preprocessing, path: str | os.PathLi
 
 def _entries(net: Message, graph: Graph) -> list[_Entry]:
     """The layers of ``net``: the inputs, which may have gained a transform, and the nodes."""
-    sources = [_Entry(proto.SerializeToString()) for proto in net.layer[: len(graph.sources)]]
+    sources = [_entry(proto, None, (), ()) for proto in net.layer[: len(graph.sources)]]
     return sources + [_node_entry(node, graph) for node in graph.nodes]
 
 
 def _node_entry(node: Node, graph: Graph) -> _Entry:
     bottoms = [graph.shapes[value] for value in node.inputs]
     shapes = [spec.shape for spec in node.layer.blob_specs(bottoms)]
-    return _Entry(
-        node.proto.SerializeToString(),
-        node,
-        bottoms,
-        [_blob_head(shape) for shape in shapes],
-        sum(_value_bytes(shape) for shape in shapes),
-    )
+    return _entry(node.proto, node, bottoms, shapes)
+
+
+def _entry(
+    proto: Message, node: Node | None, bottoms: Sequence[Shape], shapes: Sequence[Shape]
+) -> _Entry:
+    body = proto.SerializeToString()
+    blob_heads = [_blob_head(shape) for shape in shapes]
+    length = sum(map(len, (body, *blob_heads))) + sum(map(_value_bytes, shapes))
+    head = _head("NetParameter", "layer", length)
+    return _Entry(head + body, blob_heads, len(head) + length, node, bottoms)
 
 
 def _check_names(entries: Sequence[_Entry], path: str | os.PathLike[str]) -> None:
@@ -129,7 +121,6 @@ def _check_size(size: int, path: str | os.PathLike[str]) -> None:
 
 def _write_entry(file: BinaryIO, entry: _Entry, graph: Graph) -> None:
     file.write(entry.head)
-    file.write(entry.body)
     if entry.node is None or not entry.blob_heads:
         return
     params = {name: graph.params[key] for name, key in entry.node.params.items()}

@@ -13,9 +13,8 @@ from caffe2torch.io.blob import read_blob_proto
 from caffe2torch.io.caffemodel import read_caffemodel
 from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.io.schema import message_class
-from caffe2torch.io.wire import read_wire
 
-READERS = [read_wire, read_caffemodel, read_prototxt, read_blob_proto]
+READERS = [read_caffemodel, read_prototxt, read_blob_proto]
 
 KINDS = {
     b"PK\x03\x04" + bytes(40): "a ZIP archive, as PyTorch's .pt",
@@ -57,7 +56,7 @@ def test_files_that_cannot_be_read(read: Callable[[Path], Any], tmp_path: Path) 
 def test_pipe_is_refused_without_waiting(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ReadError, match="not a regular file"):
-        read_wire(tmp_path / "pipe")
+        read_caffemodel(tmp_path / "pipe")
 
 
 def test_prototxt_given_as_caffemodel(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ import wire_bytes as w
 
 from caffe2torch.errors import ReadError
 from caffe2torch.io import wire
-from caffe2torch.io.wire import Blob, read_wire, walk
+from caffe2torch.io.blob import Blob
+from caffe2torch.io.caffemodel import read_caffemodel
+from caffe2torch.io.wire import walk
 
 VALUES = np.arange(6, dtype="<f4") * 0.5 - 1
 
@@ -263,7 +265,7 @@ def test_what_a_file_can_cost_is_bounded(
 def test_file_is_memory_mapped_and_outlives_its_name(tmp_path: Path) -> None:
     path = tmp_path / "net.caffemodel"
     path.write_bytes(w.layer("c", w.shape(6) + w.packed(5, VALUES)))
-    _, blobs = read_wire(path)
+    blobs = read_caffemodel(path).blobs
     path.unlink()
     assert blobs[0][0].data.tolist() == VALUES.tolist()
 
@@ -282,4 +284,4 @@ def test_file_that_grows_meanwhile_is_refused(
 
     monkeypatch.setattr(wire, "_check_text", append)
     with pytest.raises(ReadError, match="the file changed while it was read"):
-        read_wire(path)
+        read_caffemodel(path)
