@@ -20,7 +20,7 @@ from click.testing import CliRunner
 from support import CASES, genuine
 
 import caffe2torch
-from caffe2torch.artefact.source import write_source
+from caffe2torch.artefact.write import write_graph
 from caffe2torch.cli import main
 from caffe2torch.layers import Layer, all_layers, register_layer
 from caffe2torch.lower import runtime_code
@@ -31,7 +31,7 @@ from caffe2torch.lower.to_torch import to_torch
 
 
 def emitted(graph: caffe2torch.Graph, folder: Path) -> ModuleType:
-    write_source(folder / "net.py", graph)
+    write_graph(graph, folder / "net.py")
     return imported(folder / "net.py")
 
 
@@ -231,7 +231,7 @@ def test_the_file_runs_by_itself(tmp_path: Path) -> None:
 def test_the_weights_file_is_an_artefact(tmp_path: Path) -> None:
     case = CASES / "net_inception_block"
     graph = caffe2torch.read(case / "net.caffemodel", case / "net.prototxt")
-    write_source(tmp_path / "net.py", graph)
+    write_graph(graph, tmp_path / "net.py")
     again = caffe2torch.read(tmp_path / "net.weights.pt")
     assert again.params.keys() == graph.params.keys()
     assert again.source_sha256 == graph.source_sha256
@@ -242,7 +242,7 @@ def test_the_same_net_gives_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         graph = caffe2torch.read(case / "net.caffemodel", case / "net.prototxt")
-        write_source(tmp_path / folder / "net.py", graph)
+        write_graph(graph, tmp_path / folder / "net.py")
     for name in ("net.py", "net.weights.pt"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
@@ -307,7 +307,7 @@ def test_a_layer_without_a_source_form_is_refused_by_name(
     register_layer()(ByValue)
     graph = read_net(tmp_path, data() + layer("ByValue", "choice", ["data"], ["y"]))
     with pytest.raises(caffe2torch.UnsupportedLayerError, match=r"convert to \.pt") as caught:
-        write_source(tmp_path / "net.py", graph)
+        write_graph(graph, tmp_path / "net.py")
     assert (caught.value.layer, caught.value.type) == ("choice", "ByValue")
     assert not (tmp_path / "net.py").exists()
     assert not (tmp_path / "net.weights.pt").exists()

@@ -26,7 +26,7 @@ import numpy as np
 import torch
 
 import caffe2torch
-from caffe2torch.artefact.source import write_source
+from caffe2torch.artefact.write import write_graph
 from caffe2torch.engines.onnxruntime import Session
 from caffe2torch.io.atomic import atomic_write
 from caffe2torch.layers import all_layers
@@ -134,7 +134,7 @@ def run_source(graph: caffe2torch.Graph, inputs: Mapping[str, Any]) -> dict[str,
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "emitted.py"
         try:
-            write_source(path, graph)
+            write_graph(graph, path)
         except caffe2torch.UnsupportedLayerError:
             return {}
         spec = importlib.util.spec_from_file_location("emitted", path)

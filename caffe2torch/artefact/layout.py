@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from caffe2torch import extensions
-from caffe2torch.artefact.pt import write_state_dict
+from caffe2torch.artefact.pt import write_pt
 from caffe2torch.artefact.safetensors import write_safetensors
 from caffe2torch.artefact.write import PathLike
 from caffe2torch.errors import ArtefactError
@@ -37,4 +37,4 @@ def write_layout(graph: Graph, path: PathLike, layout: str, *, half: bool = Fals
             # What transformers and others look for before they load a file into torch.
             write_safetensors(file, params, None, {"format": "pt"})
         else:
-            write_state_dict(file, params)
+            write_pt(file, params, None)

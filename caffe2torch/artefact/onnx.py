@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from caffe2torch.artefact.metadata import FORMAT, draft, dumps, metadata_of
 from caffe2torch.artefact.write import PathLike, register_writer
 from caffe2torch.graph import FloatArray, Graph
-from caffe2torch.io.arrays import Progress, header_last, ignore, seekable, write_array
+from caffe2torch.io.arrays import Progress, header_last, seekable, write_array
 from caffe2torch.io.atomic import atomic_group
 from caffe2torch.io.fields import BYTES, tag_bytes, varint_bytes
 
@@ -25,12 +26,7 @@ ALIGNMENT = 4096
 
 @register_writer(".onnx")
 def write_onnx(
-    path: PathLike,
-    graph: Graph,
-    *,
-    half: bool = False,
-    durable: bool = True,
-    progress: Progress = ignore,
+    path: PathLike, graph: Graph, *, half: bool, durable: bool, progress: Progress
 ) -> None:
     """Write the ONNX form, with its weights in half precision if ``half``.
 
@@ -46,33 +42,28 @@ def write_onnx(
         model = halve(model)
     entry = model.skeleton.metadata_props.add()
     entry.key = FORMAT
+
+    def skeleton(text_of: Callable[[Mapping[str, Any]], str]) -> bytes:
+        """The model without the arrays of its learned weights."""
+        entry.value = text_of(metadata)
+        return bytes(model.skeleton.SerializeToString(deterministic=True))
+
     heads = {name: _initializer_head(name, array) for name, array in model.weights.items()}
     size = sum(len(head) + model.weights[name].nbytes for name, head in heads.items())
-    size += len(_skeleton(model, draft(metadata)))
     with atomic_group(durable) as group:
-        if size > LARGEST:
+        if size + len(skeleton(draft)) > LARGEST:
             data = group.open(f"{os.fspath(path)}{DATA_SUFFIX}")
             location = os.path.basename(f"{os.fspath(path)}{DATA_SUFFIX}")
             _write_data(data, model, location, progress)
-            group.open(path).write(_skeleton(model, dumps(metadata)))
+            group.open(path).write(skeleton(dumps))
             return
         with (
             seekable(group.open(path)) as file,
-            header_last(
-                file,
-                _skeleton(model, draft(metadata)),
-                lambda: _skeleton(model, dumps(metadata)),
-            ),
+            header_last(file, skeleton(draft), lambda: skeleton(dumps)),
         ):
             for name, array in model.weights.items():
                 file.write(heads[name])
                 write_array(file, array, progress)
-
-
-def _skeleton(model: OnnxModel, text: str) -> bytes:
-    """The model without the arrays of its learned weights."""
-    model.skeleton.metadata_props[-1].value = text
-    return bytes(model.skeleton.SerializeToString(deterministic=True))
 
 
 def _initializer_head(name: str, array: FloatArray) -> bytes:
@@ -99,13 +90,9 @@ def _write_data(file: BinaryIO, model: OnnxModel, location: str, progress: Progr
             write_array(out, array, progress)
             tensor = initializer(name, array)
             tensor.data_location = tensor.EXTERNAL
-            for key, value in (
-                ("location", location),
-                ("offset", offset),
-                ("length", array.nbytes),
-            ):
-                record = tensor.external_data.add()
-                record.key, record.value = key, str(value)
+            place = {"location": location, "offset": offset, "length": array.nbytes}
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
             model.skeleton.graph.initializer.append(tensor)
 
 

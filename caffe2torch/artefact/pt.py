@@ -10,7 +10,7 @@ from __future__ import annotations
 import pickle
 import struct
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, BinaryIO, cast
 
@@ -23,8 +23,6 @@ from caffe2torch.io.arrays import Progress, ignore, seekable, to_half, write_arr
 from caffe2torch.io.atomic import atomic_write
 
 FOLDER = "archive"
-VERSION = b"3\n"
-BYTE_ORDER = b"little"
 ALIGNMENT = 64
 """Where contents begin: torch.load(mmap=True) and vector instructions want it."""
 _PADDING = 0x4246
@@ -34,12 +32,7 @@ _STORAGES = {np.dtype(np.float32): "FloatStorage", np.dtype(np.float16): "HalfSt
 
 @register_writer(".pt")
 def write_graph_pt(
-    path: PathLike,
-    graph: Graph,
-    *,
-    half: bool = False,
-    durable: bool = True,
-    progress: Progress = ignore,
+    path: PathLike, graph: Graph, *, half: bool, durable: bool, progress: Progress
 ) -> None:
     """Write the .pt form; arguments as of ``Writer``."""
     params, metadata = to_half(graph.params) if half else graph.params, metadata_of(graph)
@@ -50,40 +43,24 @@ def write_graph_pt(
 def write_pt(
     file: BinaryIO,
     params: Mapping[str, FloatArray],
-    metadata: Mapping[str, Any],
+    metadata: Mapping[str, Any] | None,
     progress: Progress = ignore,
 ) -> None:
-    """Write ``torch.save({"metadata", "state_dict"})``: loads with ``weights_only=True``."""
-    state = _state_dict(params)
+    """Write ``torch.save({"metadata", "state_dict"})``, or without metadata that of the state_dict.
 
-    def content() -> bytes:
-        return _pickle(_dict({"metadata": _text(dumps(metadata)), "state_dict": state}))
-
-    _write(file, params, content, progress)
-
-
-def write_state_dict(
-    file: BinaryIO, params: Mapping[str, FloatArray], progress: Progress = ignore
-) -> None:
-    """Write ``torch.save(state_dict)``, for ``module.load_state_dict(torch.load(...))``."""
-    _write(file, params, lambda: _pickle(_state_dict(params)), progress)
-
-
-def _write(
-    file: BinaryIO,
-    params: Mapping[str, FloatArray],
-    content: Callable[[], bytes],
-    progress: Progress,
-) -> None:
-    """Write the archive; ``content``, its pickle, is asked for after the arrays."""
+    ``torch.load`` reads both with ``weights_only=True``.
+    """
     with seekable(file) as out, zipfile.ZipFile(out, "w") as archive:
         for number, array in enumerate(params.values()):
             with _entry(archive, out, f"data/{number}", array.nbytes) as entry:
                 write_array(entry, array, progress)
+        content = _dict({key: _tensor(n, array) for n, (key, array) in enumerate(params.items())})
+        if metadata is not None:  # After the arrays: its checksum may take as long as they do.
+            content = _dict({"metadata": _text(dumps(metadata)), "state_dict": content})
         for name, data in (
-            ("data.pkl", content()),
-            ("byteorder", BYTE_ORDER),
-            ("version", VERSION),
+            ("data.pkl", pickle.PROTO + b"\2" + content + pickle.STOP),
+            ("byteorder", b"little"),
+            ("version", b"3\n"),
         ):
             with _entry(archive, out, name, len(data)) as entry:
                 entry.write(data)
@@ -102,10 +79,6 @@ def _entry(archive: zipfile.ZipFile, file: BinaryIO, name: str, size: int) -> It
         # zipfile's writer does not say where it is, which write_array asks.
         entry.tell = file.tell  # type: ignore[method-assign]
         yield cast(BinaryIO, entry)
-
-
-def _state_dict(params: Mapping[str, FloatArray]) -> bytes:
-    return _dict({key: _tensor(n, array) for n, (key, array) in enumerate(params.items())})
 
 
 def _tensor(number: int, array: FloatArray) -> bytes:
@@ -132,10 +105,6 @@ def _tensor(number: int, array: FloatArray) -> bytes:
         ]
     )
     return _global("torch._utils", "_rebuild_tensor_v2") + arguments + pickle.REDUCE
-
-
-def _pickle(content: bytes) -> bytes:
-    return pickle.PROTO + b"\2" + content + pickle.STOP
 
 
 def _dict(items: Mapping[str, bytes]) -> bytes:

@@ -45,26 +45,23 @@ def read_artefact(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
 
 def is_artefact(path: str | os.PathLike[str]) -> bool:
     """Whether ``path`` looks like a .pt or .safetensors file, by its content."""
-    return is_safetensors(path) or _starts_with(path, b"PK\x03\x04")
+    return is_safetensors(path) or _head(path, 4) == b"PK\x03\x04"
 
 
 def is_safetensors(path: str | os.PathLike[str]) -> bool:
     """Whether the file begins with a safetensors header."""
-    try:
-        size = os.path.getsize(path)
-        with open(path, "rb") as file:
-            head = file.read(9)
-    except OSError:
+    head = _head(path, 9)
+    if len(head) < 9 or head[8:] != b"{":
         return False
-    return len(head) == 9 and head[8:] == b"{" and struct.unpack("<Q", head[:8])[0] <= size - 8
+    return bool(struct.unpack("<Q", head[:8])[0] <= os.path.getsize(path) - 8)
 
 
-def _starts_with(path: str | os.PathLike[str], magic: bytes) -> bool:
+def _head(path: str | os.PathLike[str], count: int) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read(len(magic)) == magic
+            return file.read(count)
     except OSError:
-        return False
+        return b""
 
 
 def _read_safetensors(path: Path) -> tuple[Any, dict[str, FloatArray]]:

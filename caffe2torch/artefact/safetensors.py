@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -18,12 +18,7 @@ from caffe2torch.io.atomic import atomic_write
 
 @register_writer(".safetensors")
 def write_graph_safetensors(
-    path: PathLike,
-    graph: Graph,
-    *,
-    half: bool = False,
-    durable: bool = True,
-    progress: Progress = ignore,
+    path: PathLike, graph: Graph, *, half: bool, durable: bool, progress: Progress
 ) -> None:
     """Write the .safetensors form; arguments as of ``Writer``."""
     params, metadata = to_half(graph.params) if half else graph.params, metadata_of(graph)
@@ -44,23 +39,18 @@ def write_safetensors(
     our name, the text of ``metadata``.
     """
 
-    def header(text: str | None) -> bytes:
-        return _header(params, {**(extra or {}), **({FORMAT: text} if text else {})})
+    def header(text_of: Callable[[Mapping[str, Any]], str]) -> bytes:
+        return _header(
+            params, {**(extra or {}), **({FORMAT: text_of(metadata)} if metadata else {})}
+        )
 
-    with (
-        seekable(file) as out,
-        header_last(
-            out,
-            header(draft(metadata) if metadata else None),
-            lambda: header(dumps(metadata) if metadata else None),
-        ),
-    ):
+    with seekable(file) as out, header_last(out, header(draft), lambda: header(dumps)):
         for array in params.values():
             write_array(out, array, progress)
 
 
-def _header(params: Mapping[str, FloatArray], metadata: Mapping[str, str]) -> bytes:
-    content: dict[str, Any] = {"__metadata__": dict(metadata)}
+def _header(params: Mapping[str, FloatArray], metadata: dict[str, str]) -> bytes:
+    content: dict[str, Any] = {"__metadata__": metadata}
     offset = 0
     for key, array in params.items():
         end = offset + array.nbytes

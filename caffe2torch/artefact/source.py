@@ -8,24 +8,18 @@ from caffe2torch.artefact.metadata import metadata_of
 from caffe2torch.artefact.pt import write_pt
 from caffe2torch.artefact.write import PathLike, register_writer
 from caffe2torch.graph import Graph
-from caffe2torch.io.arrays import Progress, ignore, to_half
+from caffe2torch.io.arrays import Progress, to_half
 from caffe2torch.io.atomic import atomic_group
 
 
 @register_writer(".py")
 def write_source(
-    path: PathLike,
-    graph: Graph,
-    *,
-    half: bool = False,
-    durable: bool = True,
-    progress: Progress = ignore,
+    path: PathLike, graph: Graph, *, half: bool, durable: bool, progress: Progress
 ) -> None:
     """Write ``net.py`` and ``net.weights.pt``, together or not at all.
 
     The weights file is a ``.pt`` artefact whose state_dict has the graph's own keys; with
-    ``half`` it is of float16, which the source widens when it loads it. ``durable`` and
-    ``progress`` are those of ``Writer``.
+    ``half`` it is of float16, which the source widens when it loads it.
 
     Raises UnsupportedLayerError for a layer without a source form.
     """

@@ -7,13 +7,11 @@ looked over before torch runs them: what they may call, and how much work they c
 
 from __future__ import annotations
 
-import io
 import os
 import pickletools
 import re
 import warnings
 import zipfile
-from collections.abc import Iterator
 from typing import Any
 
 from caffe2torch.errors import ReadError, first_line
@@ -35,7 +33,10 @@ def load_torch(path: str | os.PathLike[str], device: Any = "cpu", *, mmap: bool 
 
     check_archive(path, 1)
     try:
-        _check_pickles(path)
+        with zipfile.ZipFile(path) as archive:
+            for name in archive.namelist():
+                if name.endswith(".pkl"):
+                    _check_pickle(archive.read(name))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of what a damaged file says about itself.
             return torch.load(path, map_location=device, weights_only=True, mmap=mmap)
@@ -47,25 +48,14 @@ def load_torch(path: str | os.PathLike[str], device: Any = "cpu", *, mmap: bool 
         raise ReadError(f"{path}: PyTorch cannot read the file ({cause})") from None
 
 
-def _check_pickles(path: str | os.PathLike[str]) -> None:
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith(".pkl"):
-                check_pickle(archive.read(name))
-
-
-def check_pickle(data: bytes) -> None:
+def _check_pickle(data: bytes) -> None:
     """Raise ReadError unless ``data`` builds no more than dicts, lists, tuples and tensors."""
     check = _Check(10**6 + 10 * len(data))
     try:
-        for opcode, argument, _ in _operations(data):
+        for opcode, argument, _ in pickletools.genops(data):
             check.take(opcode, argument)
     except (IndexError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise ReadError(f"its pickle is corrupt ({error})") from None
-
-
-def _operations(data: bytes) -> Iterator[Any]:
-    return pickletools.genops(io.BytesIO(data))
 
 
 class _Check:

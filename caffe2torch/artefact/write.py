@@ -3,7 +3,7 @@
 A function that writes a graph to a path is a writer, and one line makes it known::
 
     @register_writer(".kind")
-    def write_kind(path, graph, *, half=False, durable=True, progress=ignore): ...
+    def write_kind(path, graph, *, half, durable, progress): ...
 
 ``caffe2torch convert MODEL net.kind`` then calls it.
 """
@@ -29,13 +29,7 @@ class Writer(Protocol):
     """What writes a kind of file."""
 
     def __call__(
-        self,
-        path: PathLike,
-        graph: Graph,
-        *,
-        half: bool = False,
-        durable: bool = True,
-        progress: Progress = ignore,
+        self, path: PathLike, graph: Graph, *, half: bool, durable: bool, progress: Progress
     ) -> None:
         """Write ``graph`` to ``path``, whole or not at all (``caffe2torch.io.atomic``).
 

@@ -89,7 +89,7 @@ def test_pt_is_a_sound_archive_that_torch_maps(
 
 
 def test_pt_of_odd_shapes_is_what_torch_saves(tmp_path: Path) -> None:
-    from caffe2torch.artefact.pt import write_state_dict
+    from caffe2torch.artefact.pt import write_pt
 
     rng = np.random.default_rng(0)
     params = {
@@ -101,7 +101,7 @@ def test_pt_of_odd_shapes_is_what_torch_saves(tmp_path: Path) -> None:
         "name with ü/and\nbreak": np.ones(1, np.float32),
     }
     with open(tmp_path / "a.pt", "wb") as file:
-        write_state_dict(file, params)
+        write_pt(file, params, None)
     state = torch.load(tmp_path / "a.pt", weights_only=True)
     assert list(state) == list(params)
     for key, array in params.items():

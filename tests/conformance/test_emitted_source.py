@@ -12,7 +12,7 @@ from support import CASE_NAMES, CASES, NEAR_ZERO, assert_close, recorded
 from test_conformance import case_of, read, tolerance_of
 
 from caffe2torch import UnsupportedLayerError
-from caffe2torch.artefact.source import write_source
+from caffe2torch.artefact.write import write_graph
 
 HERE = Path(__file__).parent
 REFUSED = {
@@ -31,7 +31,7 @@ def test_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.chdir(CASES / name)
         graph = read(case)
         try:
-            write_source(tmp_path / f"{name}.py", graph)
+            write_graph(graph, tmp_path / f"{name}.py")
         except UnsupportedLayerError as error:
             refused[name] = str(error.type)
             continue
