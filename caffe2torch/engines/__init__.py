@@ -18,12 +18,14 @@ import os
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from caffe2torch.errors import EngineError, UnsupportedLayerError
-from caffe2torch.graph import Array, FloatArray, Graph
 
-Blobs = dict[str, Array]
+if TYPE_CHECKING:
+    from caffe2torch.graph import Array, FloatArray, Graph
+
+Blobs = dict[str, "Array"]
 """Arrays by Caffe's name of the blob."""
 PathLike = str | os.PathLike[str]
 
@@ -74,7 +76,8 @@ def register_engine(name: str) -> Callable[[Start], Start]:
 def engine_names() -> tuple[str, ...]:
     """The names of all engines: the baseline, those of files here by name, those from outside.
 
-    Imports the files, which import no library before an engine is started.
+    Imports the files, which import next to nothing before an engine is started: ``--help``
+    lists the names.
     """
     files = [module.name for module in pkgutil.iter_modules(__path__)]
     for name in files:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from caffe2torch.engines import Blobs, Job, register_engine
 from caffe2torch.errors import SessionError, first_line
-from caffe2torch.graph import Array, FloatArray
+
+if TYPE_CHECKING:
+    from caffe2torch.graph import Array, FloatArray
 
 
 class Session:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from caffe2torch.artefact.read import is_artefact
 from caffe2torch.engines import Blobs, Job, register_engine
 from caffe2torch.errors import EngineError, first_line
-from caffe2torch.graph import Array, FloatArray
-from caffe2torch.io.deep_compression import is_deep_compression
+
+if TYPE_CHECKING:
+    from caffe2torch.graph import Array, FloatArray
 
 
 @register_engine("opencv")
@@ -25,6 +24,10 @@ class OpenCVEngine:
 
     def __init__(self, job: Job) -> None:
         import cv2
+        import numpy as np
+
+        from caffe2torch.artefact.read import is_artefact
+        from caffe2torch.io.deep_compression import is_deep_compression
 
         graph, model, prototxt = job.graph, job.model, job.prototxt
         if not has_caffe_reader():
@@ -32,12 +35,10 @@ class OpenCVEngine:
         if model is None or is_deep_compression(model) or is_artefact(model):
             raise EngineError("OpenCV needs a .caffemodel")
         net = graph.definition.encode() if prototxt is None else Path(prototxt).read_bytes()
-        try:
+        with _errors("OpenCV cannot read the net: "):
             self.net = cv2.dnn.readNetFromCaffe(
                 np.frombuffer(net, np.uint8), np.fromfile(model, np.uint8)
             )
-        except cv2.error as error:
-            raise EngineError(f"OpenCV cannot read the net: {first_line(error)}") from error
         # A layer that is fused into another, or writes into a Concat's memory, shows garbage.
         self.net.enableFusion(False)
         blob_of = {value: blob for blob, value in graph.blobs.items()}
@@ -51,19 +52,13 @@ class OpenCVEngine:
 
     def run(self, inputs: Mapping[str, FloatArray]) -> Blobs:
         """The first output of every layer that OpenCV knows by its Caffe name."""
-        import cv2
-
         for name, array in inputs.items():
             self.net.setInput(array, name if len(inputs) > 1 else "")
         known = set(self.net.getLayerNames())
         layers = [name for name in self.shown if name in known]
-        try:
-            values = self.net.forward(layers)
-        except cv2.error as error:
-            raise EngineError(f"OpenCV cannot run the net: {first_line(error)}") from error
-        return {
-            self.shown[name]: np.array(value) for name, value in zip(layers, values, strict=True)
-        }
+        with _errors("OpenCV cannot run the net: "):
+            values = _forward(self.net, layers)
+        return {self.shown[name]: value for name, value in values.items()}
 
 
 class OpenCVOnnxEngine:
@@ -77,26 +72,38 @@ class OpenCVOnnxEngine:
         self, model: bytes, outputs: Sequence[str], backend: int = 0, target: int = 0
     ) -> None:
         import cv2
+        import numpy as np
 
-        self.outputs = list(outputs)
-        try:
+        self.outputs = outputs
+        with _errors():
             self.net = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
             self.net.setPreferableBackend(backend)
             self.net.setPreferableTarget(target)
-        except cv2.error as error:
-            raise EngineError(first_line(error)) from error
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, Array]:
-        """The outputs by name, copied: OpenCV uses their memory again."""
-        import cv2
-
-        try:
+        """The outputs by name."""
+        with _errors():
             for name, array in inputs.items():
                 self.net.setInput(array, name)
-            values = [np.array(value) for value in self.net.forward(self.outputs)]
-        except cv2.error as error:
-            raise EngineError(first_line(error)) from error
-        return dict(zip(self.outputs, values, strict=True))
+            return _forward(self.net, self.outputs)
+
+
+def _forward(net: Any, outputs: Sequence[str]) -> dict[str, Array]:
+    """The outputs by name, copied: OpenCV uses their memory again."""
+    return {
+        name: value.copy() for name, value in zip(outputs, net.forward(list(outputs)), strict=True)
+    }
+
+
+@contextmanager
+def _errors(what: str = "") -> Iterator[None]:
+    """Raise OpenCV's errors of the block as EngineError that begins with ``what``."""
+    import cv2
+
+    try:
+        yield
+    except cv2.error as error:
+        raise EngineError(f"{what}{first_line(error)}") from error
 
 
 def has_caffe_reader() -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from caffe2torch.engines import Blobs, PathLike
 from caffe2torch.errors import ParityError
-from caffe2torch.graph import Array, FloatArray, Graph, Shape
-from caffe2torch.io.npz import read_npz
-from caffe2torch.lower.batch import fed_shapes
+
+if TYPE_CHECKING:
+    from caffe2torch.graph import Array, FloatArray, Graph, Shape
 
 REFERENCE = "reference"
 """The name under which a record is compared. It is not registered: it runs no net."""
@@ -23,6 +24,8 @@ class ReferenceEngine:
     """
 
     def __init__(self, path: PathLike, graph: Graph, model: str | None) -> None:
+        from caffe2torch.io.npz import read_npz
+
         recorded = read_npz(path, "recorded outputs")
         stem = os.path.splitext(os.path.basename(model or ""))[0]
         self.blobs: Blobs = {}
@@ -46,6 +49,8 @@ class ReferenceEngine:
 
     def run(self, inputs: Mapping[str, FloatArray]) -> Blobs:
         """The next batch of the record."""
+        from caffe2torch.lower.batch import fed_shapes
+
         shapes = fed_shapes(self.graph, inputs)
         return {blob: self._next(blob, array, shapes) for blob, array in self.blobs.items()}
 

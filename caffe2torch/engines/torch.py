@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from caffe2torch.engines import BASELINE, Blobs, Job, register_engine
-from caffe2torch.graph import FloatArray
+
+if TYPE_CHECKING:
+    from caffe2torch.graph import FloatArray
 
 
 @register_engine(BASELINE)

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
-from caffe2torch.compare import Score
 from caffe2torch.engines import Blobs, Engine, Job, PathLike, engine_names, start_engines
 from caffe2torch.engines.reference import REFERENCE, ReferenceEngine
 from caffe2torch.errors import EngineError, ParityError
 from caffe2torch.parity import RANDOM_BATCHES
-from caffe2torch.parity.result import Bisection, Comparison, ParityReport, logits_of
+from caffe2torch.parity.result import Comparison, ParityReport, logits_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from caffe2torch.api import ReadOptions
-    from caffe2torch.graph import Graph
+    from caffe2torch.graph import FloatArray, Graph
     from caffe2torch.parity.feed import Given
-    from caffe2torch.parity.inputs import Batch
 
 MOST_VALUES = 1 << 29
 """Of all blobs of a net together, at the shapes it declares: 2 GiB in each engine."""
@@ -82,12 +80,8 @@ def check_parity(
         name = None if model is None else os.fspath(model)
         running[REFERENCE] = ReferenceEngine(reference, graph, name)
     if len(running) < 2:
-        raise ParityError(
-            "fewer than two engines can run the net: "
-            + "; ".join(f"{name}: {why}" for name, why in skipped.items())
-        )
-    check = _Check(graph, running, skipped, tolerance)
-    check.run(fed)
+        raise ParityError(f"fewer than two engines can run the net: {_reasons(skipped)}")
+    logits = logits_of(graph)
     files = {
         "model": model,
         "prototxt": prototxt,
@@ -98,43 +92,36 @@ def check_parity(
     report = ParityReport(
         model=os.fspath(model or prototxt or ""),
         graph=graph,
+        logits=logits,
         feed=fed,
-        images=check.images,
-        comparisons=check.compared(),
-        scores={name: score for name, score in check.scores.items() if score.images},
+        comparisons=[Comparison(e, b, logits, tolerance) for b, e in _pairs(list(running))],
         skipped=skipped,
         tolerance=tolerance,
-        top5=check.top5,
         files=file_records(files),
         versions=versions(),
         class_names=names,
     )
-    if bisect is not None:
-        report.bisection = _bisect(report, bisect, model, prototxt)
-    return report
-
-
-def _bisect(
-    report: ParityReport,
-    directory: PathLike,
-    model: PathLike | None,
-    prototxt: PathLike | None,
-) -> Bisection | None:
-    """Bisect the first comparison that failed."""
-    from caffe2torch.parity.bisect import bisect
-
+    for batch in fed:
+        report.add(batch, _run(running, batch.inputs, skipped))
+    if not report.images:
+        raise ParityError("there are no inputs.")
+    report.comparisons = [pair for pair in report.comparisons if pair.differences]
+    if not report.comparisons:
+        raise ParityError(f"no two engines show the same blob. {_reasons(skipped)}")
     failed = next((c for c in report.comparisons if not c.passed), None)
-    if failed is None or failed.case is None:
-        return None
-    return bisect(
-        report.graph,
-        failed.case,
-        directory,
-        model=model,
-        prototxt=prototxt,
-        tolerance=report.tolerance,
-        check=check_parity,
-    )
+    if bisect is not None and failed is not None and failed.case is not None:
+        from caffe2torch.parity import bisect as bisection
+
+        report.bisection = bisection.bisect(
+            graph,
+            failed.case,
+            bisect,
+            model=model,
+            prototxt=prototxt,
+            tolerance=tolerance,
+            check=check_parity,
+        )
+    return report
 
 
 def _check_size(graph: Graph) -> None:
@@ -147,68 +134,25 @@ def _check_size(graph: Graph) -> None:
         )
 
 
-class _Check:
-    """Feeds the batches to the engines and gathers the differences of every pair."""
+def _pairs(names: Sequence[str]) -> list[tuple[str, str]]:
+    """(baseline, engine): the first engine with each other, then the record, which is last."""
+    pairs = [(names[0], name) for name in names[1:]]
+    return pairs + [(REFERENCE, name) for name in names[1:-1] if names[-1] == REFERENCE]
 
-    def __init__(
-        self,
-        graph: Graph,
-        engines: Mapping[str, Engine],
-        skipped: dict[str, str],
-        tolerance: float | None,
-    ) -> None:
-        from caffe2torch.parity.top5 import TopFive, has_classes
 
-        self.graph, self.skipped = graph, skipped
-        self.engines = dict(engines)
-        self.logits = logits_of(graph)
-        self.images = 0
-        names = list(engines)
-        pairs = [(names[0], name) for name in names[1:]]
-        if names[-1] == REFERENCE:
-            pairs += [(REFERENCE, name) for name in names[1:-1]]
-        self.pairs = [Comparison(e, b, self.logits, tolerance) for b, e in pairs]
-        self.scores = {name: Score() for name in names}
-        self.top5 = TopFive()
-        self.has_classes = has_classes(graph, self.logits)
+def _run(
+    engines: dict[str, Engine], inputs: Mapping[str, FloatArray], skipped: dict[str, str]
+) -> dict[str, Blobs]:
+    """What the engines make of one batch; one that fails goes from ``engines`` to ``skipped``."""
+    results = {}
+    for name, engine in list(engines.items()):
+        try:
+            results[name] = engine.run(inputs)
+        except EngineError as error:
+            skipped[name] = str(error)
+            del engines[name]
+    return results
 
-    def run(self, batches: Iterable[Batch]) -> None:
-        """Feed all batches. Raises ParityError if there are none."""
-        for batch in batches:
-            self._add(batch)
-        if not self.images:
-            raise ParityError("there are no inputs.")
 
-    def compared(self) -> list[Comparison]:
-        """The pairs with a blob in common. Raises ParityError if there is none."""
-        found = [pair for pair in self.pairs if pair.differences]
-        if not found:
-            raise ParityError(
-                "no two engines show the same blob. "
-                + "; ".join(f"{name}: {why}" for name, why in self.skipped.items())
-            )
-        return found
-
-    def _add(self, batch: Batch) -> None:
-        self.images += max((len(a) for a in batch.inputs.values() if a.ndim), default=1)
-        results = self._run_engines(batch)
-        order = [blob for blob in self.graph.blobs if blob not in batch.inputs]
-        for pair in self.pairs:
-            if pair.engine in results and pair.baseline in results:
-                pair.add(batch, order, results)
-        logits = {n: blobs[self.logits] for n, blobs in results.items() if self.logits in blobs}
-        if batch.labels:
-            for name, array in logits.items():
-                self.scores[name].add(array, batch.labels)
-        if self.has_classes:
-            self.top5.add(batch, logits)
-
-    def _run_engines(self, batch: Batch) -> dict[str, Blobs]:
-        results = {}
-        for name, engine in list(self.engines.items()):
-            try:
-                results[name] = engine.run(batch.inputs)
-            except EngineError as error:
-                self.skipped[name] = str(error)
-                del self.engines[name]
-        return results
+def _reasons(skipped: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {why}" for name, why in skipped.items())

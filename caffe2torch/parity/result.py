@@ -20,13 +20,14 @@ from caffe2torch.engines import Blobs
 from caffe2torch.engines.reference import REFERENCE
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.parity.inputs import SEED
+from caffe2torch.parity.top5 import TopFive, has_classes
 
 if TYPE_CHECKING:
     from caffe2torch.parity.feed import Feed
     from caffe2torch.parity.inputs import Batch
     from caffe2torch.parity.provenance import FileRecord
     from caffe2torch.parity.reproducer import Reproducer
-    from caffe2torch.parity.top5 import ImageRow, TopFive
+    from caffe2torch.parity.top5 import ImageRow
 
 SCHEMA_VERSION = 2
 """Of ``to_dict``; a key that changes its meaning raises it, a new key does not."""
@@ -107,6 +108,30 @@ class Comparison:
         """Whether no blob differs by more than the tolerance."""
         return self.first_divergence is None
 
+    def to_dict(self) -> dict[str, Any]:
+        """What the JSON report says of the pair."""
+        return {
+            "engine": self.engine,
+            "baseline": self.baseline,
+            "passed": self.passed,
+            "first_divergence": self.first_divergence,
+            "worst": self.worst.blob,
+            "logits": self.logits,
+            "agreement": asdict(self.agreement),
+            "blobs": [
+                {
+                    "blob": d.blob,
+                    "max_abs": d.max_abs,
+                    "max_rel": d.max_rel,
+                    "peak": d.peak,
+                    "limit": d.limit(self.tolerance),
+                    "passed": not d.exceeds(self.tolerance),
+                }
+                for d in self.blobs
+            ],
+            "scatter": {"total": self.sample.seen, "pairs": self.sample.pairs.tolist()},
+        }
+
 
 @dataclass(frozen=True)
 class Bisection:
@@ -135,21 +160,10 @@ class Bisection:
     note: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return {
-            "engine": self.engine,
-            "baseline": self.baseline,
-            "layers": [{"name": name, "type": type_} for name, type_ in self.layers],
-            "blob": self.blob,
-            "max_abs": plain(self.max_abs),
-            "peak": plain(self.peak),
-            "limit": plain(self.limit),
-            "alone_max_abs": None if self.alone is None else plain(self.alone),
-            "reproduced": self.reproduced,
-            "others": list(self.others),
-            "files": None if self.files is None else asdict(self.files),
-            "note": self.note,
-        }
+        """The fields by their names in the JSON report."""
+        fields = asdict(self)
+        layers = [{"name": name, "type": type_} for name, type_ in fields.pop("layers")]
+        return {"layers": layers, "alone_max_abs": fields.pop("alone"), **fields}
 
     def summary(self) -> list[str]:
         """What was found, in lines of text."""
@@ -178,19 +192,20 @@ class ParityReport:
     """The outcome of a parity check.
 
     Every engine stands against the first, and against the recorded outputs if there are any.
-    ``images`` counts the items fed. ``bisection`` is there if it was asked for and an engine
-    differs.
+    ``images`` counts the items fed; ``scores`` are by engine, where labels are known.
+    ``bisection`` is there if it was asked for and an engine differs.
     """
 
     model: str
     graph: Graph
+    logits: str
     feed: Feed
-    images: int
     comparisons: list[Comparison]
-    scores: dict[str, Score]
     skipped: dict[str, str]
     tolerance: float | None
-    top5: TopFive
+    images: int = 0
+    scores: dict[str, Score] = field(default_factory=dict)
+    top5: TopFive = field(default_factory=TopFive)
     files: Sequence[FileRecord] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
     class_names: Sequence[str] = ()
@@ -201,6 +216,20 @@ class ParityReport:
         """Whether every comparison passed."""
         return all(comparison.passed for comparison in self.comparisons)
 
+    def add(self, batch: Batch, results: Mapping[str, Blobs]) -> None:
+        """Take what the engines made of one batch into account."""
+        self.images += max((len(a) for a in batch.inputs.values() if a.ndim), default=1)
+        order = [blob for blob in self.graph.blobs if blob not in batch.inputs]
+        for pair in self.comparisons:
+            if pair.engine in results and pair.baseline in results:
+                pair.add(batch, order, results)
+        logits = {n: blobs[self.logits] for n, blobs in results.items() if self.logits in blobs}
+        if batch.labels:
+            for name, array in logits.items():
+                self.scores.setdefault(name, Score()).add(array, batch.labels)
+        if has_classes(self.graph, self.logits):
+            self.top5.add(batch, logits)
+
     def name_of(self, index: int) -> str | None:
         """The name of a class, if names were given."""
         return self.class_names[index] if index < len(self.class_names) else None
@@ -210,7 +239,7 @@ class ParityReport:
 
         Numbers that JSON cannot hold are the texts ``inf``, ``-inf`` and ``nan``.
         """
-        return {
+        fields = {
             "schema_version": SCHEMA_VERSION,
             "model": self.model,
             "passed": self.passed,
@@ -220,7 +249,7 @@ class ParityReport:
                 "relative": RELATIVE_TOLERANCE if self.tolerance is None else None,
                 "floor": ABSOLUTE_FLOOR if self.tolerance is None else None,
             },
-            "net": _net_dict(self.graph),
+            "net": self._net(),
             "inputs": {
                 "kind": self.feed.kind,
                 "path": self.feed.path,
@@ -228,19 +257,44 @@ class ParityReport:
                 "sha256": self.feed.sha256,
             },
             "files": [asdict(record) for record in self.files],
-            "versions": dict(self.versions),
-            "skipped": dict(self.skipped),
+            "versions": self.versions,
+            "skipped": self.skipped,
             "scores": {name: asdict(score) for name, score in self.scores.items()},
-            "comparisons": [_comparison_dict(c) for c in self.comparisons],
+            "comparisons": [comparison.to_dict() for comparison in self.comparisons],
             "top5": {
-                "images": [self._row_dict(row) for row in self.top5.rows],
+                "images": [self._row(row) for row in self.top5.rows],
                 "omitted": self.top5.seen - len(self.top5.rows),
                 "omitted_differing": self.top5.omitted_differing,
             },
             "bisection": None if self.bisection is None else self.bisection.to_dict(),
         }
+        return {key: _plain(value) for key, value in fields.items()}
 
-    def _row_dict(self, row: ImageRow) -> dict[str, Any]:
+    def _net(self) -> dict[str, Any]:
+        graph = self.graph
+        layer_of = {value: node.layer for node in graph.nodes for value in node.outputs}
+        return {
+            "name": graph.name,
+            "phase": graph.phase,
+            "source_sha256": str(graph.source_sha256) if graph.source_sha256 else None,
+            "layers": len(graph.nodes),
+            "inputs": {i.name: i.shape for i in graph.inputs},
+            "outputs": graph.outputs,
+            "logits": self.logits,
+            "preprocessing": graph.preprocessing and graph.preprocessing.to_record(),
+            "blobs": [
+                {
+                    "blob": blob,
+                    "layer": layer_of[value].name,
+                    "type": layer_of[value].type,
+                    "shape": graph.shapes[value],
+                }
+                for blob, value in graph.blobs.items()
+                if value in layer_of
+            ],
+        }
+
+    def _row(self, row: ImageRow) -> dict[str, Any]:
         return {
             "index": row.index,
             "name": row.name,
@@ -248,10 +302,7 @@ class ParityReport:
             "label_name": None if row.label is None else self.name_of(row.label),
             "same": row.same,
             "engines": {
-                engine: [
-                    {"class": c, "name": self.name_of(c), "logit": plain(score)}
-                    for c, score in best
-                ]
+                engine: [{"class": c, "name": self.name_of(c), "logit": score} for c, score in best]
                 for engine, best in row.engines.items()
             },
         }
@@ -269,68 +320,10 @@ def logits_of(graph: Graph) -> str:
     return blob
 
 
-def plain(value: float) -> float | str:
-    """``value`` as JSON can hold it: nine digits, which tell any two float32, or a text."""
-    return float(f"{value:.9g}") if math.isfinite(value) else str(float(value))
-
-
-def _net_dict(graph: Graph) -> dict[str, Any]:
-    layer_of = {value: node.layer for node in graph.nodes for value in node.outputs}
-    return {
-        "name": graph.name,
-        "phase": graph.phase,
-        "source_sha256": str(graph.source_sha256) if graph.source_sha256 else None,
-        "layers": len(graph.nodes),
-        "inputs": {i.name: list(i.shape) for i in graph.inputs},
-        "outputs": list(graph.outputs),
-        "logits": logits_of(graph),
-        "preprocessing": None if graph.preprocessing is None else _plain_fields(graph),
-        "blobs": [
-            {
-                "blob": blob,
-                "layer": layer_of[value].name,
-                "type": layer_of[value].type,
-                "shape": list(graph.shapes[value]),
-            }
-            for blob, value in graph.blobs.items()
-            if value in layer_of
-        ],
-    }
-
-
-def _plain_fields(graph: Graph) -> dict[str, Any]:
-    fields = graph.preprocessing.to_record() if graph.preprocessing else {}
-    for name, value in fields.items():
-        if isinstance(value, tuple):
-            fields[name] = [plain(item) for item in value]
-        elif isinstance(value, float):
-            fields[name] = plain(value)
-    return fields
-
-
-def _comparison_dict(comparison: Comparison) -> dict[str, Any]:
-    tolerance, sample = comparison.tolerance, comparison.sample
-    return {
-        "engine": comparison.engine,
-        "baseline": comparison.baseline,
-        "passed": comparison.passed,
-        "first_divergence": comparison.first_divergence,
-        "worst": comparison.worst.blob,
-        "logits": comparison.logits,
-        "agreement": asdict(comparison.agreement),
-        "blobs": [
-            {
-                "blob": d.blob,
-                "max_abs": plain(d.max_abs),
-                "max_rel": plain(d.max_rel),
-                "peak": plain(d.peak),
-                "limit": plain(d.limit(tolerance)),
-                "passed": not d.exceeds(tolerance),
-            }
-            for d in comparison.blobs
-        ],
-        "scatter": {
-            "total": sample.seen,
-            "pairs": [[plain(first), plain(second)] for first, second in sample.pairs.tolist()],
-        },
-    }
+def _plain(value: Any) -> Any:
+    """``value`` as JSON can hold it: numbers with nine digits, which tell any two float32."""
+    if isinstance(value, float):
+        return float(f"{value:.9g}") if math.isfinite(value) else str(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
