@@ -12,10 +12,11 @@ import torch
 from caffe2torch.artefact.torch_file import load_torch
 from caffe2torch.errors import ArtefactError, ReadError, first_line
 from caffe2torch.io.atomic import atomic_write
-from squeezenet.weights import CONTENT_ERRORS
 
 FORMAT = "squeezenet checkpoint"
 VERSION = 1
+CONTENT_ERRORS = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)
+"""What may come of values that a file holds in place of those that belong there."""
 _NOT_ONE = (
     "{} is not a checkpoint: it is damaged or of another kind; "
     "'squeezenet train' writes last.pt and best.pt"

@@ -16,17 +16,13 @@ from caffe2torch.engines import Engine, Job, start_engine
 from caffe2torch.engines.onnxruntime import Session
 from caffe2torch.errors import ReadError, SessionError, first_line
 from caffe2torch.preprocessing import Preprocessing
-from squeezenet.data import BadImages, ImageDataset
+from squeezenet.checkpoint import CONTENT_ERRORS
+from squeezenet.data import BadImages, EvalSampler, ImageDataset, checked, make_loader, open_split
 from squeezenet.distributed import Team, choose_device
 from squeezenet.evaluate import Metrics, Predict, evaluate
 from squeezenet.export import graph_of
-from squeezenet.loader import checked, make_loader
-from squeezenet.loading import Loaded, load_model
-from squeezenet.preprocess import complete
-from squeezenet.sampler import EvalSampler
-from squeezenet.sources import open_split
-from squeezenet.transforms import Transform
-from squeezenet.weights import CONTENT_ERRORS
+from squeezenet.preprocess import Transform, complete
+from squeezenet.weights import Loaded, load_model
 
 
 @dataclass(frozen=True)

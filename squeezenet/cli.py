@@ -23,8 +23,7 @@ from caffe2torch.errors import (
 )
 from caffe2torch.preprocessing import PROTOCOLS
 from squeezenet.commands import compress, demo
-from squeezenet.schedules import POLICIES
-from squeezenet.solver_types import SOLVER_TYPES
+from squeezenet.rules import POLICIES, SOLVER_TYPES
 
 PATH = click.Path(path_type=Path)
 
@@ -333,7 +332,7 @@ def infer(
         )
     )  # fmt: skip
     if sheet is not None and answers:
-        from squeezenet.sheet import write_sheet
+        from squeezenet.infer import write_sheet
 
         write_sheet(sheet, answers)
     form = "json" if as_json else "csv" if as_csv else "text"
@@ -364,7 +363,7 @@ def info(version: str, bypass: str | None, num_classes: int, weights: Path | Non
 def export(weights: Path, output: Path) -> None:
     """Write the model as OUTPUT: .onnx, .safetensors, .pt, or .caffemodel with a .prototxt."""
     from squeezenet.export import export as write
-    from squeezenet.loading import load_model
+    from squeezenet.weights import load_model
 
     loaded = load_model(weights)
     for path in write(loaded.model, loaded.transform, output):

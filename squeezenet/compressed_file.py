@@ -18,8 +18,8 @@ from squeezenet.classifier import evaluate_files, open_classifier
 from squeezenet.compress import compress
 from squeezenet.deploy import deploy_prototxt
 from squeezenet.evaluate import Metrics
-from squeezenet.loading import load_model
-from squeezenet.transforms import Transform
+from squeezenet.preprocess import Transform
+from squeezenet.weights import load_model
 
 Report = Callable[[str], None]
 

@@ -1,19 +1,23 @@
-"""The data set that serves labelled images, whatever holds them."""
+"""Labelled images: where they come from, their order, and batches of them from worker processes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from caffe2torch.errors import Caffe2TorchError
-from caffe2torch.images import ImageError, Pixels, Sample, read_image
-from squeezenet.sampler import Draw
-from squeezenet.transforms import Transform
+from caffe2torch.errors import Caffe2TorchError, ReadError
+from caffe2torch.images import ImageError, Pixels, Sample, read_image, read_list, scan_folders
+from squeezenet.lmdb_data import LmdbSource, is_lmdb
+from squeezenet.preprocess import Transform
 
 
 class ImageSource(Protocol):
@@ -129,3 +133,146 @@ class BadImages:
 
 class BadImageError(Caffe2TorchError):
     """An image cannot be used, and none may be left out."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """The images of one split, with what the source says about its classes."""
+
+    source: ImageSource
+    num_classes: int | None
+    class_names: tuple[str, ...] = ()
+
+
+def open_split(data: Path, listing: str | None, name: str) -> Split:
+    """The split that ``listing`` names: a list of paths below ``data``, a tree, or an LMDB.
+
+    Without a listing it is the folder or LMDB ``data/name``, or ``data`` itself if that has
+    no such folder.
+    """
+    if listing is None:
+        inside = data / name
+        return _open(inside if inside.exists() else data, data)
+    beside = data / listing
+    return _open(beside if beside.exists() and not Path(listing).exists() else Path(listing), data)
+
+
+def _open(path: Path, root: Path) -> Split:
+    if is_lmdb(path):
+        return Split(LmdbSource(path), None)
+    if path.is_file():
+        samples = read_list(path, root)
+        return Split(FileSource(samples), 1 + max(sample.label or 0 for sample in samples))
+    if not path.exists():
+        raise ReadError(f"there is no {path}: give a list, a tree of class folders or an LMDB")
+    samples, classes = scan_folders(path)
+    return Split(FileSource(samples), len(classes), tuple(classes))
+
+
+def count_classes(train: Split, val: Split | None, asked: int | None) -> int:
+    """The number of classes: what was asked for, or what the training images show."""
+    if val is not None and train.class_names and val.class_names:
+        strange = sorted(set(val.class_names) ^ set(train.class_names))
+        if strange:
+            raise ReadError(
+                f"the training and validation trees differ in the class folders {strange}"
+            )
+    if asked is not None:
+        return asked
+    if train.num_classes is None:
+        raise ReadError("an LMDB does not say how many classes it has: give --num-classes")
+    return train.num_classes
+
+
+Draw = tuple[int, int]
+"""An epoch and an index in the data set."""
+
+
+class TrainSampler:
+    """Batches of an endless stream: one permutation of the data set after another.
+
+    Batch k of the whole job is the stream from k * batch_size on, and every process takes
+    its part of it, so the samples of a step do not depend on the number of processes. No
+    batch is short: one that reaches the end of an epoch goes on in the next. The stream is
+    a function of the seed, so a position in it is all that resuming needs.
+    """
+
+    def __init__(
+        self, size: int, batch_size: int, *, seed: int, rank: int = 0, world: int = 1
+    ) -> None:
+        if batch_size % world:
+            raise ValueError(f"a batch of {batch_size} cannot be split among {world} processes")
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.share = batch_size // world
+        self.offset = rank * self.share
+        self.start = 0
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        epoch, order = -1, np.empty(0, np.int64)
+        first = self.start * self.batch_size + self.offset
+        while True:
+            batch = []
+            for position in range(first, first + self.share):
+                if position // self.size != epoch:
+                    epoch = position // self.size
+                    order = permutation(self.size, self.seed, epoch)
+                batch.append((epoch, int(order[position % self.size])))
+            yield batch
+            first += self.batch_size
+
+
+def permutation(size: int, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """The order of the samples in one epoch."""
+    return np.random.default_rng((seed, epoch)).permutation(size)
+
+
+class EvalSampler:
+    """Batches of every index once, shared out among the processes without padding."""
+
+    def __init__(self, size: int, batch_size: int, *, rank: int = 0, world: int = 1) -> None:
+        self.indices = range(rank, size, world)
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[list[Draw]]:
+        for first in range(0, len(self.indices), self.batch_size):
+            yield [(0, index) for index in self.indices[first : first + self.batch_size]]
+
+    def __len__(self) -> int:
+        return -(-len(self.indices) // self.batch_size)
+
+
+def make_loader(
+    dataset: ImageDataset, batches: Iterable[list[Draw]], *, workers: int, pin: bool = False
+) -> DataLoader[Any]:
+    """Load the batches that a sampler names, with ``workers`` processes (0: in this one)."""
+    if workers:
+        # Here and not in the workers: a fork has OpenCV's pool without its threads, and to
+        # change their number there waits for them forever.
+        cv2.setNumThreads(1)
+    return DataLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        prefetch_factor=4 if workers else None,
+        # A generator of its own keeps the loader from drawing on the training's random state.
+        generator=torch.Generator(),
+    )
+
+
+def checked(
+    batches: Iterable[Batch], dataset: ImageDataset, num_classes: int, bad: BadImages
+) -> Iterator[Batch]:
+    """The batches, their bad images noted; a label that the net has no class for is an error."""
+    for batch in batches:
+        bad.note(batch.bad)
+        for label, index in zip(batch.labels.tolist(), batch.indices.tolist(), strict=True):
+            if label >= num_classes:
+                raise ReadError(
+                    f"{dataset.source.where(index)}: there is no label {label} among "
+                    f"{num_classes} classes: correct the list or set --num-classes"
+                )
+        yield batch

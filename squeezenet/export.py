@@ -13,7 +13,7 @@ from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.pipeline import build_graph, with_params
 from squeezenet.deploy import deploy_prototxt
 from squeezenet.model import SqueezeNet
-from squeezenet.transforms import Transform
+from squeezenet.preprocess import Transform
 
 SUFFIXES = (".onnx", ".safetensors", ".pt", ".caffemodel")
 

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from squeezenet.loading import load_model
 from squeezenet.model import Fire, SqueezeNet
+from squeezenet.weights import load_model
 
 
 def describe(

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from caffe2torch.errors import NetError
 from caffe2torch.preprocessing import Preprocessing
-from squeezenet.architecture import EXPANSION, FIRST_FIRE, bypass_kind, find_architecture
+from squeezenet.deploy import EXPANSION, FIRST_FIRE, bypass_kind, find_architecture
 from squeezenet.preprocess import PREPROCESSING
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from caffe2torch.errors import NetError
 from squeezenet.config import Multipliers
-from squeezenet.solver_types import SOLVER_TYPES
+from squeezenet.rules import SOLVER_TYPES
 
 
 class CaffeOptimiser(torch.optim.Optimizer):

@@ -18,8 +18,7 @@ from caffe2torch.layers.eltwise import Eltwise
 from caffe2torch.layers.softmax import Softmax
 from caffe2torch.pipeline import build_graph
 from caffe2torch.preprocessing import Preprocessing
-from squeezenet.architecture import ARCHITECTURES, BYPASSES
-from squeezenet.deploy import deploy_prototxt
+from squeezenet.deploy import ARCHITECTURES, BYPASSES, deploy_prototxt
 from squeezenet.preprocess import MEAN
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from caffe2torch.errors import NetError, ReadError
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
 from caffe2torch.io.schema import Message, enum_name, enum_value
-from squeezenet.solver_types import SOLVER_TYPES
+from squeezenet.rules import SOLVER_TYPES
 
 SAME = {
     "base_lr": "lr",

@@ -17,18 +17,25 @@ from caffe2torch.errors import Caffe2TorchError, NetError, WeightsError
 from caffe2torch.preprocessing import Preprocessing
 from squeezenet.checkpoint import damage_named, load_checkpoint, make_folder, save_checkpoint
 from squeezenet.config import TrainConfig
-from squeezenet.data import BadImages, Batch, ImageDataset
+from squeezenet.data import (
+    BadImages,
+    Batch,
+    EvalSampler,
+    ImageDataset,
+    TrainSampler,
+    checked,
+    count_classes,
+    make_loader,
+    open_split,
+)
 from squeezenet.distributed import Team, join_team
 from squeezenet.evaluate import Metrics, evaluate
-from squeezenet.loader import checked, make_loader
-from squeezenet.loading import load_model
 from squeezenet.log import Progress, Window, append_line, write_scalars
 from squeezenet.model import SqueezeNet
 from squeezenet.optimisers import CaffeOptimiser, WeightAverage, freeze, parameter_groups
-from squeezenet.sampler import EvalSampler, TrainSampler
-from squeezenet.schedules import Schedule
-from squeezenet.sources import count_classes, open_split
-from squeezenet.transforms import Transform, read_transform
+from squeezenet.preprocess import Transform, read_transform
+from squeezenet.rules import Schedule
+from squeezenet.weights import load_model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -20,7 +20,7 @@ from caffe2torch.io.deep_compression import CodedLayer, encode
 from squeezenet.compress import convolutions
 from squeezenet.export import export
 from squeezenet.model import SqueezeNet
-from squeezenet.transforms import Transform
+from squeezenet.preprocess import Transform
 
 CHECKOUT = ("constraints.txt", "docs", "hubconf.py", "models", "tests", "tools")
 """What commands that begin in a checkout need of it; linked, so they must not write there."""

@@ -19,8 +19,8 @@ from caffe2torch.engines.onnxruntime import OnnxRuntimeEngine
 from caffe2torch.engines.opencv import has_caffe_reader
 from caffe2torch.preprocessing import Preprocessing
 from squeezenet.cli import main as squeezenet
-from squeezenet.loading import load_model
-from squeezenet.sample import find_sample
+from squeezenet.demo import find_sample
+from squeezenet.weights import load_model
 
 MODELS = Path(__file__).parents[1] / "models"
 
@@ -99,7 +99,7 @@ def test_a_changed_or_missing_model_is_refused(
 ) -> None:
     copy = tmp_path / "models"
     shutil.copytree(MODELS, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr("squeezenet.sample.models_folder", lambda: copy)
+    monkeypatch.setattr("squeezenet.demo.models_folder", lambda: copy)
     path = copy / "squeezenet_digits.caffemodel"
     data = path.read_bytes()
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))

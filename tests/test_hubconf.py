@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import squeezenet
-from squeezenet.loading import load_model
+from squeezenet.weights import load_model
 
 ROOT = Path(__file__).parents[1]
 DIGITS = ROOT / "models" / "squeezenet_digits.caffemodel"

@@ -30,11 +30,10 @@ from caffe2torch.preprocessing import (
     to_input,
 )
 from squeezenet.config import TrainConfig
+from squeezenet.data import open_split
 from squeezenet.infer import expand_inputs
-from squeezenet.preprocess import MEAN, PREPROCESSING, preprocess
-from squeezenet.sources import open_split
+from squeezenet.preprocess import MEAN, PREPROCESSING, Transform, preprocess
 from squeezenet.train import make_transform
-from squeezenet.transforms import Transform
 
 NET = b"""
 input: "data" input_shape { dim: 1 dim: 3 dim: 227 dim: 227 }

@@ -24,13 +24,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from squeezenet.config import TrainConfig
-from squeezenet.data import ImageDataset
+from squeezenet.data import ImageDataset, TrainSampler, make_loader, open_split
 from squeezenet.distributed import choose_device
-from squeezenet.loader import make_loader
 from squeezenet.model import SqueezeNet
 from squeezenet.optimisers import CaffeOptimiser
-from squeezenet.sampler import TrainSampler
-from squeezenet.sources import open_split
 from squeezenet.train import DTYPES, make_transform
 
 WARMUP = 3

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 import caffe2torch
 from caffe2torch.cli import main
 from caffe2torch.errors import ArtefactError, Caffe2TorchWarning
-from squeezenet.loading import load_model
 from squeezenet.preprocess import PREPROCESSING, preprocess
+from squeezenet.weights import load_model
 
 OWN_INPUT = pytest.warns(Caffe2TorchWarning, match="add --input imagenet")
 
@@ -157,7 +157,7 @@ def squeezenet_files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Pa
     """A SqueezeNet v1.1 of 5 classes with random weights, as Caffe's two files."""
     from squeezenet.export import export
     from squeezenet.model import SqueezeNet
-    from squeezenet.transforms import Transform
+    from squeezenet.preprocess import Transform
 
     torch.manual_seed(2)
     model = SqueezeNet("1.1", num_classes=5).eval()

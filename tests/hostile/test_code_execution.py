@@ -19,8 +19,7 @@ from caffe2torch.cli import main
 from caffe2torch.errors import Caffe2TorchError
 from caffe2torch.io.npz import read_npz
 from squeezenet.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
-from squeezenet.loading import load_model
-from squeezenet.weights import load_weights
+from squeezenet.weights import load_model, load_weights
 
 ROOT = Path(__file__).parents[2]
 NET = ROOT / "tests" / "conformance" / "cases" / "conv_hw"

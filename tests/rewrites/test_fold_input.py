@@ -26,7 +26,7 @@ from squeezenet import load_pretrained, preprocess
 from squeezenet.classifier import open_classifier
 from squeezenet.config import TrainConfig
 from squeezenet.export import export
-from squeezenet.loading import load_model
+from squeezenet.weights import load_model
 
 BGR_MEAN = np.array([104.0, 117.0, 123.0])
 MEAN = Preprocessing(mean=tuple(BGR_MEAN))

@@ -17,13 +17,11 @@ from caffe2torch.cli import main
 from caffe2torch.errors import ArtefactError, NetError, ReadError, WeightsError
 from caffe2torch.io.deep_compression import coded_size, encode
 from squeezenet import SqueezeNet, load_pretrained
-from squeezenet.architecture import ARCHITECTURES, Architecture
 from squeezenet.compress import compress
 from squeezenet.compressed_file import compress_file, read_calibration
-from squeezenet.deploy import deploy_prototxt
+from squeezenet.deploy import ARCHITECTURES, Architecture, deploy_prototxt
 from squeezenet.export import export
-from squeezenet.preprocess import PREPROCESSING
-from squeezenet.transforms import Transform
+from squeezenet.preprocess import PREPROCESSING, Transform
 
 SMALL = (2, 3, 2, 3, 4, 4, 5, 5)
 CLASSES = 6

@@ -6,12 +6,21 @@ import torch
 from caffe2torch.errors import ReadError
 from caffe2torch.images import read_list, scan_folders
 from caffe2torch.preprocessing import Preprocessing
-from squeezenet.data import Bad, BadImageError, BadImages, FileSource, ImageDataset, collate
-from squeezenet.loader import checked, make_loader
-from squeezenet.preprocess import MEAN, preprocess
-from squeezenet.sampler import EvalSampler, TrainSampler
-from squeezenet.sources import count_classes, open_split
-from squeezenet.transforms import Transform
+from squeezenet.data import (
+    Bad,
+    BadImageError,
+    BadImages,
+    EvalSampler,
+    FileSource,
+    ImageDataset,
+    TrainSampler,
+    checked,
+    collate,
+    count_classes,
+    make_loader,
+    open_split,
+)
+from squeezenet.preprocess import MEAN, Transform, preprocess
 
 
 def image(seed, height=30, width=50):

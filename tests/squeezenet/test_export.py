@@ -8,12 +8,12 @@ from support import run_onnx
 
 import caffe2torch
 from caffe2torch.preprocessing import Preprocessing
-from squeezenet.architecture import ARCHITECTURES, BYPASSES
+from squeezenet.deploy import ARCHITECTURES, BYPASSES
 from squeezenet.export import export, graph_of
-from squeezenet.loading import load_model
 from squeezenet.model import SqueezeNet
+from squeezenet.preprocess import Transform
 from squeezenet.recognise import recognise
-from squeezenet.transforms import Transform
+from squeezenet.weights import load_model
 
 SIZE = 67
 TRANSFORM = Transform(Preprocessing(resize=76, crop_size=SIZE, mean=(3.0, 5.0, 7.0), scale=0.5))

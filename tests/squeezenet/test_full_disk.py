@@ -8,8 +8,7 @@ import torch
 from caffe2torch.errors import ArtefactError
 from squeezenet import download
 from squeezenet.checkpoint import load_checkpoint, save_checkpoint
-from squeezenet.download import fetch
-from squeezenet.manifest import read_manifest
+from squeezenet.download import fetch, read_manifest
 
 CAUSE = r"cannot be written: File too large; .*raise the limit"
 

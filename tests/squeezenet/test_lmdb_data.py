@@ -10,12 +10,9 @@ from caffe2torch.errors import ReadError
 from caffe2torch.images import ImageError
 from caffe2torch.io.schema import message_class
 from caffe2torch.preprocessing import Preprocessing
-from squeezenet.data import ImageDataset
+from squeezenet.data import EvalSampler, ImageDataset, make_loader
 from squeezenet.lmdb_data import LmdbSource, is_lmdb
-from squeezenet.loader import make_loader
-from squeezenet.preprocess import MEAN
-from squeezenet.sampler import EvalSampler
-from squeezenet.transforms import Transform
+from squeezenet.preprocess import MEAN, Transform
 
 lmdb = pytest.importorskip("lmdb")
 

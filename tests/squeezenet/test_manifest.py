@@ -9,7 +9,7 @@ import pytest
 from caffe2torch.errors import Caffe2TorchError
 from caffe2torch.preprocessing import Preprocessing
 from squeezenet import SqueezeNet
-from squeezenet.manifest import read_manifest
+from squeezenet.download import read_manifest
 from squeezenet.preprocess import PREPROCESSING
 
 

@@ -13,21 +13,21 @@ from support import CASES
 
 from caffe2torch.errors import Caffe2TorchError
 from caffe2torch.io.schema import message_class
-from squeezenet import SqueezeNet, architecture
+from squeezenet import SqueezeNet, deploy
 
 SMALL = (2, 2, 4, 4, 6, 6, 8, 8)
 SMALL_NETS = {
-    "net_squeezenet_v1_0": ("1.0", None, architecture.Architecture(12, 7, (4, 8), 1, SMALL)),
-    "net_squeezenet_v1_1": ("1.1", None, architecture.Architecture(8, 3, (3, 5), 0, SMALL)),
+    "net_squeezenet_v1_0": ("1.0", None, deploy.Architecture(12, 7, (4, 8), 1, SMALL)),
+    "net_squeezenet_v1_1": ("1.1", None, deploy.Architecture(8, 3, (3, 5), 0, SMALL)),
     "net_squeezenet_simple_bypass": (
         "1.0",
         "simple",
-        architecture.Architecture(12, 7, (4, 8), 1, SMALL),
+        deploy.Architecture(12, 7, (4, 8), 1, SMALL),
     ),
     "net_squeezenet_complex_bypass": (
         "1.0",
         "complex",
-        architecture.Architecture(12, 7, (4, 8), 0, SMALL),
+        deploy.Architecture(12, 7, (4, 8), 0, SMALL),
     ),
 }
 
@@ -50,7 +50,7 @@ def caffe_weights(path: Path) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("case", SMALL_NETS)
 def test_computes_what_caffe_does(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     version, bypass, small = SMALL_NETS[case]
-    monkeypatch.setattr(architecture, "ARCHITECTURES", {version: small})
+    monkeypatch.setattr(deploy, "ARCHITECTURES", {version: small})
     model = SqueezeNet(version, bypass=bypass, num_classes=20).eval()
     model.load_state_dict(caffe_weights(CASES / case / "net.caffemodel"))
 

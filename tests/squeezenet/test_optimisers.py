@@ -7,8 +7,8 @@ import torch
 from caffe2torch.errors import NetError
 from squeezenet.cli import train
 from squeezenet.optimisers import CaffeOptimiser
+from squeezenet.rules import SOLVER_TYPES, register_solver_type
 from squeezenet.solver import read_solver
-from squeezenet.solver_types import SOLVER_TYPES, register_solver_type
 
 MOMENTUM, MOMENTUM2, DELTA, RMS_DECAY = 0.9, 0.99, 1e-4, 0.95
 RATES = [0.1, 0.1, 0.1, 0.02, 0.02, 0.5, 0.5, 0.02, 0.01, 0.01]

@@ -10,7 +10,7 @@ import torch
 from support import genuine, genuine_squeezenet
 
 from squeezenet import load_pretrained, preprocess
-from squeezenet.manifest import read_manifest
+from squeezenet.download import read_manifest
 
 TOLERANCE = 1e-3
 """Absolute, on logits of up to 34: room for sums in another order, not for another sum."""

@@ -5,7 +5,7 @@ import pytest
 
 from caffe2torch.errors import NetError
 from squeezenet.cli import train
-from squeezenet.schedules import POLICIES, Schedule, register_policy
+from squeezenet.rules import POLICIES, Schedule, register_policy
 
 
 @pytest.mark.parametrize(

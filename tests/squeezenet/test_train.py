@@ -17,8 +17,8 @@ import torch
 from caffe2torch.errors import NetError, ReadError
 from squeezenet.checkpoint import is_checkpoint, load_checkpoint
 from squeezenet.config import TrainConfig
-from squeezenet.loading import load_model
 from squeezenet.train import DivergedError, train
+from squeezenet.weights import load_model
 
 CLASSES = ("blue", "green", "red")
 

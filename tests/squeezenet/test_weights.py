@@ -14,8 +14,7 @@ import torch
 import caffe2torch
 from caffe2torch.errors import Caffe2TorchError, WeightsError
 from squeezenet import SqueezeNet, load_pretrained, weights
-from squeezenet.download import DownloadError, cache_folder
-from squeezenet.manifest import Manifest, read_manifest
+from squeezenet.download import DownloadError, Manifest, cache_folder, read_manifest
 from squeezenet.weights import load_weights
 
 ModelBytes = Callable[..., bytes]

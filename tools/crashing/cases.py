@@ -16,7 +16,7 @@ from crashing import work
 from crashing.server import SlowServer, serve
 
 if TYPE_CHECKING:
-    from squeezenet.manifest import Manifest
+    from squeezenet.download import Manifest
 
 OLD, NEW, NONE = "old", "new", "none"
 
@@ -256,7 +256,7 @@ def write_squeezenet(path: Path, version: str, num_classes: int = 1000) -> Path:
 
     from squeezenet import SqueezeNet
     from squeezenet.export import export
-    from squeezenet.transforms import Transform
+    from squeezenet.preprocess import Transform
 
     path.parent.mkdir(parents=True)
     torch.manual_seed(0)
@@ -279,7 +279,7 @@ def write_images(root: Path) -> Path:
 
 def manifest_of(content: bytes) -> Manifest:
     """A manifest that says ``content`` is the published SqueezeNet 1.1."""
-    from squeezenet.manifest import read_manifest
+    from squeezenet.download import read_manifest
 
     checksums = {"sha256": sha256([content])}
     return dataclasses.replace(read_manifest("1.1"), size=len(content), checksums=checksums)

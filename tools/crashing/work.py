@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe2torch.io.checksum import sha256
-from squeezenet.manifest import Manifest
+from squeezenet.download import Manifest
 
 PRELOADED = [
     "caffe2torch.api",
