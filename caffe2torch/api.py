@@ -98,7 +98,9 @@ def read(
     graph = build_graph(net, blob_source(weights), state, options)
     graph = replace(graph, source_sha256=weights.sha256 if weights else None)
     if graph.preprocessing is None and weights is not None and prototxt is not None:
-        graph = replace(graph, preprocessing=_recorded_preprocessing(weights))
+        # A deploy net has no data layer; that of the file of its weights may have one.
+        recorded = find_preprocessing(upgrade_net(weights.net).layer)
+        graph = replace(graph, preprocessing=recorded)
     for warning in graph.warnings:
         warnings.warn(warning, Caffe2TorchWarning, stacklevel=2)
     return graph
@@ -193,23 +195,11 @@ def _with_input(
     graph = set_preprocessing(graph, mean, scale)
     if input is None:
         return graph
-    if graph.preprocessing is None:
-        graph = replace(graph, preprocessing=_known_preprocessing(graph))
+    names = extensions.names(extensions.PREPROCESSING) if graph.preprocessing is None else ()
+    for name in names:  # What is known of nets like this one, for a file that does not say.
+        if known := extensions.load(extensions.PREPROCESSING, name)(graph):
+            return fold_input(replace(graph, preprocessing=known), input)
     return fold_input(graph, input)
-
-
-def _known_preprocessing(graph: Graph) -> Preprocessing | None:
-    """What is known of nets like this one, for a file that does not say."""
-    for name in extensions.names(extensions.PREPROCESSING):
-        known: Preprocessing | None = extensions.load(extensions.PREPROCESSING, name)(graph)
-        if known is not None:
-            return known
-    return None
-
-
-def _recorded_preprocessing(weights: Weights) -> Preprocessing | None:
-    """What the data layer in a weights file says, for a deploy net that has none."""
-    return find_preprocessing(upgrade_net(weights.net).layer)
 
 
 def _read_artefact(model: PathLike, prototxt: Source | None) -> Graph:

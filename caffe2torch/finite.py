@@ -13,29 +13,23 @@ BLOCK = 1 << 20
 """Values looked at together."""
 
 
-def find_not_finite(graph: Graph) -> list[str]:
-    """A line for each learned array that holds NaN or infinities: the layer, and how many.
+def warn_not_finite(graph: Graph) -> None:
+    """Warn of each learned array that holds NaN or infinities: the layer, and how many.
 
     It reads all values, which takes about as long as reading the file does; converting does
     not look, and passes such values on as they are.
     """
     owner = {key: (n.layer, name) for n in graph.nodes for name, key in n.params.items()}
-    found = []
     for key, array in graph.params.items():
         nan, infinite = _count(array)
         if nan or infinite:
             layer, name = owner[key]
-            found.append(
+            warnings.warn(
                 f"layer {layer.name!r} ({layer.type}): its {name} holds {nan} NaN and {infinite} "
-                f"infinite values of {array.size}; Caffe computes with them, and so do we"
+                f"infinite values of {array.size}; Caffe computes with them, and so do we",
+                Caffe2TorchWarning,
+                stacklevel=2,
             )
-    return found
-
-
-def warn_not_finite(graph: Graph) -> None:
-    """Warn of each such array."""
-    for line in find_not_finite(graph):
-        warnings.warn(line, Caffe2TorchWarning, stacklevel=2)
 
 
 def _count(array: FloatArray) -> tuple[int, int]:

@@ -90,6 +90,10 @@ class Graph:
         }
         return frozenset(read & {i.name for i in self.inputs})
 
+    def arrays(self, node: Node) -> dict[str, FloatArray]:
+        """The learned arrays of ``node`` by the layer's own names."""
+        return {name: self.params[key] for name, key in node.params.items()}
+
     @property
     def definition(self) -> str:
         """The net as a V2 prototxt without weights: enough to build it again."""

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from caffe2torch.compare import BlobDifference
 from caffe2torch.errors import ParityError
 from caffe2torch.rewrites.fuse import fuse
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor, nn
+    from torch import nn
 
-    from caffe2torch.graph import Graph
     from caffe2torch.lower.to_torch import CaffeModule
 
 
@@ -60,38 +59,29 @@ def optimize(module: CaffeModule, *, compile: bool = False) -> nn.Module:
 def _check(before: CaffeModule, after: CaffeModule, device: torch.device, items: int = 0) -> None:
     """Raise ParityError if the modules differ in a blob that both show, or in an output.
 
-    ``items`` is a batch size to use in place of the declared one.
+    ``items`` is a batch size to use in place of the declared one. Blobs are left out whose
+    size depends on which candidates pass a threshold.
     """
     import torch
 
     graph = before.caffe_graph
     rng = np.random.default_rng(0)
-    shapes = {i.name: (items, *i.shape[1:]) if items else i.shape for i in graph.inputs}
-    inputs = {
+    inputs = {}
+    for declared in graph.inputs:
+        shape = (items, *declared.shape[1:]) if items else declared.shape
         # Unit normal, not pixels: a softmax of large logits enlarges rounding errors.
-        name: torch.from_numpy(
-            np.zeros(shape, np.float32)
-            if name in graph.index_inputs
-            else rng.standard_normal(shape, np.float32)
-        ).to(device)
-        for name, shape in shapes.items()
-    }
+        is_index = declared.name in graph.index_inputs
+        array = np.zeros(shape, np.float32) if is_index else rng.standard_normal(shape, np.float32)
+        inputs[declared.name] = torch.from_numpy(array).to(device)
     mode = before.training
     with torch.inference_mode():
         expected = before.eval().blobs(inputs)
         before.train(mode)
         result = after(inputs)
         outputs = {after.output_names[0]: result} if isinstance(result, torch.Tensor) else result
-        for shown in (after.blobs(inputs), outputs):
-            _compare(expected, shown, graph)
-
-
-def _compare(expected: Mapping[str, Tensor], shown: Mapping[str, Tensor], graph: Graph) -> None:
-    """Compare the blobs whose size does not depend on which candidates pass a threshold."""
-    from caffe2torch.compare import BlobDifference
-
+        shown = [*after.blobs(inputs).items(), *outputs.items()]
     varying = {v for node in graph.nodes if node.layer.free_axes for v in node.outputs}
-    for blob, tensor in shown.items():
+    for blob, tensor in shown:
         if graph.blobs[blob] in varying:
             continue
         difference = BlobDifference(blob)

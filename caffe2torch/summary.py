@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from caffe2torch.graph import Graph
-from caffe2torch.layers import all_layers
-from caffe2torch.layers._base import Layer, Role
+from caffe2torch.layers import Layer, Role, all_layers
 
 
 def summary(graph: Graph) -> dict[str, Any]:
@@ -40,29 +39,21 @@ def summary(graph: Graph) -> dict[str, Any]:
     }
 
 
-TORCH_FORM = ("torch_module", "to_torch")
-"""The methods of which the module and the source are both made."""
-
-
 def support() -> list[dict[str, str]]:
     """Return every known layer type with its support in torch, ONNX and PyTorch source."""
-    return [
-        {
-            "type": name,
-            "torch": _state(cls, *TORCH_FORM),
-            "onnx": _state(cls, "to_onnx"),
-            "source": _state(cls, *TORCH_FORM),
-            "summary": (cls.__doc__ or "").strip().split("\n")[0].rstrip("."),
-        }
-        for name, cls in all_layers().items()
-    ]
+    rows = []
+    for name, cls in all_layers().items():
+        # The module and the source are both made of these methods.
+        torch, onnx = _state(cls, "torch_module", "to_torch"), _state(cls, "to_onnx")
+        summary = (cls.__doc__ or "").strip().split("\n")[0].rstrip(".")
+        rows.append(
+            {"type": name, "torch": torch, "onnx": onnx, "source": torch, "summary": summary}
+        )
+    return rows
 
 
 def _state(cls: type[Layer], *methods: str) -> str:
-    if cls.role is Role.INPUT or cls.role is Role.DATA:
+    if cls.role in (Role.INPUT, Role.DATA):
         return "input"
-    if cls.converts and any(
-        getattr(cls, method) is not getattr(Layer, method) for method in methods
-    ):
-        return "yes"
-    return "no"
+    has_form = any(getattr(cls, method) is not getattr(Layer, method) for method in methods)
+    return "yes" if cls.converts and has_form else "no"

@@ -24,7 +24,7 @@ from caffe2torch.artefact.write import write_graph
 from caffe2torch.cli import main
 from caffe2torch.layers import Layer, all_layers, register_layer
 from caffe2torch.lower import runtime_code
-from caffe2torch.lower.expression import literal, quote
+from caffe2torch.lower.expression import quote, text_of
 from caffe2torch.lower.python_names import class_name, legible, variable
 from caffe2torch.lower.to_source import IMPORTS, to_source
 from caffe2torch.lower.to_torch import to_torch
@@ -336,9 +336,9 @@ def test_identifiers_and_literals() -> None:
     assert class_name("") == "Net"
     assert class_name("tensor") == "TensorNet"
     assert legible('a"""\nb') == "a????b"
-    assert literal(float(np.float32(1e-5))) == "1e-05"
-    assert literal(float("inf")) == "math.inf"
-    assert literal((3,)) == "(3,)"
+    assert text_of(float(np.float32(1e-5))) == "1e-05"
+    assert text_of(float("inf")) == "math.inf"
+    assert text_of((3,)) == "(3,)"
     for text in ("", 'a"b', "a'b", "a\\", "\n\r\x00", "é\u2028\U0001f600", "'\""):
         assert ast.literal_eval(quote(text)) == text
         assert quote(text).isascii()

@@ -82,7 +82,6 @@ HEAVY_AT_THE_TOP = {
     "caffe2torch/lower/to_torch.py": {"torch"},
     "caffe2torch/lower/packed.py": {"torch"},
     "caffe2torch/lower/to_onnx.py": {"onnx"},
-    "caffe2torch/lower/onnx_half.py": {"onnx"},
     "caffe2torch/opencv/errors.py": {"cv2"},  # Its base class; only programs with OpenCV come here.
 }
 """Files that are themselves imported only where the library is needed."""
@@ -91,8 +90,7 @@ RUNTIME = "caffe2torch/layers/_runtime/"
 ONLY_IN = {
     # One lowering writes it; quantisation turns a file into another; a classifier reads one.
     "onnx": {
-        "caffe2torch/lower/to_onnx.py", "caffe2torch/lower/onnx_half.py", "caffe2torch/int8.py",
-        "squeezenet/classifier.py",
+        "caffe2torch/lower/to_onnx.py", "caffe2torch/int8.py", "squeezenet/classifier.py",
     },
     # One place makes sessions; quantisation is ONNX Runtime's.
     "onnxruntime": {"caffe2torch/engines/onnxruntime.py", "caffe2torch/int8.py"},

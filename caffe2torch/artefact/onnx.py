@@ -33,13 +33,10 @@ def write_onnx(
     A model above 2 GB has its weights in ``NAME.onnx.data`` beside it, published together
     with it. Raises UnsupportedLayerError where ONNX has no form for a layer.
     """
-    from caffe2torch.lower.to_onnx import to_onnx
+    from caffe2torch.lower.to_onnx import halve, to_onnx
 
     model, metadata = to_onnx(graph), metadata_of(graph)
-    if half:
-        from caffe2torch.lower.onnx_half import halve
-
-        model = halve(model)
+    model = halve(model) if half else model
     entry = model.skeleton.metadata_props.add()
     entry.key = FORMAT
 

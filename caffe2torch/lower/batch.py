@@ -48,11 +48,7 @@ def fed_shapes(graph: Graph, inputs: Mapping[str, FloatArray]) -> Mapping[str, S
     """The shapes of all values of ``graph`` for the batch size of ``inputs``."""
     batch = batch_of(graph)
     declared = {i.name: i.shape for i in graph.inputs}
-    sizes = [
-        array.shape[0]
-        for name, array in inputs.items()
-        if batch is not None and declared[name][0] == batch
-    ]
+    sizes = [a.shape[0] for name, a in inputs.items() if declared[name][:1] == (batch,)]
     if batch is None or not sizes or sizes[0] == batch:
         return graph.shapes
     return shapes_at(graph, batch, sizes[0]) or graph.shapes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -19,22 +19,15 @@ class NotRecordableError(TypeError):
 
 def _binary(symbol: str, level: int) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The methods of an operator that groups to the left, and of its mirror image."""
+    first = level + (level == COMPARISON)  # Python chains comparisons: a < b < c.
 
     def left(self: Expression, other: Any) -> Expression:
-        return Expression(f"{operand(self, level)} {symbol} {operand(other, level + 1)}", level)
+        return Expression(f"{operand(self, first)} {symbol} {operand(other, level + 1)}", level)
 
     def right(self: Expression, other: Any) -> Expression:
         return Expression(f"{operand(other, level)} {symbol} {operand(self, level + 1)}", level)
 
     return left, right
-
-
-def _comparison(symbol: str) -> Callable[..., Any]:
-    def compare(self: Expression, other: Any) -> Expression:
-        text = f"{operand(self, COMPARISON + 1)} {symbol} {operand(other, COMPARISON + 1)}"
-        return Expression(text, COMPARISON)
-
-    return compare
 
 
 class Expression:
@@ -92,8 +85,9 @@ class Expression:
     __matmul__, __rmatmul__ = _binary("@", PRODUCT)
     __and__, __rand__ = _binary("&", AND)
     __or__, __ror__ = _binary("|", OR)
-    __lt__, __le__, __gt__, __ge__ = map(_comparison, ("<", "<=", ">", ">="))
-    __eq__, __ne__ = map(_comparison, ("==", "!="))
+    __lt__, __gt__ = _binary("<", COMPARISON)[0], _binary(">", COMPARISON)[0]
+    __le__, __ge__ = _binary("<=", COMPARISON)[0], _binary(">=", COMPARISON)[0]
+    __eq__, __ne__ = _binary("==", COMPARISON)[0], _binary("!=", COMPARISON)[0]
     __hash__ = None  # type: ignore[assignment]  # Equality is an expression too.
 
     def __bool__(self) -> bool:
@@ -167,17 +161,24 @@ class Namespace:
 
 
 def text_of(value: Any) -> str:
-    """An expression's text, or a value as Python source (see ``literal``)."""
-    if isinstance(value, Expression):
+    """The text of an expression, number, boolean, None, string, or of a sequence of them.
+
+    A float is the shortest decimal that is the same number in float32, in which the layers
+    compute: the fields of a net are float32, and 1e-05 is how its author wrote them.
+    """
+    if isinstance(value, Expression | bool) or value is None:
         return repr(value)
-    if isinstance(value, tuple | list):
-        body = ", ".join(map(text_of, value))
-        if isinstance(value, list):
-            return f"[{body}]"
-        return f"({body},)" if len(value) == 1 else f"({body})"
+    if isinstance(value, float):
+        return _float(value)
+    if isinstance(value, int):
+        return repr(int(value))
+    if isinstance(value, str):
+        return quote(value)
     if isinstance(value, np.ndarray):
         raise NotRecordableError("it computes with an array that a file of its own holds")
-    return literal(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(text_of, value))}]"
+    return _tuple(map(text_of, value))
 
 
 def operand(value: Any, level: int) -> str:
@@ -186,12 +187,6 @@ def operand(value: Any, level: int) -> str:
     negative = UNARY if text.startswith("-") else ATOM
     own = value._level if isinstance(value, Expression) else negative
     return text if own >= level else f"({text})"
-
-
-def exact_expression(value: Any) -> Expression:
-    """Numbers with all digits."""
-    text = exact(value)
-    return Expression(text, UNARY if text.startswith("-") else ATOM)
 
 
 def _index(value: Any) -> str:
@@ -212,39 +207,17 @@ def _per_axis(value: Any) -> Any:
     return value
 
 
-def call(function: str, *arguments: Any, **keywords: Any) -> str:
-    """``function(arguments, keywords)``; a string is an expression, anything else a value."""
-    given = [_argument(value) for value in arguments]
-    given += [f"{name}={_argument(value)}" for name, value in keywords.items()]
-    return f"{function}({', '.join(given)})"
-
-
-def literal(value: Any) -> str:
-    """``value`` as Python: a number, boolean, None, a string, or a sequence of them.
-
-    A float is the shortest decimal that is the same number in float32, in which the layers
-    compute: the fields of a net are float32, and 1e-05 is how its author wrote them.
-    """
-    if isinstance(value, bool) or value is None:
-        return repr(value)
-    if isinstance(value, float):
-        return _float(value)
-    if isinstance(value, int):
-        return repr(int(value))
-    if isinstance(value, str):
-        return quote(value)
-    items = [literal(item) for item in value]
-    if isinstance(value, list):
-        return f"[{', '.join(items)}]"
-    return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
-
-
-def exact(value: Any) -> str:
+def exact(value: Any) -> Expression:
     """``value``, numbers in sequences, with all digits: for arithmetic in float64."""
     if isinstance(value, float | int):
-        return _digits(value) if isfinite(value) else _float(value)
-    items = [exact(item) for item in value]
-    return f"({items[0]},)" if len(items) == 1 else f"({', '.join(items)})"
+        text = _digits(value) if isfinite(value) else _float(value)
+        return Expression(text, UNARY if text.startswith("-") else ATOM)
+    return Expression(_tuple(repr(exact(item)) for item in value))
+
+
+def _tuple(items: Iterable[str]) -> str:
+    texts = list(items)
+    return f"({texts[0]},)" if len(texts) == 1 else f"({', '.join(texts)})"
 
 
 def quote(text: str) -> str:
@@ -252,10 +225,6 @@ def quote(text: str) -> str:
     mark = "'" if text.count('"') > text.count("'") else '"'
     body = text.encode("unicode_escape").decode("ascii")
     return mark + body.replace(mark, "\\" + mark) + mark
-
-
-def _argument(value: Any) -> str:
-    return value if isinstance(value, str) else literal(value)
 
 
 def _float(value: float) -> str:

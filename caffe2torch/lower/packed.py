@@ -234,10 +234,9 @@ def _sole_relus(graph: Graph) -> dict[str, Node]:
 
 
 def _is_by_item(node: Node, graph: Graph) -> bool:
-    arrays = {name: graph.params[key] for name, key in node.params.items()}
     shape = graph.shapes[node.inputs[0]] if node.inputs else ()
     return node.layer.type in BY_ITEM or (
-        len(shape) > 1 and node.layer.affine(arrays, shape[1]) is not None
+        len(shape) > 1 and node.layer.affine(graph.arrays(node), shape[1]) is not None
     )
 
 
@@ -247,12 +246,7 @@ def _items_at_once(graph: Graph) -> int | None:
     if batch is None or not all(_is_by_item(node, graph) for node in graph.nodes):
         return None
     shapes = shapes_at(graph, batch, batch + 1)
-    values = [name for node in graph.nodes for name in node.outputs] + [
-        i.name for i in graph.inputs
-    ]
-    if shapes is None or any(shapes[name][:1] != (batch + 1,) for name in values):
+    if shapes != {name: (batch + 1, *shape[1:]) for name, shape in graph.shapes.items()}:
         return None
-    if any(shapes[name][1:] != graph.shapes[name][1:] for name in values):
-        return None
-    largest = max(4 * prod(graph.shapes[name][1:]) for name in values)
+    largest = max(4 * prod(shape[1:]) for shape in graph.shapes.values())
     return max(1, BLOB_BYTES // largest)

@@ -25,7 +25,7 @@ def wrap(statement: str, indent: int) -> str:
     room = WIDTH - len(head.rpartition("\n")[2])
     flat, inner = _segment(statement, value), " " * (indent + STEP)
     in_parentheses = len(inner + flat) <= WIDTH and room > 0
-    if _brackets(value):
+    if _items(statement, value):
         opening = flat[: flat.index("(") + 1] if isinstance(value, ast.Call) else flat[0]
         if "\n" in head and len(flat) <= room:
             return head + flat
@@ -59,49 +59,36 @@ def wrap_parameters(head: str, parameters: list[str], tail: str, indent: int) ->
     return "\n".join([" " * indent + head, *lines, " " * indent + tail])
 
 
-def _brackets(node: ast.expr) -> bool:
+def _items(source: str, node: ast.expr) -> list[tuple[str, ast.expr]]:
+    """What is in the brackets of ``node``, each after its keyword or key."""
     if isinstance(node, ast.Call):
-        return bool(node.args or node.keywords)
+        keywords = [(f"{keyword.arg}=", keyword.value) for keyword in node.keywords]
+        return [*(("", argument) for argument in node.args), *keywords]
     if isinstance(node, ast.Dict):
-        return bool(node.keys)
-    return isinstance(node, ast.Tuple | ast.List) and bool(node.elts)
+        pairs = zip(node.keys, node.values, strict=True)
+        return [(f"{_segment(source, key)}: ", value) for key, value in pairs if key is not None]
+    return [("", item) for item in node.elts] if isinstance(node, ast.Tuple | ast.List) else []
 
 
 def _split(source: str, node: ast.expr, indent: int) -> str:
     """``node`` with what is in its brackets on lines of its own."""
-    items: list[tuple[str, ast.expr]]
-    if isinstance(node, ast.Call):
-        opening = _segment(source, node.func) + "("
-        items = [("", argument) for argument in node.args]
-        items += [(f"{keyword.arg}=", keyword.value) for keyword in node.keywords]
-    elif isinstance(node, ast.Dict):
-        opening = "{"
-        items = [
-            (f"{_segment(source, key)}: ", value)
-            for key, value in zip(node.keys, node.values, strict=True)
-            if key is not None
-        ]
-    else:
-        assert isinstance(node, ast.Tuple | ast.List)
-        opening = source[node.col_offset]
-        items = [("", item) for item in node.elts]
-    closing = {"(": ")", "[": "]", "{": "}"}[opening[-1]]
+    items = _items(source, node)
+    before = _end(node.func) if isinstance(node, ast.Call) else node.col_offset
+    opening, closing = source[node.col_offset : before + 1], source[_end(node) - 1]
     inner = " " * (indent + STEP)
     joined = inner + ", ".join(prefix + _segment(source, item) for prefix, item in items)
     if isinstance(node, ast.Call) and len(joined) <= WIDTH:
         lines = [joined]
     else:
-        lines = [
-            inner + prefix + _fit(source, item, prefix, indent + STEP) for prefix, item in items
-        ]
-        lines = [f"{line}," for line in lines]
+        fitted = ((prefix, _fit(source, item, prefix, indent + STEP)) for prefix, item in items)
+        lines = [f"{inner}{prefix}{text}," for prefix, text in fitted]
     return "\n".join([opening, *lines, " " * indent + closing])
 
 
 def _fit(source: str, node: ast.expr, prefix: str, indent: int) -> str:
     flat = _segment(source, node)
     fits = indent + len(prefix) + len(flat) + 1 <= WIDTH
-    return flat if fits or not _brackets(node) else _split(source, node, indent)
+    return flat if fits or not _items(source, node) else _split(source, node, indent)
 
 
 def _terms(source: str, node: ast.BinOp) -> list[str]:

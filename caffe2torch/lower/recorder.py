@@ -19,7 +19,7 @@ from caffe2torch.lower.expression import (
     Function,
     Namespace,
     NotRecordableError,
-    exact_expression,
+    exact,
     text_of,
 )
 from caffe2torch.lower.runtime_code import signature_of
@@ -76,25 +76,21 @@ class Recorder:
 
     @property
     def module(self) -> Any:
-        """See TorchBuilder."""
         if self._constructor is not None:
             return self._call_function
         return self._home()
 
     @property
     def params(self) -> Any:
-        """See TorchBuilder."""
         return self._home()
 
     def exact(self, value: Any) -> Expression:
-        """See TorchBuilder."""
-        return exact_expression(value)
+        return exact(value)
 
     def check(self, layer: Layer, inputs: Sequence[Any]) -> None:
-        """See TorchBuilder."""
+        """Nothing: the shapes of a run are not known here."""
 
     def use(self, function: Any) -> Expression:
-        """See TorchBuilder."""
         name, text = function.__name__, _source_of(function)
         if self._own.setdefault(name, text) != text:
             raise NotRecordableError(f"two functions have the name {name!r}")
@@ -137,8 +133,7 @@ class Recorder:
 
     def _definition(self, name: str) -> Expression:
         self._used.add(name)
-        names, defaults = signature_of(name)
-        return Function(name, defaults, names)
+        return Function(name, *signature_of(name))
 
 
 class _Probe(Recorder):

@@ -23,10 +23,10 @@ class Definition:
     defaults: Mapping[str, str]
 
 
-def signature_of(name: str) -> tuple[tuple[str, ...], Mapping[str, str]]:
-    """The parameters of what the package defines as ``name``, and their defaults as text."""
+def signature_of(name: str) -> tuple[Mapping[str, str], tuple[str, ...]]:
+    """Of what the package defines as ``name``: parameters' defaults as text, all parameters."""
     definition = _all_definitions()[name]
-    return definition.parameters, definition.defaults
+    return definition.defaults, definition.parameters
 
 
 def definitions_of(names: Iterable[str]) -> tuple[list[str], list[str]]:
@@ -56,33 +56,21 @@ def _all_definitions() -> dict[str, Definition]:
     for name, text in texts:
         if name.endswith(".py"):
             for node in ast.parse(text).body:
-                if defined := _defined(node):
-                    found[defined] = node, _lines(text, node)
+                source = ast.get_source_segment(text, node) or ""
+                if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                    found[node.name] = node, source
+                elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
+                    found[node.targets[0].id] = node, source
     return {
         name: Definition(
             text,
-            _names(node) & found.keys() - {name},
+            frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name) and n.id != name)
+            & found.keys(),
             isinstance(node, ast.Assign),
             *_signature(node),
         )
         for name, (node, text) in found.items()
     }
-
-
-def _defined(node: ast.stmt) -> str | None:
-    if isinstance(node, ast.FunctionDef | ast.ClassDef):
-        return node.name
-    if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
-        return node.targets[0].id
-    return None
-
-
-def _lines(text: str, node: ast.stmt) -> str:
-    return "\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno])
-
-
-def _names(node: ast.stmt) -> frozenset[str]:
-    return frozenset(n.id for n in ast.walk(node) if isinstance(n, ast.Name))
 
 
 def _signature(node: ast.stmt) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -91,9 +79,9 @@ def _signature(node: ast.stmt) -> tuple[tuple[str, ...], dict[str, str]]:
         return _signature(made[0]) if made else ((), {})
     if not isinstance(node, ast.FunctionDef):
         return (), {}
-    names = [a.arg for a in (*node.args.args, *node.args.kwonlyargs) if a.arg != "self"]
-    values = node.args.defaults
-    positional = node.args.args[len(node.args.args) - len(values) :]
-    pairs = [*zip(positional, values, strict=True)]
-    pairs += [(a, d) for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d]
-    return tuple(names), {argument.arg: ast.unparse(value) for argument, value in pairs}
+    positional, keyword = node.args.args, node.args.kwonlyargs
+    names = tuple(a.arg for a in (*positional, *keyword) if a.arg != "self")
+    # Defaults belong to the last of the positional parameters.
+    pairs = [*zip(positional[::-1], node.args.defaults[::-1], strict=False)]
+    pairs += [(a, d) for a, d in zip(keyword, node.args.kw_defaults, strict=True) if d]
+    return names, {argument.arg: ast.unparse(value) for argument, value in pairs}

@@ -62,12 +62,7 @@ class SourceForward:
         assert not node.params or node.key in self.modules.keys, f"no home for {node.params}"
         if not is_needed:
             return  # Nothing reads it; its arrays keep their place in the state_dict.
-        result = self._without_pending(index, node, result)
-        if len(node.outputs) == 1:
-            (result,) = [result] if isinstance(result, str) else result
-            self._assign_one(index, node, result)
-        else:
-            self._assign_several(index, node, result)
+        self._assign(index, node, self._without_pending(index, node, result))
 
     def _without_pending(
         self, index: int, node: Node, result: str | Sequence[str]
@@ -81,35 +76,33 @@ class SourceForward:
             target = variable(_blob(node.outputs[0]))
             if len(node.outputs) == 1 and INDENT + len(f"{target} = {whole}") <= WIDTH:
                 return whole
-        name = self._variables.assign(value, index - 1)
-        self.statements.append(f"{name} = {expression}")
+        name = self._write(value, expression, index - 1)
         if isinstance(result, str):
             return result.replace(PENDING, name)
         return [text.replace(PENDING, name) for text in result]
 
-    def _assign_one(self, index: int, node: Node, expression: str) -> None:
-        (value,) = node.outputs
-        if expression.isidentifier():
-            self._variables.alias(value, expression)
-        elif self._is_inner(index, value):
-            self._variables.text[value] = PENDING
-            self._pending = value, expression
-        else:
-            name = self._variables.assign(value, index)
-            self.statements.append(f"{name} = {expression}")
-
-    def _assign_several(self, index: int, node: Node, result: str | Sequence[str]) -> None:
-        if not isinstance(result, str):
-            for value, expression in zip(node.outputs, result, strict=True):
-                if expression.isidentifier():
-                    self._variables.alias(value, expression)
-                else:
-                    # Before the last of these statements the inputs are still needed.
-                    name = self._variables.assign(value, index - 1)
-                    self.statements.append(f"{name} = {expression}")
+    def _assign(self, index: int, node: Node, result: str | Sequence[str]) -> None:
+        is_one = len(node.outputs) == 1
+        if isinstance(result, str) and not is_one:
+            names = [self._variables.assign(value, index) for value in node.outputs]
+            self.statements.append(f"{', '.join(names)} = {result}")
             return
-        names = [self._variables.assign(value, index) for value in node.outputs]
-        self.statements.append(f"{', '.join(names)} = {result}")
+        expressions = [result] if isinstance(result, str) else result
+        for value, expression in zip(node.outputs, expressions, strict=True):
+            if expression.isidentifier():
+                self._variables.alias(value, expression)
+            elif is_one and self._is_inner(index, value):
+                self._variables.text[value] = PENDING
+                self._pending = value, expression
+            else:
+                # Before the last of several statements the inputs are still needed.
+                self._write(value, expression, index if is_one else index - 1)
+
+    def _write(self, value: str, expression: str, index: int) -> str:
+        """Add a statement that assigns ``value``; returns the variable (see ``assign``)."""
+        name = self._variables.assign(value, index)
+        self.statements.append(f"{name} = {expression}")
+        return name
 
     def _is_inner(self, index: int, value: str) -> bool:
         """Whether only the next layer reads ``value``, to change it in place."""

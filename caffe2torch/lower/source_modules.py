@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from itertools import accumulate
 
 from caffe2torch.graph import FloatArray, Node
-from caffe2torch.lower.expression import call, quote
+from caffe2torch.lower.expression import quote
 from caffe2torch.lower.python_names import is_attribute
 
 DICT_METHODS = frozenset({"clear", "items", "keys", "pop", "update", "values"})
@@ -28,10 +29,9 @@ class SourceModules:
         self._constructors: dict[str, str] = {}
         self._nodes: list[Node] = []
         self._children: dict[str, set[str]] = {}
-        for key in planned:
-            parts = key.split(".")
-            for depth, part in enumerate(parts):
-                self._children.setdefault(".".join(parts[:depth]), set()).add(part)
+        for path in (path for key in planned for path in _path_to(key)):
+            parent, _, name = path.rpartition(".")
+            self._children.setdefault(parent, set()).add(name)
 
     @property
     def keys(self) -> frozenset[str]:
@@ -50,10 +50,9 @@ class SourceModules:
 
     def expression(self, key: str) -> str:
         """How a method of the class refers to the module ``key``."""
-        parts = key.split(".")
         text = "self"
-        for depth, part in enumerate(parts):
-            parent = ".".join(parts[:depth])
+        for path in _path_to(key):
+            parent, _, part = path.rpartition(".")
             if is_attribute(part):
                 text += f".{part}"
             elif self._is_dict(parent):
@@ -64,16 +63,8 @@ class SourceModules:
 
     def statements(self) -> list[str]:
         """The assignments, a parent before its children; then the arrays that are shared."""
-        made: set[str] = set()
-        lines: list[str] = []
-        for key in self._constructors:
-            parts = key.split(".")
-            for depth in range(1, len(parts) + 1):
-                path = ".".join(parts[:depth])
-                if path not in made:
-                    made.add(path)
-                    lines.append(self._assignment(path))
-        return [*lines, *self._ties()]
+        paths = dict.fromkeys(path for key in self._constructors for path in _path_to(key))
+        return [*map(self._assignment, paths), *self._ties()]
 
     def _assignment(self, key: str) -> str:
         container = "nn.ModuleDict()" if self._is_dict(key) else "nn.Module()"
@@ -82,11 +73,16 @@ class SourceModules:
         if self._is_dict(parent) or is_attribute(name):
             return f"{self.expression(key)} = {constructor}"
         owner = self.expression(parent) if parent else "self"
-        return call(f"{owner}.add_module", quote(name), constructor)
+        return f"{owner}.add_module({quote(name)}, {constructor})"
 
     def aliases(self) -> dict[str, str]:
         """The keys of the state_dict whose array another key of it has already."""
-        return {key: source for key, source in self._keys().items() if key != source}
+        return {
+            f"{node.key}.{name}": key
+            for node in self._nodes
+            for name, key in node.params.items()
+            if f"{node.key}.{name}" != key
+        }
 
     def _ties(self) -> list[str]:
         owners: dict[str, str] = {}
@@ -99,11 +95,6 @@ class SourceModules:
                 owners.setdefault(key, place)
         return lines
 
-    def _keys(self) -> dict[str, str]:
-        return {
-            f"{node.key}.{name}": key for node in self._nodes for name, key in node.params.items()
-        }
-
     def _is_dict(self, key: str) -> bool:
         """Whether the module ``key`` is a container with names that are no attributes."""
         children = self._children.get(key, set())
@@ -113,3 +104,8 @@ class SourceModules:
             and not all(is_attribute(child) for child in children)
             and not DICT_METHODS.intersection(children)
         )
+
+
+def _path_to(key: str) -> Iterator[str]:
+    """The modules that lead to ``key``, and itself: ``a``, ``a.b`` and ``a.b.c``."""
+    return accumulate(key.split("."), "{}.{}".format)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -13,7 +14,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from caffe2torch.errors import ArtefactError, UnsupportedLayerError
 from caffe2torch.graph import Array, FloatArray, Graph, Shape
+from caffe2torch.io.arrays import to_half
+from caffe2torch.io.schema import replace_all
 from caffe2torch.lower.batch import batch_of, shapes_at
+from caffe2torch.passes.naming import unused
 
 OPSET = 17
 """Old enough for every runtime in use, new enough for what the layers need."""
@@ -54,8 +58,7 @@ def to_onnx(graph: Graph, *, free_batch: bool = True) -> OnnxModel:
 
 def complete(model: OnnxModel) -> onnx.ModelProto:
     """Return the model in one message, for engines that load from memory."""
-    whole = onnx.ModelProto()
-    whole.CopyFrom(model.skeleton)
+    whole = deepcopy(model.skeleton)
     for name, array in model.weights.items():
         whole.graph.initializer.append(
             numpy_helper.from_array(np.require(array, requirements="C"), name)
@@ -76,8 +79,7 @@ def part_of(model: OnnxModel, values: Sequence[str]) -> OnnxModel:
         if needed.intersection(node.output):
             needed.update(node.input)
             nodes.append(node)
-    part = onnx.ModelProto()
-    part.CopyFrom(model.skeleton)
+    part = deepcopy(model.skeleton)
     for field, kept in (
         (part.graph.node, nodes[::-1]),
         (part.graph.input, [i for i in graph.input if i.name in needed]),
@@ -85,9 +87,33 @@ def part_of(model: OnnxModel, values: Sequence[str]) -> OnnxModel:
         (part.graph.initializer, [i for i in graph.initializer if i.name in needed]),
         (part.graph.value_info, [i for i in graph.value_info if i.name in needed - set(values)]),
     ):
-        del field[:]
-        field.extend(kept)
+        replace_all(field, kept)
     return OnnxModel(part, {k: array for k, array in model.weights.items() if k in needed})
+
+
+def halve(model: OnnxModel) -> OnnxModel:
+    """Store the weights of ``model`` as float16, each widened by a Cast where it is used.
+
+    The graph goes on to compute in float32, with inputs and outputs as before: it runs in
+    every engine, also where a layer has no half-precision form, and gives what the half
+    .pt and .safetensors do. Engines fold the Casts when they load the file, so that it is
+    as fast as the float32 one.
+    """
+    skeleton = deepcopy(model.skeleton)
+    nodes, halves = list(skeleton.graph.node), to_half(model.weights)
+    values = (name for node in nodes for name in (*node.input, *node.output))
+    taken = {*values, *(i.name for i in skeleton.graph.input)}
+    repeats: dict[str, int] = {}
+    stored = {}
+    for key in model.weights:
+        stored[key] = half = unused(f"{key}@half", "'", taken, repeats)
+        taken.add(half)
+    casts = [
+        helper.make_node("Cast", [half], [key], name=f"{half}/Cast", to=TensorProto.FLOAT)
+        for key, half in stored.items()
+    ]
+    replace_all(skeleton.graph.node, [*casts, *nodes])
+    return OnnxModel(skeleton, {half: halves[key] for key, half in stored.items()})
 
 
 def initializer(name: str, array: Array) -> TensorProto:
@@ -167,37 +193,25 @@ class _Builder:
         for node in self.graph.nodes:
             for value, axis in product(node.outputs, node.layer.free_axes):
                 dims[value][axis] = None
-        value_info = {
-            value: helper.make_tensor_value_info(value, TensorProto.FLOAT, dims[value])
-            for node in self.graph.nodes
-            for value in node.outputs
-        }
-        model_outputs = [
-            helper.make_tensor_value_info(
-                outputs[blob], TensorProto.FLOAT, dims[self.graph.blobs[blob]]
-            )
-            for blob in self.graph.outputs
-        ]
-        for name in outputs.values():
-            value_info.pop(name, None)
+
+        def declared(name: str, value: str) -> onnx.ValueInfoProto:
+            return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims[value])
+
+        made = [value for node in self.graph.nodes for value in node.outputs]
         body = helper.make_graph(
             self.nodes,
             self.graph.name or "caffe",
-            [
-                helper.make_tensor_value_info(i.name, TensorProto.FLOAT, dims[i.name])
-                for i in self.graph.inputs
-            ],
-            model_outputs,
+            [declared(i.name, i.name) for i in self.graph.inputs],
+            [declared(name, self.graph.blobs[blob]) for blob, name in outputs.items()],
             initializer=self.initializers,
-            value_info=list(value_info.values()),
+            value_info=[declared(v, v) for v in made if v not in outputs.values()],
         )
-        model = helper.make_model(
+        return helper.make_model(
             body,
             producer_name="caffe2torch",
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
         )
-        return model
 
     def _output_name(self, blob: str) -> str:
         """The value to report for ``blob``, through an Identity where it needs a new name."""
@@ -238,8 +252,7 @@ def _dims(declared: Shape, other: Shape, batch: int | None) -> list[int | str | 
 
 def _check(skeleton: onnx.ModelProto, weights: Mapping[str, FloatArray]) -> None:
     """Run onnx.checker with the weights declared as inputs: it needs no values of theirs."""
-    declared = onnx.ModelProto()
-    declared.CopyFrom(skeleton)
+    declared = deepcopy(skeleton)
     for name, array in weights.items():
         declared.graph.input.append(
             helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from caffe2torch.graph import Graph
 from caffe2torch.lower.batch import batch_of
-from caffe2torch.lower.expression import call, quote
+from caffe2torch.lower.expression import quote
 from caffe2torch.lower.python_format import WIDTH, wrap, wrap_parameters
 from caffe2torch.lower.python_names import class_name, legible
 from caffe2torch.lower.runtime_code import definitions_of
@@ -57,12 +57,8 @@ def to_source(graph: Graph) -> str:
         _main(graph, forward.parameters),
     ]
     body = "\n\n\n".join(section for section in sections if section)
-    head = f"{_docstring(graph)}\n\n{_imports(body)}\n\nWEIGHTS = {_weights()}\n"
-    return f"{head}\n\n{body}\n"
-
-
-def _weights() -> str:
-    return f"Path(__file__).with_suffix({quote(WEIGHTS_SUFFIX)})"
+    weights = f"WEIGHTS = Path(__file__).with_suffix({quote(WEIGHTS_SUFFIX)})"
+    return f"{_docstring(graph)}\n\n{_imports(body)}\n\n{weights}\n\n\n{body}\n"
 
 
 def _imports(body: str) -> str:
@@ -129,75 +125,55 @@ def _numbers(values: Sequence[float]) -> str:
 
 
 def _class(graph: Graph, name: str, forward: SourceForward) -> str:
-    several = len(graph.outputs) != 1
-    type_ = "dict[str, Tensor]" if several else "Tensor"
-    what = "by Caffe's names" if several else ""
+    type_, what, returned = "Tensor", "blob", "".join(map(forward.output, graph.outputs))
+    if len(graph.outputs) != 1:
+        type_, what = "dict[str, Tensor]", "blobs by Caffe's names"
+        items = [f"{quote(blob)}: {forward.output(blob)}" for blob in graph.outputs]
+        returned = f"{{{', '.join(items)}}}"
     parameters = ["self", *(f"{p}: Tensor" for p in forward.parameters)]
     lines = [
         f"class {name}(nn.Module):",
-        f'    """{_summary(graph)}"""',
+        f'    """{legible(graph.name) or "The net"}, as Caffe computes it."""',
         "",
         "    def __init__(self) -> None:",
         "        super().__init__()",
         *(wrap(line, 8) for line in forward.modules.statements()),
         "",
         wrap_parameters("def forward(", parameters, f") -> {type_}:", 4),
-        f'        """Return the output blob{"s " + what if several else ""}."""',
-        *(wrap(line, 8) for line in [*forward.statements, _return(graph, forward)]),
+        f'        """Return the output {what}."""',
+        *(wrap(line, 8) for line in [*forward.statements, f"return {returned}"]),
     ]
     return "\n".join(lines)
 
 
-def _summary(graph: Graph) -> str:
-    return f"{legible(graph.name) or 'The net'}, as Caffe computes it."
-
-
-def _return(graph: Graph, forward: SourceForward) -> str:
-    if len(graph.outputs) == 1:
-        return f"return {forward.output(graph.outputs[0])}"
-    items = [f"{quote(blob)}: {forward.output(blob)}" for blob in graph.outputs]
-    return f"return {{{', '.join(items)}}}"
-
-
 def _load(graph: Graph, name: str, forward: SourceForward) -> str:
-    mode = "train" if graph.phase == "TRAIN" else "eval"
+    aliases = forward.modules.aliases().items()
+    statements = [
+        'state = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]',
+        *(f"state[{quote(key)}] = state[{quote(source)}]" for key, source in aliases),
+        f"net = {name}()",
+        "net.load_state_dict(state)",
+        f"return net.{'train' if graph.phase == 'TRAIN' else 'eval'}()",
+    ]
     lines = [
         f"def load(weights: Path = WEIGHTS) -> {name}:",
         '    """Return the net with its weights, on the CPU."""',
-        *(
-            wrap(line, 4)
-            for line in (
-                'state = torch.load(weights, map_location="cpu", weights_only=True)["state_dict"]',
-                *(
-                    f"state[{quote(key)}] = state[{quote(source)}]"
-                    for key, source in forward.modules.aliases().items()
-                ),
-                f"net = {name}()",
-                "net.load_state_dict(state)",
-                f"return net.{mode}()",
-            )
-        ),
+        *(wrap(line, 4) for line in statements),
     ]
     return "\n".join(lines)
 
 
 def _main(graph: Graph, parameters: Sequence[str]) -> str:
-    lines = [
-        'if __name__ == "__main__":',
-        *(
-            wrap(f"{name} = {call('torch.zeros', *declared.shape or [()])}", 4)
-            for name, declared in zip(parameters, graph.inputs, strict=True)
-        ),
-        "    with torch.no_grad():",
-    ]
+    lines = ['if __name__ == "__main__":']
+    for name, declared in zip(parameters, graph.inputs, strict=True):
+        sizes = ", ".join(map(str, declared.shape)) or "()"
+        lines.append(wrap(f"{name} = torch.zeros({sizes})", 4))
     run = f"load()({', '.join(parameters)})"
+    lines.append("    with torch.no_grad():")
     if len(graph.outputs) == 1:
-        return "\n".join([*lines, wrap(f"print(tuple({run}.shape))", 8)])
-    return "\n".join(
-        [
-            *lines,
-            wrap(f"outputs = {run}", 8),
-            "    for blob, value in outputs.items():",
-            "        print(blob, tuple(value.shape))",
-        ]
-    )
+        lines.append(wrap(f"print(tuple({run}.shape))", 8))
+    else:
+        lines.append(wrap(f"outputs = {run}", 8))
+        lines.append("    for blob, value in outputs.items():")
+        lines.append("        print(blob, tuple(value.shape))")
+    return "\n".join(lines)

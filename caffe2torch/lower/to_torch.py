@@ -47,24 +47,19 @@ class EagerTorch:
 
     @property
     def params(self) -> Any:
-        """See TorchBuilder."""
         return self.module
 
     @property
     def training(self) -> bool:
-        """See TorchBuilder."""
         return bool(self.module.training)
 
     def exact(self, value: Any) -> Any:
-        """See TorchBuilder."""
         return value
 
     def check(self, layer: Layer, inputs: Sequence[Tensor]) -> None:
-        """See TorchBuilder."""
         layer.infer_shapes([tuple(x.shape) for x in inputs])
 
     def use(self, function: Function) -> Function:
-        """See TorchBuilder."""
         return function
 
 
@@ -120,8 +115,7 @@ def to_torch(graph: Graph) -> CaffeModule:
 
     A net of phase TRAIN comes in training mode, one of phase TEST in evaluation mode.
     """
-    module = CaffeModule(graph)
-    return module.train(graph.phase == "TRAIN")
+    return CaffeModule(graph).train(graph.phase == "TRAIN")
 
 
 def graph_with_weights(module: CaffeModule) -> Graph:
@@ -277,20 +271,15 @@ def _register(
     for name, key in node.params.items():
         is_buffer = name in node.layer.buffers
         if key not in tensors:
-            tensor = tensor_of(params[key]).clone()
+            with warnings.catch_warnings():
+                # torch warns of writing to a file's read-only memory; this only reads it.
+                warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+                tensor = torch.from_numpy(params[key]).clone()
             tensors[key] = tensor if is_buffer else nn.Parameter(tensor)
         if is_buffer:
             module.register_buffer(name, tensors[key])
         else:
             module.register_parameter(name, tensors[key])  # type: ignore[arg-type]  # a Parameter
-
-
-def tensor_of(array: FloatArray) -> Tensor:
-    """``array`` as a tensor on the same memory, which may be a file's and read-only."""
-    with warnings.catch_warnings():
-        # torch warns that writing would be undefined; this tensor is only read or copied.
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)
 
 
 def steps_of(graph: Graph) -> list[Step]:

@@ -6,21 +6,16 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from caffe2torch.compare import BlobDifference, common_blobs, worst_item
 from caffe2torch.engines import Blobs, Job, start_engine
 from caffe2torch.engines.reference import REFERENCE
 from caffe2torch.errors import Caffe2TorchError, EngineError, UnsupportedLayerError
-from caffe2torch.graph import FloatArray, Graph, Node
+from caffe2torch.graph import Array, FloatArray, Graph, Node
 from caffe2torch.parity.reproducer import Reproducer, excerpt, one_item, write_excerpt
 from caffe2torch.parity.result import Bisection, Case, ParityReport
 
-if TYPE_CHECKING:
-    from caffe2torch.graph import Array
-
-    PathLike = str | os.PathLike[str]
-
+PathLike = str | os.PathLike[str]
 Check = Callable[..., ParityReport]
 
 

@@ -70,15 +70,19 @@ def one_item(graph: Graph, whole: Excerpt, item: int) -> Excerpt | None:
 def subgraph(graph: Graph, nodes: Sequence[Node], inputs: Mapping[str, FloatArray]) -> Graph:
     """``nodes`` of ``graph`` as a net fed with ``inputs``; every value is a blob."""
     shapes: dict[str, Shape] = {name: array.shape for name, array in inputs.items()}
+    between_values = []
     for node in nodes:
         tops = node.layer.infer_shapes([shapes[value] for value in node.inputs])
         shapes.update(zip(node.outputs, tops, strict=True))
+        proto = deepcopy(node.proto)
+        proto.bottom[:], proto.top[:] = node.inputs, node.outputs
+        between_values.append(replace(node, proto=proto))
     read = {value for node in nodes for value in node.inputs}
     return replace(
         graph,
         name=" + ".join(node.layer.name for node in nodes),
         sources=tuple(_source(name, array.shape) for name, array in inputs.items()),
-        nodes=tuple(replace(node, proto=_between_values(node)) for node in nodes),
+        nodes=tuple(between_values),
         outputs=tuple(v for node in nodes for v in node.outputs if v not in read),
         blobs={value: value for value in shapes},
         shapes=shapes,
@@ -90,14 +94,6 @@ def subgraph(graph: Graph, nodes: Sequence[Node], inputs: Mapping[str, FloatArra
 def _source(blob: str, shape: Shape) -> Message:
     layer = message_class("LayerParameter")(name=f"input {blob}", type="Input", top=[blob])
     layer.input_param.shape.add(dim=shape)
-    return layer
-
-
-def _between_values(node: Node) -> Message:
-    """The layer's message with values for blobs."""
-    layer = deepcopy(node.proto)
-    layer.bottom[:] = node.inputs
-    layer.top[:] = node.outputs
     return layer
 
 
@@ -113,12 +109,8 @@ def write_excerpt(found: Excerpt, directory: str | os.PathLike[str]) -> Reproduc
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ParityError(f"{folder}: the folder cannot be made: {error.strerror}") from error
-    files = Reproducer(
-        *(
-            os.fspath(folder / name)
-            for name in ("net.caffemodel", "net.prototxt", "inputs.npz", "reference.npz")
-        )
-    )
+    names = ("net.caffemodel", "net.prototxt", "inputs.npz", "reference.npz")
+    files = Reproducer(*(os.fspath(folder / name) for name in names))
     write_caffemodel(found.net, files.model, files.prototxt)
     for path, arrays in ((files.inputs, found.inputs), (files.reference, found.outputs)):
         with atomic_write(path) as file:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -14,11 +13,11 @@ from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import FloatArray, Graph, InputBlob, Node
 from caffe2torch.io.schema import message_class
 from caffe2torch.layers.convolution import Convolution
+from caffe2torch.passes.naming import unused
 from caffe2torch.pipeline import with_layers
 from caffe2torch.preprocessing import Preprocessing
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
+Doubles = npt.NDArray[np.float64]
 
 RGB = "RGB"
 PEAK = 255.0
@@ -129,9 +128,7 @@ def fold_input(graph: Graph, to: str) -> Graph:
     return replace(graph, params=params, preprocessing=record)
 
 
-def _affine(
-    own: Preprocessing, target: Preprocessing
-) -> tuple[list[int], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _affine(own: Preprocessing, target: Preprocessing) -> tuple[list[int], Doubles, Doubles]:
     """The net's channel of each new channel, and a and b by channel of the net."""
     order = [own.channel_order.index(colour) for colour in target.channel_order]
     place = [target.channel_order.index(colour) for colour in own.channel_order]
@@ -140,9 +137,7 @@ def _affine(
     return order, step / new_step, (new_mean - mean) * step
 
 
-def _statistics(
-    record: Preprocessing,
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+def _statistics(record: Preprocessing) -> tuple[Doubles, Doubles]:
     """The three means, and by what the differences from them are multiplied."""
     mean = np.broadcast_to(np.array(record.mean or (0.0,)), 3)
     std = np.broadcast_to(np.array(record.std or (1.0,)), 3)
@@ -203,43 +198,33 @@ def _foldable(graph: Graph, blob: InputBlob, *, moves_zero: bool) -> int | None:
 
 def _with_identity(graph: Graph, blob: InputBlob) -> Graph:
     """The same net with a 1 x 1 convolution before it that passes the input on."""
-    layers = [(deepcopy(node.proto), arrays) for node, arrays in _with_arrays(graph)]
+    layers = [(deepcopy(node.proto), graph.arrays(node)) for node in graph.nodes]
     taken = {proto.name for proto in graph.net.layer} | set(graph.blobs)
-    name = f"{blob.name}_from_rgb"
-    while name in taken:
-        name += "_"
+    name = unused(f"{blob.name}_from_rgb", "_", taken, {})
     for proto, _ in layers:
         for blobs in (proto.bottom, proto.top):
             blobs[:] = [name if b == blob.name else b for b in blobs]
     identity = message_class("LayerParameter")(
-        name=name, type=Convolution.type, bottom=[blob.name], top=[name]
+        name=name,
+        type=Convolution.type,
+        bottom=[blob.name],
+        top=[name],
+        convolution_param={"num_output": 3, "kernel_size": [1], "bias_term": False},
     )
-    identity.convolution_param.num_output = 3
-    identity.convolution_param.kernel_size.append(1)
-    identity.convolution_param.bias_term = False
     weight = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
     return with_layers(graph, [(identity, {"weight": weight}), *layers])
 
 
 def _with_bias(graph: Graph, index: int) -> Graph:
     """The same net with a bias of zeros in the convolution ``index``, in its message too."""
-    layers = [(node.proto, arrays) for node, arrays in _with_arrays(graph)]
-    proto, arrays = deepcopy(layers[index][0]), layers[index][1]
+    layers = [(deepcopy(node.proto), graph.arrays(node)) for node in graph.nodes]
+    proto, arrays = layers[index]
     proto.convolution_param.bias_term = True
-    bias = np.zeros(len(arrays["weight"]), np.float32)
-    layers[index] = (proto, {**arrays, "bias": bias})
+    arrays["bias"] = np.zeros(len(arrays["weight"]), np.float32)
     return with_layers(graph, layers)
 
 
-def _with_arrays(graph: Graph) -> list[tuple[Node, dict[str, FloatArray]]]:
-    """Each node with its arrays, by their names in the layer."""
-    return [
-        (node, {name: graph.params[key] for name, key in node.params.items()})
-        for node in graph.nodes
-    ]
-
-
-def _float32(values: npt.NDArray[np.float64], node: Node) -> FloatArray:
+def _float32(values: Doubles, node: Node) -> FloatArray:
     rounded = values.astype(np.float32, order="C")
     if not np.isfinite(rounded).all():
         raise _refusal(

@@ -62,7 +62,9 @@ class _Step:
         self.proto.top[0] = proto.top[0]
         if affine is not None:
             self.affine = self.affine.then(affine) if self.affine else affine
-            _parameters(self.proto).bias_term = True
+            inner_product = self.proto.type == InnerProduct.type
+            parameter = "inner_product_param" if inner_product else "convolution_param"
+            getattr(self.proto, parameter).bias_term = True
 
     def finished(self) -> Mapping[str, FloatArray]:
         """The arrays with the affine layers in them."""
@@ -83,7 +85,7 @@ def _fused_steps(graph: Graph) -> list[_Step]:
     maker: dict[str, _Step] = {}
     steps = []
     for node in graph.nodes:
-        arrays = {name: graph.params[key] for name, key in node.params.items()}
+        arrays = graph.arrays(node)
         into = maker.get(node.inputs[0]) if len(node.inputs) == len(node.outputs) == 1 else None
         if into is None or readers[node.inputs[0]] > 1 or not _absorbed(node, arrays, into, graph):
             shared = any(owners[key] > 1 for key in node.params.values())
@@ -107,9 +109,10 @@ def _absorbed(node: Node, arrays: Mapping[str, FloatArray], into: _Step, graph: 
     if not into.takes_affine or graph.shapes[node.outputs[0]] != shape:
         return False
     affine = node.layer.affine(arrays, shape[1])
-    if affine is not None:
-        into.absorb(proto, affine)
-    return affine is not None
+    if affine is None:
+        return False
+    into.absorb(proto, affine)
+    return True
 
 
 def _is_linear(node: Node, shapes: Mapping[str, Shape]) -> bool:
@@ -120,12 +123,6 @@ def _is_linear(node: Node, shapes: Mapping[str, Shape]) -> bool:
     if isinstance(layer, Convolution):
         return layer.resolved(bottom)[0] == 1
     return isinstance(layer, InnerProduct) and len(shapes[node.outputs[0]]) == 2
-
-
-def _parameters(proto: Message) -> Message:
-    """The part of a linear layer's definition that has ``bias_term``."""
-    name = "inner_product_param" if proto.type == InnerProduct.type else "convolution_param"
-    return getattr(proto, name)
 
 
 def _float32(values: npt.NDArray[np.float64]) -> FloatArray:
