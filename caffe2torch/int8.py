@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caffe2torch.artefact.metadata import FORMAT, dumps
+from caffe2torch.artefact.write import FORMAT, dumps
 from caffe2torch.errors import ArtefactError, ParityError, first_line
 from caffe2torch.graph import Array, Graph
 from caffe2torch.images import Sample

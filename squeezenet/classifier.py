@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from caffe2torch.artefact.metadata import FORMAT
+from caffe2torch.artefact.write import FORMAT
 from caffe2torch.engines import Engine, Job, start_engine
 from caffe2torch.engines.onnxruntime import Session
 from caffe2torch.errors import ReadError, SessionError, first_line

@@ -6,8 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from caffe2torch.artefact.metadata import FORMAT, draft, dumps, metadata_of
-from caffe2torch.artefact.write import PathLike, register_writer
+from caffe2torch.artefact.write import FORMAT, PathLike, draft, dumps, metadata_of, register_writer
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.arrays import Progress, header_last, seekable, write_array
 from caffe2torch.io.atomic import atomic_group

@@ -16,8 +16,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from caffe2torch.artefact.metadata import dumps, metadata_of
-from caffe2torch.artefact.write import PathLike, register_writer
+from caffe2torch.artefact.write import PathLike, dumps, metadata_of, register_writer
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.arrays import Progress, ignore, seekable, to_half, write_array
 from caffe2torch.io.atomic import atomic_write

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from caffe2torch.artefact.metadata import FORMAT, FORMAT_VERSION
+from caffe2torch.artefact.write import FORMAT, FORMAT_VERSION
 from caffe2torch.errors import ArtefactError, Caffe2TorchWarning, ReadError
 from caffe2torch.graph import Array, FloatArray
 

@@ -9,8 +9,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from caffe2torch.artefact.metadata import FORMAT, draft, dumps, metadata_of
-from caffe2torch.artefact.write import PathLike, register_writer
+from caffe2torch.artefact.write import FORMAT, PathLike, draft, dumps, metadata_of, register_writer
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.arrays import Progress, header_last, ignore, seekable, to_half, write_array
 from caffe2torch.io.atomic import atomic_write

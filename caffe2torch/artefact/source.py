@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from caffe2torch.artefact.metadata import metadata_of
 from caffe2torch.artefact.pt import write_pt
-from caffe2torch.artefact.write import PathLike, register_writer
+from caffe2torch.artefact.write import PathLike, metadata_of, register_writer
 from caffe2torch.graph import Graph
 from caffe2torch.io.arrays import Progress, to_half
 from caffe2torch.io.atomic import atomic_group

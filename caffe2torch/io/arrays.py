@@ -19,9 +19,6 @@ CHUNK = 1 << 18
 BUFFER = 1 << 19
 """Bytes written at a time from a mapped file."""
 
-LARGEST_HALF = float(np.finfo(np.float16).max)
-"""65504; values beyond it would become infinite in half precision."""
-
 Progress = Callable[[int], None]
 """Told of bytes that have been written."""
 
@@ -114,6 +111,6 @@ def _half(key: str, array: FloatArray) -> Array:
     if lost.any():
         raise ArtefactError(
             f"the array {key!r} holds {array[lost].flat[0]:g}, and half precision ends at "
-            f"{LARGEST_HALF:g}. Convert without --half."
+            f"{np.finfo(np.float16).max:g}. Convert without --half."
         )
     return half

@@ -6,9 +6,8 @@ and make the names last. Links are followed, and a file keeps its permissions an
 system lets it, its owner; a new one gets those of the umask.
 
 A temporary file is ``NAME.XXXXXXXX.caffe2torch-part``, and its writer holds a lock on it until
-it has its final name. The system drops a lock with the process that held it, so one without a
-lock is one that nobody will finish: the next writer in the folder removes it. Where there are
-no such locks (Windows, some network file systems) nothing is taken for abandoned.
+it has its final name. One without a lock is of a killed process: the next writer in the folder
+removes it. Where there are no such locks (Windows, some network file systems) all stay.
 """
 
 from __future__ import annotations
@@ -72,18 +71,14 @@ def atomic_group(durable: bool = True) -> Iterator[AtomicGroup]:
             main = group.open("net.onnx")
 
     After an error all files are what they were before. The names change one at a time, the
-    main file's last, and a kill between two of them (well under a millisecond) leaves:
+    main file's last. A kill in between leaves the old main file, or none, with all that it
+    refers to, unless a part replaces one of other content: then no main file, so that readers
+    fail instead of mixing old and new, and the next writer in the folder puts the old files
+    back, which were moved aside first.
 
-    * where no part replaces a file of other content (new destinations, or parts named by
-      their content): the old main file, or none, with all that it refers to. Nobody notices.
-    * where a part replaces one of other content: no main file, so that readers fail instead
-      of mixing old and new. The old files are moved aside first, and the next writer in the
-      folder puts all of them back.
-
-    ``durable`` False leaves it to the system when the content reaches the disk: for output
-    that can be made again after a loss of power, the only thing that it makes a difference to.
-
-    Raises ArtefactError where the file system refuses, and for files of several folders.
+    ``durable`` False leaves it to the system when the content reaches the disk: for what can
+    be made again after a loss of power. Raises ArtefactError where the file system refuses,
+    and for files of several folders.
     """
     group = AtomicGroup(durable)
     try:
@@ -121,8 +116,8 @@ class AtomicGroup:
     def _explain(self, error: Exception) -> None:
         """Raise what the user has to know instead of an error of the file system."""
         for file in self._files:
-            if file.fault:
-                raise _refusal(file.path, file.fault) from error
+            if file.raw and file.raw.fault:
+                raise _refusal(file.path, file.raw.fault) from error
         if isinstance(error, OSError):
             path = self._files[-1].path if self._files else "the output"
             raise _refusal(path, error) from error
@@ -146,9 +141,9 @@ class AtomicGroup:
             for file in [*parts, main]:
                 os.replace(file.part, file.final)
         except BaseException:
-            if not main.is_published:
+            if os.path.lexists(main.part):
                 for file in parts:
-                    if file.is_published:
+                    if not os.path.lexists(file.part):
                         os.unlink(file.final)
             raise
         finally:
@@ -180,13 +175,13 @@ class _File:
         room = _NAME_BYTES - len(f".{group}.{_PART}")
         short = os.fsencode(name)[:room].decode("utf-8", "ignore") or "x"
         self.part = os.path.join(self.folder, f"{short}.{group}.{_PART}")
-        self._raw: _Raw | None = None
+        self.raw: _Raw | None = None
         self._stream: io.BufferedWriter | None = None
 
     def open(self) -> BinaryIO:
         """Create the temporary file."""
-        self._raw = _Raw(self.path, "wb") if self.is_stream else self._create()
-        self._stream = io.BufferedWriter(self._raw)
+        self.raw = _Raw(self.path, "wb") if self.is_stream else self._create()
+        self._stream = io.BufferedWriter(self.raw)
         return cast(BinaryIO, self._stream)
 
     def _create(self) -> _Raw:
@@ -208,44 +203,33 @@ class _File:
         return raw
 
     @property
-    def fault(self) -> OSError | None:
-        """The first error of writing it, whatever became of that."""
-        return self._raw.fault if self._raw else None
-
-    @property
     def is_unchanged(self) -> bool:
         """Whether the final name already has this content."""
         return os.path.isfile(self.final) and filecmp.cmp(self.part, self.final, shallow=False)
 
-    @property
-    def is_published(self) -> bool:
-        """Whether the new file has the final name, as the disk says it."""
-        return os.path.lexists(self.final) and not os.path.lexists(self.part)
-
     def complete(self, durable: bool) -> None:
         """Write what is buffered, and bring it to the disk."""
         assert self._stream is not None
-        assert self._raw is not None
+        assert self.raw is not None
         try:
             self._stream.flush()
             if durable and not self.is_stream:
-                os.fsync(self._raw.fileno())
+                os.fsync(self.raw.fileno())
             else:
                 # Network file systems say that a disk is full only when a descriptor is closed.
-                os.close(os.dup(self._raw.fileno()))
+                os.close(os.dup(self.raw.fileno()))
         except OSError as error:
-            self._raw.fault = self._raw.fault or error
-        if self._raw.fault:
-            raise self._raw.fault
+            self.raw.fault = self.raw.fault or error
+        if self.raw.fault:
+            raise self.raw.fault
         if sys.platform == "win32":  # Elsewhere it stays open, and locked, until it has its name.
             self._stream.close()
 
     def discard(self) -> None:
         """Close the file, and remove what has not been published."""
-        for file in (self._stream, self._raw):
-            if file:
-                with suppress(OSError):
-                    file.close()
+        if self._stream:
+            with suppress(OSError):
+                self._stream.close()
         with suppress(OSError):
             os.unlink(self.part)
 
@@ -307,7 +291,7 @@ def _put_back(folder: str, group: str) -> None:
     It was complete if its main file is in place, or its parts where there was no main file.
     """
     found = [m for m in _left_overs(folder) if m[2] == group and m[3] != _PART]
-    found.sort(key=lambda match: match[3] == _OLD_MAIN)
+    found.sort(key=lambda match: match[3])  # The main file comes last.
     had_main = bool(found) and found[-1][3] == _OLD_MAIN
     done = had_main and os.path.lexists(os.path.join(folder, found[-1][1]))
     with suppress(OSError):
@@ -322,14 +306,10 @@ def _put_back(folder: str, group: str) -> None:
 def _status(final: str) -> os.stat_result | None:
     """What is there to be replaced, if anything; OSError if it must not be."""
     try:
-        before = os.stat(final)
+        with open(final, "r+b") as file:
+            return os.fstat(file.fileno())
     except FileNotFoundError:
         return None
-    if stat.S_ISDIR(before.st_mode):
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), final)
-    if not os.access(final, os.W_OK):
-        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), final)
-    return before
 
 
 def _is_stream(path: str) -> bool:

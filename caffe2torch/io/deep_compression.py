@@ -86,7 +86,23 @@ def read_deep_compression(path: str | os.PathLike[str], net: Sequence[Convolutio
     the weight.
     """
     data, source = open_file(path), os.fspath(path)
-    counts = _checked_counts(data, source, net)
+    if not net:
+        raise ReadError(
+            f"{source}: holds the weights of convolutions, and its net has none; give the "
+            "prototxt that belongs to it"
+        )
+    counts = _counts(data, net)
+    cause = _misfit(counts, len(data), net)
+    if cause is not None:
+        # Only now: a count may look like the beginning of another kind of file.
+        kind = other_kind(data[:4096])
+        if kind is not None:
+            raise ReadError(f"{source}: is {kind}, not a Deep Compression file ({SUFFIX})")
+        raise ReadError(
+            f"{source}: is not a Deep Compression file of this net ({cause}); give the prototxt "
+            "that belongs to it (--prototxt), copy the file again if it was cut, and give a file "
+            f"of another kind a name that does not end in {SUFFIX}"
+        )
     message = message_class("NetParameter")()
     blobs = []
     at = _COUNT_BYTES * len(net)
@@ -148,27 +164,6 @@ def _counts(data: Buffer, net: Sequence[Convolution]) -> list[int]:
     whole = len(head) - len(head) % _COUNT_BYTES
     counts: list[int] = np.frombuffer(head[:whole], "<u4").tolist()
     return counts
-
-
-def _checked_counts(data: Buffer, source: str, net: Sequence[Convolution]) -> list[int]:
-    if not net:
-        raise ReadError(
-            f"{source}: holds the weights of convolutions, and its net has none; give the "
-            "prototxt that belongs to it"
-        )
-    counts = _counts(data, net)
-    cause = _misfit(counts, len(data), net)
-    if cause is None:
-        return counts
-    # Only now: a count may look like the beginning of another kind of file.
-    kind = other_kind(data[:4096])
-    if kind is not None:
-        raise ReadError(f"{source}: is {kind}, not a Deep Compression file ({SUFFIX})")
-    raise ReadError(
-        f"{source}: is not a Deep Compression file of this net ({cause}); give the prototxt that "
-        "belongs to it (--prototxt), copy the file again if it was cut, and give a file of "
-        f"another kind a name that does not end in {SUFFIX}"
-    )
 
 
 def _misfit(counts: Sequence[int], length: int, net: Sequence[Convolution]) -> str | None:

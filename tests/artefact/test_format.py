@@ -12,10 +12,15 @@ import pytest
 import torch
 
 import caffe2torch
-from caffe2torch.artefact.metadata import metadata_of
 from caffe2torch.artefact.read import read_artefact
 from caffe2torch.artefact.safetensors import write_safetensors
-from caffe2torch.artefact.write import _registry, register_writer, suffixes, write_graph
+from caffe2torch.artefact.write import (
+    _registry,
+    metadata_of,
+    register_writer,
+    suffixes,
+    write_graph,
+)
 from caffe2torch.graph import Graph
 from caffe2torch.pipeline import restore_graph
 from squeezenet import SqueezeNet, load_pretrained
