@@ -82,27 +82,12 @@ def _entry(archive: zipfile.ZipFile, file: BinaryIO, name: str, size: int) -> It
 
 def _tensor(number: int, array: FloatArray) -> bytes:
     """A call of ``_rebuild_tensor_v2(storage, offset, size, stride, requires_grad, hooks)``."""
-    storage = _tuple(
-        [
-            _text("storage"),
-            _global("torch", _STORAGES[array.dtype]),
-            _text(str(number)),
-            _text("cpu"),
-            _int(array.size),
-        ]
-    )
+    kind = _global("torch", _STORAGES[array.dtype])
+    storage = _tuple([_text("storage"), kind, _text(str(number)), _text("cpu"), _int(array.size)])
     strides = [int(np.prod(array.shape[axis + 1 :], dtype=np.int64)) for axis in range(array.ndim)]
+    sizes = [_tuple([_int(value) for value in values]) for values in (array.shape, strides)]
     hooks = _global("collections", "OrderedDict") + _tuple([]) + pickle.REDUCE
-    arguments = _tuple(
-        [
-            storage + pickle.BINPERSID,
-            _int(0),
-            _tuple([_int(size) for size in array.shape]),
-            _tuple([_int(stride) for stride in strides]),
-            pickle.NEWFALSE,
-            hooks,
-        ]
-    )
+    arguments = _tuple([storage + pickle.BINPERSID, _int(0), *sizes, pickle.NEWFALSE, hooks])
     return _global("torch._utils", "_rebuild_tensor_v2") + arguments + pickle.REDUCE
 
 

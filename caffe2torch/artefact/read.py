@@ -6,7 +6,7 @@ import json
 import os
 import struct
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from caffe2torch.artefact.write import FORMAT, FORMAT_VERSION
 from caffe2torch.errors import ArtefactError, Caffe2TorchWarning, ReadError
-from caffe2torch.graph import Array, FloatArray
+from caffe2torch.graph import FloatArray
 
 
 def read_artefact(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, FloatArray]]:
@@ -40,7 +40,14 @@ def read_artefact(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
     for key, array in params.items():
         if not isinstance(key, str) or array.dtype not in (np.float32, np.float16):
             raise _not_ours(Path(path), f"the array {key!r} is {array.dtype}, not float32")
-    return metadata, _widened(path, params)
+    if any(array.dtype == np.float16 for array in params.values()):
+        warnings.warn(
+            f"{os.fspath(path)} holds weights that were rounded to half precision; they are "
+            "widened to float32",
+            Caffe2TorchWarning,
+            stacklevel=2,
+        )
+    return metadata, {key: array.astype(np.float32, copy=False) for key, array in params.items()}
 
 
 def is_artefact(path: str | os.PathLike[str]) -> bool:
@@ -94,17 +101,6 @@ def _read_pt(path: Path) -> tuple[Any, dict[str, FloatArray]]:
         return content["metadata"], {key: tensor.numpy() for key, tensor in state}
     except (KeyError, TypeError, AttributeError, RuntimeError, IndexError) as error:
         raise _not_ours(path, f"it holds something else: {error}") from error
-
-
-def _widened(path: str | os.PathLike[str], params: Mapping[str, Array]) -> dict[str, FloatArray]:
-    if any(array.dtype == np.float16 for array in params.values()):
-        warnings.warn(
-            f"{os.fspath(path)} holds weights that were rounded to half precision; they are "
-            "widened to float32",
-            Caffe2TorchWarning,
-            stacklevel=3,
-        )
-    return {key: array.astype(np.float32, copy=False) for key, array in params.items()}
 
 
 def _refuse_layout(path: Path, keys: Collection[Any]) -> None:

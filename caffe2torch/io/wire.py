@@ -184,7 +184,7 @@ class _Walk:
         for item in [*layer.rest, *layer.unknown]:
             if item.wire == BYTES and item.number >= FIRST_FORK_NUMBER:
                 params.add(item.number)
-                out.append(_message(number, self._payload(item)))
+                out.append(_message(number, self.fields.buffer[item.value : item.end]))
             else:
                 out.append(self._bytes(item))
         if len(params) > 1:
@@ -203,11 +203,8 @@ class _Walk:
     def _bytes(self, item: Field) -> bytes:
         return self.fields.buffer[item.start : item.end]
 
-    def _payload(self, item: Field) -> bytes:
-        return self.fields.buffer[item.value : item.end]
-
     def _text(self, item: Field) -> str:
-        return self._payload(item)[:4096].decode("utf-8", "replace")
+        return self.fields.buffer[item.value : item.end][:4096].decode("utf-8", "replace")
 
     def _parse(self, data: bytes) -> Message:
         net = message_class("NetParameter")()

@@ -52,7 +52,12 @@ def write_caffemodel(
     entries = _entries(net, graph)
     head = message_class("NetParameter")(name=net.name).SerializeToString()
     _check_names(entries, path_model)
-    _check_size(len(head) + sum(entry.size for entry in entries), path_model)
+    size = len(head) + sum(entry.size for entry in entries)
+    if size > MAX_BYTES:
+        raise ArtefactError(
+            f"{os.fspath(path_model)}: the net takes {size} bytes, and a caffemodel can have no "
+            f"more than {MAX_BYTES}; write .safetensors instead"
+        )
     with atomic_group() as group:
         if path_prototxt is not None:
             group.open(path_prototxt).write(graph.definition.encode())
@@ -109,14 +114,6 @@ def _check_names(entries: Sequence[_Entry], path: str | os.PathLike[str]) -> Non
                 f"{os.fspath(path)}: {count} layers with weights are called {name!r}, and a "
                 "caffemodel finds weights by name; rename them in the prototxt and convert again"
             )
-
-
-def _check_size(size: int, path: str | os.PathLike[str]) -> None:
-    if size > MAX_BYTES:
-        raise ArtefactError(
-            f"{os.fspath(path)}: the net takes {size} bytes, and a caffemodel can have no more "
-            f"than {MAX_BYTES}; write .safetensors instead"
-        )
 
 
 def _write_entry(file: BinaryIO, entry: _Entry, graph: Graph) -> None:
