@@ -10,7 +10,7 @@ from caffe2torch.artefact.write import FORMAT, PathLike, draft, dumps, metadata_
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.arrays import Progress, header_last, seekable, write_array
 from caffe2torch.io.atomic import atomic_group
-from caffe2torch.io.fields import BYTES, tag_bytes, varint_bytes
+from caffe2torch.io.fields import head_bytes
 
 if TYPE_CHECKING:
     from caffe2torch.lower.to_onnx import OnnxModel
@@ -67,10 +67,10 @@ def _initializer_head(name: str, array: FloatArray) -> bytes:
     from caffe2torch.lower.to_onnx import initializer
 
     tensor = initializer(name, array).SerializeToString(deterministic=True)
-    tensor += _field(9, array.nbytes)
+    tensor += head_bytes(9, array.nbytes)
     length = len(tensor) + array.nbytes
-    head = _field(5, length)
-    return bytes(_field(7, len(head) + length) + head + tensor)
+    head = head_bytes(5, length)
+    return bytes(head_bytes(7, len(head) + length) + head + tensor)
 
 
 def _write_data(file: BinaryIO, model: OnnxModel, location: str, progress: Progress) -> None:
@@ -90,8 +90,3 @@ def _write_data(file: BinaryIO, model: OnnxModel, location: str, progress: Progr
             for key, value in place.items():
                 tensor.external_data.add(key=key, value=str(value))
             model.skeleton.graph.initializer.append(tensor)
-
-
-def _field(number: int, length: int) -> bytes:
-    """The tag and length of a length-delimited protobuf field."""
-    return tag_bytes(number, BYTES) + varint_bytes(length)

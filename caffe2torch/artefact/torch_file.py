@@ -94,16 +94,13 @@ class _Check:
         elif name == "REDUCE":
             self.stack.append(max(self._pop(2)))  # torch.Size of a tuple is hashed like it.
         else:
-            self._other(opcode)
-
-    def _other(self, opcode: Any) -> None:
-        before = [item.name for item in opcode.stack_before]
-        if "mark" in before:
-            self._above_mark()
-            before = before[: before.index("mark")]
-        self._pop(len(before))
-        if opcode.name not in _NO_PUSH:
-            self.stack += [1] * len(opcode.stack_after)
+            before = [item.name for item in opcode.stack_before]
+            if "mark" in before:
+                self._above_mark()
+                before = before[: before.index("mark")]
+            self._pop(len(before))
+            if name not in _NO_PUSH:
+                self.stack += [1] * len(opcode.stack_after)
 
     def _pop(self, count: int) -> list[int]:
         if count > len(self.stack):

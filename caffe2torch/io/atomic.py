@@ -115,12 +115,12 @@ class AtomicGroup:
 
     def _explain(self, error: Exception) -> None:
         """Raise what the user has to know instead of an error of the file system."""
-        for file in self._files:
-            if file.raw and file.raw.fault:
-                raise _refusal(file.path, file.raw.fault) from error
+        faults = [(file.path, file.raw.fault) for file in self._files if file.raw]
         if isinstance(error, OSError):
-            path = self._files[-1].path if self._files else "the output"
-            raise _refusal(path, error) from error
+            faults.append((self._files[-1].path if self._files else "the output", error))
+        for path, fault in faults:
+            if fault:
+                raise _refusal(path, fault) from error
 
     def _publish(self) -> None:
         for file in self._files:
@@ -264,24 +264,24 @@ def _lock(descriptor: int, wait: bool = True) -> bool:
 
 def _clean_folder(folder: str) -> None:
     """Remove what killed writers left in ``folder``, and put back what they had moved aside."""
-    found = _left_overs(folder)
-    for match in found:
+    for match in _left_overs(folder, _PART):
         path = os.path.join(folder, match.string)
         with suppress(OSError):
-            if match[3] == _PART and stat.S_ISREG(os.lstat(path).st_mode):
+            if stat.S_ISREG(os.lstat(path).st_mode):
                 with open(path, "r+b") as file:
                     if _lock(file.fileno(), wait=False):
                         os.unlink(path)
-    groups = {match[2] for match in found if match[3] != _PART}
+    groups = {match[2] for match in _left_overs(folder, _OLD, _OLD_MAIN)}
     if groups:
         with _moving_in(folder) as locked:
             for group in groups if locked else ():
                 _put_back(folder, group)
 
 
-def _left_overs(folder: str) -> list[re.Match[str]]:
+def _left_overs(folder: str, *kinds: str) -> list[re.Match[str]]:
     with suppress(OSError):
-        return [match for match in map(_LEFT_OVER.fullmatch, os.listdir(folder)) if match]
+        found = map(_LEFT_OVER.fullmatch, os.listdir(folder))
+        return [match for match in found if match and match[3] in kinds]
     return []
 
 
@@ -290,7 +290,7 @@ def _put_back(folder: str, group: str) -> None:
 
     It was complete if its main file is in place, or its parts where there was no main file.
     """
-    found = [m for m in _left_overs(folder) if m[2] == group and m[3] != _PART]
+    found = [m for m in _left_overs(folder, _OLD, _OLD_MAIN) if m[2] == group]
     found.sort(key=lambda match: match[3])  # The main file comes last.
     had_main = bool(found) and found[-1][3] == _OLD_MAIN
     done = had_main and os.path.lexists(os.path.join(folder, found[-1][1]))
@@ -317,9 +317,8 @@ def _is_stream(path: str) -> bool:
         mode = os.stat(path).st_mode
     except OSError:
         return False
-    if os.path.dirname(os.path.abspath(path)) in _STREAM_FOLDERS:
-        return not stat.S_ISDIR(mode)
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    in_place = os.path.dirname(os.path.abspath(path)) in _STREAM_FOLDERS
+    return not (stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and not in_place))
 
 
 def _refusal(path: str, error: OSError) -> ArtefactError:

@@ -173,7 +173,12 @@ def read_mean(path: str | os.PathLike[str]) -> NDArray[np.float32]:
     """The mean image in a ``.binaryproto`` or ``.npy`` file, as (channels, height, width)."""
     head = open_file(path)[: len(_NPY)]
     if head == _NPY:
-        mean = _read_npy(path)
+        try:
+            mean: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except Exception as error:  # numpy evaluates the header's text as a literal of Python.
+            raise ReadError(f"{path}: the .npy file is truncated or corrupt ({error})") from None
+        if mean.dtype.kind not in "fiu":
+            raise ReadError(f"{path}: the array holds {mean.dtype}, not numbers")
     else:
         blob = read_blob_proto(path)
         mean = blob.data.reshape(blob.shape)
@@ -185,13 +190,3 @@ def read_mean(path: str | os.PathLike[str]) -> NDArray[np.float32]:
             "(channels, height, width)"
         )
     return np.array(mean, np.float32, order="C")  # A copy: a view may be unaligned.
-
-
-def _read_npy(path: str | os.PathLike[str]) -> NDArray[np.generic]:
-    try:
-        mean: NDArray[np.generic] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # numpy evaluates the header's text as a literal of Python.
-        raise ReadError(f"{path}: the .npy file is truncated or corrupt ({error})") from None
-    if mean.dtype.kind not in "fiu":
-        raise ReadError(f"{path}: the array holds {mean.dtype}, not numbers")
-    return mean

@@ -144,13 +144,12 @@ def signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
-def tag_bytes(number: int, wire: int) -> bytes:
-    """The bytes of a field's tag."""
-    return varint_bytes(number << 3 | wire)
+def head_bytes(number: int, length: int) -> bytes:
+    """The bytes before the ``length`` bytes of a string, a message or packed values."""
+    return _varint_bytes(number << 3 | BYTES) + _varint_bytes(length)
 
 
-def varint_bytes(value: int) -> bytes:
-    """The bytes of a non-negative number."""
+def _varint_bytes(value: int) -> bytes:
     out = bytearray()
     while value > 0x7F:
         out.append(value & 0x7F | 0x80)

@@ -275,7 +275,10 @@ class _Scan:
             match = _TOKEN.match(text, start)
             token = match[0] if match else ""
             if not token and start < len(text):
-                self._fail_character(start, text[start])
+                cause = f"{text[start]!a} cannot stand here; remove it, or put it in quotes"
+                if text[start] in "\"'":
+                    cause = "this string is not closed on its line; add the missing quote"
+                self._fail(start, cause)
             if token[:1] in ('"', "'"):
                 self._check_string(start, token)
             elif token in _CLOSE:
@@ -314,11 +317,6 @@ class _Scan:
                     start + escape.start(),
                     f"{escape.group()!a} stands for nothing; write a backslash as two",
                 )
-
-    def _fail_character(self, start: int, character: str) -> NoReturn:
-        if character in "\"'":
-            self._fail(start, "this string is not closed on its line; add the missing quote")
-        self._fail(start, f"{character!a} cannot stand here; remove it, or put it in quotes")
 
     def _place(self, offset: int) -> tuple[int, int]:
         """Line and column of an offset, counted from 1."""

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError
 
 from caffe2torch.errors import ReadError
 from caffe2torch.io.blob import Blob, read_blob
-from caffe2torch.io.fields import BYTES, Field, Fields, tag_bytes, varint_bytes
+from caffe2torch.io.fields import BYTES, Field, Fields, head_bytes
 from caffe2torch.io.files import Buffer, is_text, other_kind
 from caffe2torch.io.schema import FIRST_FORK_NUMBER, FORK_FIELDS, Message, message_class
 
@@ -235,4 +235,4 @@ def _check_text(message: Message, source: str, layer: str = "") -> None:
 
 
 def _message(number: int, body: bytes) -> bytes:
-    return tag_bytes(number, BYTES) + varint_bytes(len(body)) + body
+    return head_bytes(number, len(body)) + body

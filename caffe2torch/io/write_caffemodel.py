@@ -13,7 +13,7 @@ from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import Graph, Node, Shape
 from caffe2torch.io.arrays import write_array
 from caffe2torch.io.atomic import atomic_group
-from caffe2torch.io.fields import BYTES, tag_bytes, varint_bytes
+from caffe2torch.io.fields import head_bytes
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.preprocessing import Preprocessing
 
@@ -87,13 +87,12 @@ def _record_transform(net: Message, record: Preprocessing, path: str | os.PathLi
 def _entries(net: Message, graph: Graph) -> list[_Entry]:
     """The layers of ``net``: the inputs, which may have gained a transform, and the nodes."""
     sources = [_entry(proto, None, (), ()) for proto in net.layer[: len(graph.sources)]]
-    return sources + [_node_entry(node, graph) for node in graph.nodes]
-
-
-def _node_entry(node: Node, graph: Graph) -> _Entry:
-    bottoms = [graph.shapes[value] for value in node.inputs]
-    shapes = [spec.shape for spec in node.layer.blob_specs(bottoms)]
-    return _entry(node.proto, node, bottoms, shapes)
+    nodes = []
+    for node in graph.nodes:
+        bottoms = [graph.shapes[value] for value in node.inputs]
+        shapes = [spec.shape for spec in node.layer.blob_specs(bottoms)]
+        nodes.append(_entry(node.proto, node, bottoms, shapes))
+    return sources + nodes
 
 
 def _entry(
@@ -143,7 +142,7 @@ def _blob_head(shape: Shape) -> bytes:
 def _head(message: str, field: str, length: int) -> bytes:
     """Tag and length of a field of ``length`` bytes."""
     number = message_class(message).DESCRIPTOR.fields_by_name[field].number
-    return tag_bytes(number, BYTES) + varint_bytes(length)
+    return head_bytes(number, length)
 
 
 def _value_bytes(shape: Shape) -> int:
