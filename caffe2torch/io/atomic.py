@@ -185,7 +185,10 @@ class _File:
         return cast(BinaryIO, self._stream)
 
     def _create(self) -> _Raw:
-        before = _status(self.final)
+        before = None
+        # Opened, as that fails for what must not be replaced.
+        with suppress(FileNotFoundError), open(self.final, "r+b") as file:
+            before = os.fstat(file.fileno())
         _clean_folder(self.folder)
         mode = 0o666 if before is None else before.st_mode & 0o777
         while True:
@@ -301,15 +304,6 @@ def _put_back(folder: str, group: str) -> None:
                 os.unlink(old)
             else:
                 os.replace(old, final)
-
-
-def _status(final: str) -> os.stat_result | None:
-    """What is there to be replaced, if anything; OSError if it must not be."""
-    try:
-        with open(final, "r+b") as file:
-            return os.fstat(file.fileno())
-    except FileNotFoundError:
-        return None
 
 
 def _is_stream(path: str) -> bool:

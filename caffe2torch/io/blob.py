@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -71,42 +71,49 @@ class _Values:
         return values.view(self.dtype)
 
 
-@dataclass
-class _Parts:
-    """What the fields of one BlobProto say."""
-
-    values: dict[int, _Values]
-    dims: list[int] = field(default_factory=list)
-    legacy: dict[int, int] = field(default_factory=dict)
-    raw_type: int | None = None
-    raw: tuple[int, int] | None = None
-
-
 def read_blob(fields: Fields, pos: int, end: int, where: str) -> Blob:
     """The blob in ``[pos, end)``; ``where`` names it in errors, as ``blob 0``."""
-    parts = _Parts({_DATA: _Values(fields, "<f4"), _DOUBLE_DATA: _Values(fields, "<f8")})
+    packed = {_DATA: _Values(fields, "<f4"), _DOUBLE_DATA: _Values(fields, "<f8")}
+    dims: list[int] = []
+    legacy: dict[int, int] = {}
+    raw_type, raw = None, None
     start = pos
     while pos < end:
         item = fields.field(pos, end)
         pos = item.end
         number, wire = item.number, item.wire
         if wire == BYTES:
-            if number in parts.values:
-                parts.values[number].add(item.value, item.end)
+            if number in packed:
+                packed[number].add(item.value, item.end)
             elif number == _SHAPE:
-                _read_dims(fields, parts.dims, item)
+                _read_dims(fields, dims, item)
             elif number == _RAW_DATA:
-                parts.raw = item.value, item.end
+                raw = item.value, item.end
         elif wire == _VALUE_FIELDS.get(number):
             count = fields.run(item, end)
             pos += count * (item.end - item.start)
-            if number in parts.values:
-                parts.values[number].add_run(item, count)
+            if number in packed:
+                packed[number].add_run(item, count)
         elif wire == VARINT and number in _LEGACY:
-            parts.legacy[number] = signed(item.value, 32)
+            legacy[number] = signed(item.value, 32)
         elif wire == VARINT and number == _RAW_TYPE:
-            parts.raw_type = signed(item.value, 32)
-    return _blob(fields, parts, start, where)
+            raw_type = signed(item.value, 32)
+    if raw_type is not None or raw is not None:
+        values = _raw_values(fields, raw_type, raw, f"{where} has raw_data of the type", start)
+    else:
+        values = packed[_DOUBLE_DATA] if packed[_DOUBLE_DATA].pieces else packed[_DATA]
+    data = values.array()
+    shape = tuple(legacy.get(n, 0) for n in _LEGACY) if legacy else tuple(dims)
+    if not all(0 <= dim <= _INT32_MAX for dim in shape):
+        fields.fail(start, f"{where} has the impossible shape {shape}; the file is corrupt")
+    count = math.prod(shape)
+    if count != data.size:
+        fields.fail(
+            start,
+            f"{where} has the shape {shape}, which is {count} values, but holds {data.size}; "
+            "the file is corrupt or was cut",
+        )
+    return Blob(data, shape, bool(legacy))
 
 
 def _read_dims(fields: Fields, dims: list[int], shape: Field) -> None:
@@ -124,39 +131,20 @@ def _read_dims(fields: Fields, dims: list[int], shape: Field) -> None:
             fields.fail(shape.start, f"a shape of more than {_MAX_AXES} axes; Caffe has no such")
 
 
-def _blob(fields: Fields, parts: _Parts, start: int, where: str) -> Blob:
-    legacy = bool(parts.legacy)
-    shape = tuple(parts.legacy.get(n, 0) for n in _LEGACY) if legacy else tuple(parts.dims)
-    if parts.raw_type is not None or parts.raw is not None:
-        values = _raw_values(fields, parts, where, start)
-    else:
-        double = parts.values[_DOUBLE_DATA]
-        values = double if double.pieces else parts.values[_DATA]
-    data = values.array()
-    if not all(0 <= dim <= _INT32_MAX for dim in shape):
-        fields.fail(start, f"{where} has the impossible shape {shape}; the file is corrupt")
-    count = math.prod(shape)
-    if count != data.size:
-        fields.fail(
-            start,
-            f"{where} has the shape {shape}, which is {count} values, but holds {data.size}; "
-            "the file is corrupt or was cut",
-        )
-    return Blob(data, shape, legacy)
-
-
-def _raw_values(fields: Fields, parts: _Parts, where: str, start: int) -> _Values:
-    dtype = _RAW_DTYPES.get(-1 if parts.raw_type is None else parts.raw_type)
+def _raw_values(
+    fields: Fields, kind: int | None, raw: tuple[int, int] | None, where: str, start: int
+) -> _Values:
+    dtype = _RAW_DTYPES.get(-1 if kind is None else kind)
     if dtype is None:
-        name = _RAW_NAMES.get(parts.raw_type or 0, "none" if parts.raw_type is None else "unknown")
+        name = _RAW_NAMES.get(kind or 0, "none" if kind is None else "unknown")
         fields.fail(
             start,
-            f"{where} has raw_data of the type {name} ({parts.raw_type}); only FLOAT16, FLOAT "
-            "and DOUBLE can be read: save the model with one of them",
+            f"{where} {name} ({kind}); only FLOAT16, FLOAT and DOUBLE can be read: save the "
+            "model with one of them",
         )
     values = _Values(fields, dtype)
-    if parts.raw is not None:
-        values.add(*parts.raw)
+    if raw is not None:
+        values.add(*raw)
     return values
 
 

@@ -160,9 +160,8 @@ def _entries(codes: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.ui
 
 def _counts(data: Buffer, net: Sequence[Convolution]) -> list[int]:
     """The counts at the file's beginning, as many of them as there are bytes for."""
-    head = bytes(data[: _COUNT_BYTES * len(net)])
-    whole = len(head) - len(head) % _COUNT_BYTES
-    counts: list[int] = np.frombuffer(head[:whole], "<u4").tolist()
+    whole = min(len(net), len(data) // _COUNT_BYTES)
+    counts: list[int] = np.frombuffer(data, "<u4", whole).tolist()
     return counts
 
 

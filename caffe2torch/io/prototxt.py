@@ -219,16 +219,17 @@ class _Scan:
         self.fields(_Message(known.message_type, path, owner, prefix), _CLOSE[self.take()])
 
     def _value(self, scalar: bool = False) -> list[str]:
-        """Pass a field's value and return its tokens."""
+        """Pass a field's value and return its tokens; of what is no scalar the first."""
         colon = self.token == ":"
         if colon:
             self.take()
         if self.token == "[" or (self.token in ("{", "<") and not scalar):
-            values = [self.take()]
-            depth = 1
+            values, depth = [self.take()], 1
             while depth:
-                values.append(self.take())
-                depth += (values[-1] in _CLOSE) - (values[-1] in _CLOSE.values())
+                token = self.take()
+                depth += (token in _CLOSE) - (token in _CLOSE.values())
+                if scalar:
+                    values.append(token)
         elif colon and self.token and self.token not in "{}<>[]:,;":
             values = [self.take()]
             if values[0] in ("-", "+"):

@@ -118,7 +118,15 @@ class _Walk:
                 f"{self.fields.source}: holds layers of two formats ('layer' and 'layers'), "
                 "which Caffe does not read; save the net again with one of them"
             )
-        return self._parse(b"".join(out)), blobs
+        net = message_class("NetParameter")()
+        try:
+            net.ParseFromString(b"".join(out))
+        except DecodeError as error:
+            raise ReadError(
+                f"{self.fields.source}: the net is not readable ({error}); the file is corrupt"
+            ) from None
+        _check_text(net, self.fields.source)
+        return net, blobs
 
     def _layer(self, item: Field, index: int) -> tuple[bytes, list[Blob]]:
         layer = self._split(item, _V2)
@@ -143,7 +151,6 @@ class _Walk:
     def _split(self, message: Field, form: _Format) -> _Layer:
         layer = _Layer()
         known = _known(form.message)
-        is_fork = form is _V2
         for item in self.fields.items(message.value, message.end):
             number = item.number
             if item.wire == BYTES:
@@ -159,7 +166,7 @@ class _Walk:
                     layer.name = self._text(item)
                 elif number == form.type:
                     layer.type = self._text(item)
-                elif is_fork and number >= FIRST_FORK_NUMBER and number not in known:
+                elif form is _V2 and number >= FIRST_FORK_NUMBER and number not in known:
                     self._count(item)
                     layer.unknown.append(item)
             if number in known:
@@ -205,17 +212,6 @@ class _Walk:
 
     def _text(self, item: Field) -> str:
         return self.fields.buffer[item.value : item.end][:4096].decode("utf-8", "replace")
-
-    def _parse(self, data: bytes) -> Message:
-        net = message_class("NetParameter")()
-        try:
-            net.ParseFromString(data)
-        except DecodeError as error:
-            raise ReadError(
-                f"{self.fields.source}: the net is not readable ({error}); the file is corrupt"
-            ) from None
-        _check_text(net, self.fields.source)
-        return net
 
 
 def _check_text(message: Message, source: str, layer: str = "") -> None:

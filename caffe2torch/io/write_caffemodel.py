@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import BinaryIO
 
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import Graph, Node, Shape
@@ -64,7 +63,13 @@ def write_caffemodel(
         file = group.open(path_model)
         file.write(head)
         for entry in entries:
-            _write_entry(file, entry, graph)
+            file.write(entry.head)
+            if entry.node is not None and entry.blob_heads:
+                params = {name: graph.params[key] for name, key in entry.node.params.items()}
+                blobs = entry.node.layer.export_blobs(params, entry.bottoms)
+                for blob_head, blob in zip(entry.blob_heads, blobs, strict=True):
+                    file.write(blob_head)
+                    write_array(file, blob)
 
 
 def _record_transform(net: Message, record: Preprocessing, path: str | os.PathLike[str]) -> None:
@@ -113,17 +118,6 @@ def _check_names(entries: Sequence[_Entry], path: str | os.PathLike[str]) -> Non
                 f"{os.fspath(path)}: {count} layers with weights are called {name!r}, and a "
                 "caffemodel finds weights by name; rename them in the prototxt and convert again"
             )
-
-
-def _write_entry(file: BinaryIO, entry: _Entry, graph: Graph) -> None:
-    file.write(entry.head)
-    if entry.node is None or not entry.blob_heads:
-        return
-    params = {name: graph.params[key] for name, key in entry.node.params.items()}
-    blobs = entry.node.layer.export_blobs(params, entry.bottoms)
-    for head, blob in zip(entry.blob_heads, blobs, strict=True):
-        file.write(head)
-        write_array(file, blob)
 
 
 def _blob_head(shape: Shape) -> bytes:
