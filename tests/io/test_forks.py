@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import wire_bytes as w
 
+from caffe2torch.io.caffemodel import walk
 from caffe2torch.io.schema import FORK_FIELDS, message_class
-from caffe2torch.io.wire import walk
 
 
 @pytest.mark.parametrize("type_first", [True, False])

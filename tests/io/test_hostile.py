@@ -9,10 +9,9 @@ from hypothesis import strategies as st
 from support import CASES
 
 from caffe2torch.errors import ReadError
-from caffe2torch.io.caffemodel import read_caffemodel
+from caffe2torch.io.caffemodel import read_caffemodel, walk
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import message_class
-from caffe2torch.io.wire import walk
 
 NAMES = (
     "bin_double_data",

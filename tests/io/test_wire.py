@@ -7,10 +7,9 @@ import pytest
 import wire_bytes as w
 
 from caffe2torch.errors import ReadError
-from caffe2torch.io import wire
+from caffe2torch.io import caffemodel
 from caffe2torch.io.blob import Blob
-from caffe2torch.io.caffemodel import read_caffemodel
-from caffe2torch.io.wire import walk
+from caffe2torch.io.caffemodel import read_caffemodel, walk
 
 VALUES = np.arange(6, dtype="<f4") * 0.5 - 1
 
@@ -248,10 +247,18 @@ def test_corrupt_bytes(data: bytes, cause: str) -> None:
 @pytest.mark.parametrize(
     ("limit", "data", "cause"),
     [
-        ("wire._MAX_LAYERS", w.layer("a") * 21, "more than 20 layers"),
-        ("wire._MAX_BLOBS", w.layer("a", *[w.shape(0)] * 21), "more than 20 blobs"),
-        ("wire._MAX_REST", w.layer("a", extra=w.text(3, "bottom") * 9), "that is not weights"),
-        ("wire._MAX_REST", w.layer("a", extra=w.text(3000, "?" * 30), type="BN"), "not weights"),
+        ("caffemodel._MAX_LAYERS", w.layer("a") * 21, "more than 20 layers"),
+        ("caffemodel._MAX_BLOBS", w.layer("a", *[w.shape(0)] * 21), "more than 20 blobs"),
+        (
+            "caffemodel._MAX_REST",
+            w.layer("a", extra=w.text(3, "bottom") * 9),
+            "that is not weights",
+        ),
+        (
+            "caffemodel._MAX_REST",
+            w.layer("a", extra=w.text(3000, "?" * 30), type="BN"),
+            "not weights",
+        ),
         ("fields._MAX_FIELDS", w.number(9, 1) * 21, "more than 20 fields"),
     ],
 )
@@ -275,13 +282,13 @@ def test_file_that_grows_meanwhile_is_refused(
 ) -> None:
     path = tmp_path / "net.caffemodel"
     path.write_bytes(w.layer("c"))
-    parse = wire._check_text
+    parse = caffemodel._check_text
 
     def append(*args: object) -> None:
         parse(*args)
         with path.open("ab") as file:
             file.write(w.layer("d"))
 
-    monkeypatch.setattr(wire, "_check_text", append)
+    monkeypatch.setattr(caffemodel, "_check_text", append)
     with pytest.raises(ReadError, match="the file changed while it was read"):
         read_caffemodel(path)
