@@ -37,19 +37,7 @@ def write_safetensors(
     The arrays are float32 or float16. The header's ``__metadata__`` is ``extra`` and, under
     our name, the text of ``metadata``.
     """
-
-    def header(text_of: Callable[[Mapping[str, Any]], str]) -> bytes:
-        return _header(
-            params, {**(extra or {}), **({FORMAT: text_of(metadata)} if metadata else {})}
-        )
-
-    with seekable(file) as out, header_last(out, header(draft), lambda: header(dumps)):
-        for array in params.values():
-            write_array(out, array, progress)
-
-
-def _header(params: Mapping[str, FloatArray], metadata: dict[str, str]) -> bytes:
-    content: dict[str, Any] = {"__metadata__": metadata}
+    content: dict[str, Any] = {"__metadata__": dict(extra or {})}
     offset = 0
     for key, array in params.items():
         end = offset + array.nbytes
@@ -59,6 +47,14 @@ def _header(params: Mapping[str, FloatArray], metadata: dict[str, str]) -> bytes
             "data_offsets": [offset, end],
         }
         offset = end
-    text = json.dumps(content, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)
-    return struct.pack("<Q", len(text)) + text
+
+    def header(text_of: Callable[[Mapping[str, Any]], str]) -> bytes:
+        if metadata:
+            content["__metadata__"][FORMAT] = text_of(metadata)
+        text = json.dumps(content, separators=(",", ":")).encode()
+        text += b" " * (-len(text) % 8)
+        return struct.pack("<Q", len(text)) + text
+
+    with seekable(file) as out, header_last(out, header(draft), lambda: header(dumps)):
+        for array in params.values():
+            write_array(out, array, progress)
