@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from harness import check_layer, layer_error
@@ -18,7 +20,7 @@ def layer(param: str) -> str:
     return f'type: "Convolution" convolution_param {{ {param} }}'
 
 
-def resolved(param: str, bottoms: int = 1) -> Convolution:
+def resolved(param: str, bottoms: int = 1) -> Any:
     names = "".join(f'bottom: "b{i}" top: "t{i}" ' for i in range(bottoms))
     net = parse_prototxt(f'layer {{ name: "l" {layer(param)} {names} }}')
     return Convolution.from_proto(net.layer[0])

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from harness import check_layer, layer_error
@@ -14,7 +16,7 @@ def layer(param: str) -> str:
     return f'type: "Deconvolution" convolution_param {{ {param} }}'
 
 
-def resolved(param: str) -> Deconvolution:
+def resolved(param: str) -> Any:
     net = parse_prototxt(f'layer {{ name: "l" {layer(param)} bottom: "b0" top: "t0" }}')
     return Deconvolution.from_proto(net.layer[0])
 

@@ -18,7 +18,7 @@ def layer(param: str) -> str:
     return f'type: "Pooling" pooling_param {{ {param} }}'
 
 
-def resolved(param: str) -> Pooling:
+def resolved(param: str) -> Any:
     net = parse_prototxt(f'layer {{ name: "l" {layer(param)} bottom: "b0" top: "t0" }}')
     return Pooling.from_proto(net.layer[0])
 
