@@ -1,7 +1,9 @@
-"""Training state on disk: everything that a resumed run needs to go on as if never stopped."""
+"""What a training run leaves on disk: its log, and all that a resumed run needs to go on."""
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,17 +12,16 @@ from typing import Any
 import torch
 
 from caffe2torch.artefact.torch_file import load_torch
-from caffe2torch.errors import ArtefactError, ReadError, first_line
+from caffe2torch.errors import ArtefactError, Caffe2TorchError, ReadError, first_line
 from caffe2torch.io.atomic import atomic_write
 
 FORMAT = "squeezenet checkpoint"
 VERSION = 1
+LONGEST_LINE = 1 << 16
+"""Bytes from the end of a log in which its last line begins."""
+
 CONTENT_ERRORS = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)
 """What may come of values that a file holds in place of those that belong there."""
-_NOT_ONE = (
-    "{} is not a checkpoint: it is damaged or of another kind; "
-    "'squeezenet train' writes last.pt and best.pt"
-)
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
@@ -43,23 +44,18 @@ def make_folder(path: Path) -> None:
 
 def is_checkpoint(path: Path) -> bool:
     """Whether a file is one that ``save_checkpoint`` wrote, of any version."""
-    if not _is_zip(path):
-        return False
-    try:
-        state = load_torch(path, mmap=True)
-    except ReadError:
-        return False
+    state = _read(path, mmap=True)
     return isinstance(state, dict) and state.get("format") == FORMAT
 
 
-def load_checkpoint(path: Path, device: str | torch.device = "cpu") -> dict[str, Any]:
+def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint without running any code that a file could carry."""
-    if not _is_zip(path):
-        raise ReadError(_NOT_ONE.format(path))
-    try:
-        state = load_torch(path, device)
-    except ReadError as error:
-        raise ReadError(_NOT_ONE.format(path)) from error
+    state = _read(path)
+    if state is None:
+        raise ReadError(
+            f"{path} is not a checkpoint: it is damaged or of another kind; "
+            "'squeezenet train' writes last.pt and best.pt"
+        )
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise ReadError(
             f"{path} holds no training state: --init-from needs a last.pt or best.pt that "
@@ -84,10 +80,61 @@ def damage_named(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _is_zip(path: Path) -> bool:
-    """Whether a file is of torch's container format; its older one is read by nothing here."""
+def _read(path: Path, *, mmap: bool = False) -> Any:
+    """The content of a file of torch's container format; None if it is damaged or of another.
+
+    Torch's older format is read by nothing here.
+    """
     try:
         with path.open("rb") as file:
-            return file.read(4) == b"PK\x03\x04"
+            is_zip = file.read(4) == b"PK\x03\x04"
     except OSError as error:
         raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
+    try:
+        return load_torch(path, mmap=mmap) if is_zip else None
+    except ReadError:
+        return None
+
+
+def append_line(path: Path, values: dict[str, float]) -> None:
+    """Append values to a file of JSON lines; a last line that was cut short is removed first.
+
+    Only a kill or a full disk in the midst of a line leaves such a one.
+    """
+    line = json.dumps(values).encode() + b"\n"
+    try:
+        with path.open("a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            start = max(0, size - LONGEST_LINE)
+            file.seek(start)
+            tail = file.read()
+            cut = tail.rfind(b"\n") + 1
+            if _is_json(tail[cut:]):
+                file.write(b"\n")
+            else:
+                file.truncate(start + cut)
+            file.write(line)
+    except OSError as error:
+        raise ArtefactError(f"cannot append to {path}: {error.strerror or error}") from error
+
+
+def _is_json(text: bytes) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def write_scalars(folder: Path, values: dict[str, float]) -> None:
+    """Append values to TensorBoard's event files. Needs the extra ``tensorboard``."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise Caffe2TorchError(
+            "--tensorboard needs the package tensorboard: install caffe2torch[tensorboard]"
+        ) from error
+    with SummaryWriter(str(folder)) as writer:
+        for name, value in values.items():
+            if name != "step":
+                writer.add_scalar(name, value, int(values["step"]))

@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,11 +14,12 @@ from caffe2torch.artefact.write import FORMAT
 from caffe2torch.engines import Engine, Job, start_engine
 from caffe2torch.engines.onnxruntime import Session
 from caffe2torch.errors import ReadError, SessionError, first_line
+from caffe2torch.images import read_class_names
 from caffe2torch.preprocessing import Preprocessing
 from squeezenet.checkpoint import CONTENT_ERRORS
-from squeezenet.data import BadImages, EvalSampler, ImageDataset, checked, make_loader, open_split
-from squeezenet.distributed import Team, choose_device
-from squeezenet.evaluate import Metrics, Predict, evaluate
+from squeezenet.data import BadImages, ImageDataset, open_split
+from squeezenet.distributed import choose_device
+from squeezenet.evaluate import Metrics, Predict, evaluate, on_device
 from squeezenet.export import graph_of
 from squeezenet.preprocess import Transform, complete
 from squeezenet.weights import Loaded, load_model
@@ -35,12 +35,19 @@ class Classifier:
     class_names: tuple[str, ...] = ()
 
 
-def open_classifier(weights: Path, engine: str, device: str, protocol: str | None) -> Classifier:
+def open_classifier(
+    weights: Path,
+    engine: str,
+    device: str,
+    protocol: str | None = None,
+    class_names: Path | None = None,
+) -> Classifier:
     """Make ready a file of weights on an engine of ``caffe2torch.engines``.
 
     ONNX Runtime takes an .onnx file as it is; of other weights engines run the graph, and
     torch the model on ``device``. ``protocol`` overrides the one that the weights expect,
-    which is Caffe's unless a checkpoint says otherwise.
+    which is Caffe's unless a checkpoint says otherwise; ``class_names`` is a file of names
+    for those that a checkpoint carries.
     """
     if weights.suffix == ".onnx":
         if engine != "onnxruntime":
@@ -49,7 +56,7 @@ def open_classifier(weights: Path, engine: str, device: str, protocol: str | Non
     else:
         loaded = load_model(weights)
         opened = Classifier(
-            _on_device(loaded.model, choose_device(device))
+            on_device(loaded.model, choose_device(device))
             if engine == "torch"
             else _of_graph(engine, loaded, weights),
             loaded.transform,
@@ -59,6 +66,8 @@ def open_classifier(weights: Path, engine: str, device: str, protocol: str | Non
     if protocol is not None:
         made = replace(opened.transform.preprocessing, protocol=protocol)
         opened = replace(opened, transform=replace(opened.transform, preprocessing=made))
+    if class_names is not None:
+        opened = replace(opened, class_names=read_class_names(class_names))
     return opened
 
 
@@ -74,22 +83,14 @@ def evaluate_files(
 ) -> Metrics:
     """Evaluate a classifier on a list, a tree of class folders or an LMDB."""
     dataset = ImageDataset(open_split(data, listing, "val").source, classifier.transform, seed=None)
-    loader = make_loader(dataset, EvalSampler(len(dataset), batch_size), workers=workers)
-    bad = BadImages(on_bad_image, report)
-    batches = checked(loader, dataset, classifier.num_classes, bad)
-    team = Team(0, 1, torch.device("cpu"))
-    return evaluate(classifier.predict, batches, classifier.num_classes, bad=bad, team=team)
-
-
-def _on_device(model: torch.nn.Module, device: torch.device) -> Predict:
-    model = model.to(device)
-
-    def predict(images: Tensor) -> Tensor:
-        with torch.inference_mode():
-            logits: Tensor = model(images.to(device))
-            return logits.cpu()
-
-    return predict
+    return evaluate(
+        classifier.predict,
+        dataset,
+        classifier.num_classes,
+        batch_size=batch_size,
+        workers=workers,
+        bad=BadImages(on_bad_image, report),
+    )
 
 
 def _of_graph(name: str, loaded: Loaded, weights: Path) -> Predict:
@@ -99,7 +100,10 @@ def _of_graph(name: str, loaded: Loaded, weights: Path) -> Predict:
 
 
 def _of_onnx(path: Path) -> Classifier:
-    data = _read(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
     model, classes = _logits_model(data, path)
     try:
         session = Session(model)
@@ -147,18 +151,7 @@ def _logits_model(data: bytes, source: Path) -> tuple[bytes, int]:
     if last is not None and last.op_type == "Softmax" and last.input:
         output.name = last.input[0]
         graph.node.remove(last)
-    return model.SerializeToString(), _classes(output, source)
-
-
-def _classes(output: Any, source: Path) -> int:
     dims = output.type.tensor_type.shape.dim
     if len(dims) < 2 or not dims[1].dim_value:
         raise ReadError(f"{source} does not say how many classes its output {output.name!r} has")
-    return int(dims[1].dim_value)
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
+    return model.SerializeToString(), int(dims[1].dim_value)

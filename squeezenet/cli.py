@@ -6,8 +6,11 @@ Modules that take time to import are imported by the command that needs them.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +25,8 @@ from caffe2torch.errors import (
     one_line,
 )
 from caffe2torch.preprocessing import PROTOCOLS
-from squeezenet.commands import compress, demo
+from squeezenet.commands import PATH, Parsed, compress, demo, report
 from squeezenet.rules import POLICIES, SOLVER_TYPES
-
-PATH = click.Path(path_type=Path)
 
 
 class _Group(click.Group):
@@ -64,58 +65,35 @@ def _options(*options: Callable[[Command], Command]) -> Callable[[Command], Comm
     return decorate
 
 
-class _Pair(click.ParamType[tuple[str, float]]):
-    """``PATTERN=FACTOR``."""
-
-    name = "pattern=factor"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[str, float]:
-        if isinstance(value, tuple):
-            return value
-        pattern, _, factor = value.rpartition("=")
-        try:
-            number = float(factor)
-        except ValueError:
-            number = -1.0
-        if not pattern or not 0 <= number < float("inf"):
-            self.fail(f"{value!r} is not of the form 'conv10.*=10'", param, ctx)
-        return pattern, number
+def _multiplier(text: str) -> tuple[str, float]:
+    pattern, _, factor = text.rpartition("=")
+    with suppress(ValueError):
+        if pattern and 0 <= float(factor) < math.inf:
+            return pattern, float(factor)
+    raise ValueError("is not of the form 'conv10.*=10'")
 
 
-class _Numbers(click.ParamType[Any]):
-    """Numbers with commas between them."""
-
-    def __init__(self, kind: type, name: str) -> None:
-        self.kind, self.name = kind, name
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            return tuple(self.kind(part) for part in value.split(","))
-        except ValueError:
-            return self.fail(f"{value!r} is not numbers with commas between them", param, ctx)
+def _steps(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(map(int, text.split(",")))
+    except ValueError:
+        raise ValueError("is not numbers with commas between them") from None
 
 
-class _Mean(click.ParamType[Any]):
+def _mean(text: str) -> tuple[float, ...] | str:
     """Three numbers, or the path of a mean image."""
-
-    name = "b,g,r|file"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not isinstance(value, str):
-            return value
-        try:
-            numbers = tuple(float(part) for part in value.split(","))
-        except ValueError:
-            return value
-        if len(numbers) != 3:
-            self.fail(f"{value!r} must have three numbers: blue, green, red", param, ctx)
-        return numbers
+    try:
+        numbers = tuple(map(float, text.split(",")))
+    except ValueError:
+        return text
+    if len(numbers) != 3:
+        raise ValueError("must have three numbers: blue, green, red")
+    return numbers
 
 
+MULTIPLIER = Parsed("pattern=factor", _multiplier)
+STEPS = Parsed("n,n,...", _steps)
+MEAN = Parsed("b,g,r|file", _mean)
 PROTOCOL = RegisteredChoice(lambda: tuple(PROTOCOLS))
 POLICY = RegisteredChoice(lambda: tuple(POLICIES))
 SOLVER = RegisteredChoice(lambda: tuple(SOLVER_TYPES))
@@ -154,7 +132,11 @@ _data_settings = _options(
     _setting("--area", click.FloatRange(0.01, 1), "Smallest part that random-resized-crop takes."),
     _setting("--resize", POSITIVE, "Side to which an image is resized."),
     _setting("--crop", POSITIVE, "Side of the crop: the net's input."),
-    _setting("--mean", _Mean(), "Blue,green,red, or a .binaryproto or .npy mean image."),
+    _setting(
+        "--mean",
+        MEAN,
+        "Blue,green,red, or a .binaryproto or .npy mean image.",
+    ),
     _setting("--scale", float, "Factor after the mean is subtracted."),
     _setting("--mirror/--no-mirror", bool, "Mirror half of the training images."),
     _setting("--rotation", FACTOR, "Largest random rotation in degrees."),
@@ -183,7 +165,7 @@ _solver_settings = _options(
     _setting("--gamma", FACTOR, f"{_readers('gamma')}."),
     _setting("--power", FACTOR, f"{_readers('power')}."),
     _setting("--stepsize", COUNT, f"{_readers('stepsize')}."),
-    _setting("--stepvalue", _Numbers(int, "n,n,..."), f"{_readers('stepvalue')}: 1000,2000."),
+    _setting("--stepvalue", STEPS, f"{_readers('stepvalue')}: 1000,2000."),
     _setting("--warmup", COUNT, "Steps in which the rate rises from 0."),
     _setting("--momentum", FACTOR, f"{_readers('momentum')}; Adam's beta1."),
     _setting("--momentum2", FACTOR, f"{_readers('momentum2')}: its beta2."),
@@ -191,8 +173,8 @@ _solver_settings = _options(
     _setting("--rms-decay", SHARE, f"{_readers('rms_decay')}."),
     _setting("--weight-decay", FACTOR, "Weight decay."),
     _setting("--regularization", click.Choice(["L1", "L2"]), "Kind of weight decay."),
-    _setting("--lr-mult", _Pair(), "Factor of the rate: 'conv10.*=10'.", multiple=True),
-    _setting("--decay-mult", _Pair(), "Factor of the decay: '*.bias=0'.", multiple=True),
+    _setting("--lr-mult", MULTIPLIER, "Factor of the rate: 'conv10.*=10'.", multiple=True),
+    _setting("--decay-mult", MULTIPLIER, "Factor of the decay: '*.bias=0'.", multiple=True),
     _setting("--label-smoothing", SHARE, "Share of the target spread over all classes."),
     _setting("--clip", FACTOR, "Largest norm of the gradient; 0: any."),
     _setting("--ema", SHARE, "Decay of the average of the weights; 0: none."),
@@ -243,13 +225,13 @@ def train(
         from squeezenet.solver import read_solver
 
         settings, ignored = read_solver(solver)
-        config = config.updated(settings)
+        config = replace(config, **settings)
         if ignored:
             click.echo(f"{solver}: without effect here: {', '.join(ignored)}", err=True)
-    config = config.updated(given)
+    config = replace(config, **given)
     if config.crop > config.resize:
         raise NetError(f"--crop {config.crop} is larger than --resize {config.resize}")
-    run(config, init_from=init_from, report=_report, show_progress=sys.stderr.isatty())
+    run(config, init_from=init_from, report=report, show_progress=sys.stderr.isatty())
 
 
 _evaluation = _options(
@@ -278,17 +260,15 @@ def eval_(
     synset_words: Path | None,
 ) -> None:  # fmt: skip
     """Measure top-1, top-5, loss and confusions on a labelled set."""
-    from caffe2torch.images import read_class_names
     from squeezenet.classifier import evaluate_files, open_classifier
 
-    opened = open_classifier(weights, engine, device, protocol)
-    names = read_class_names(synset_words) if synset_words else opened.class_names
+    opened = open_classifier(weights, engine, device, protocol, synset_words)
     metrics = evaluate_files(
         opened, data, val_list, batch_size=batch_size, workers=workers,
-        on_bad_image=on_bad_image, report=_report,
+        on_bad_image=on_bad_image, report=report,
     )  # fmt: skip
     if as_json:
-        click.echo(json.dumps(metrics.to_plain(names), indent=1, ensure_ascii=False))
+        click.echo(json.dumps(metrics.to_plain(opened.class_names), indent=1, ensure_ascii=False))
         return
     share = max(metrics.images, 1)
     click.echo(f"images    {metrics.images}")
@@ -296,6 +276,7 @@ def eval_(
     click.echo(f"top-5     {metrics.top5} ({metrics.top5 / share:.2%})")
     click.echo(f"loss      {metrics.loss:.4f}")
     click.echo(f"skipped   {metrics.bad_images}")
+    names = opened.class_names
     for pair in metrics.confusions(5):
         true, taken = (names[n] if names else n for n in (pair["label"], pair["taken_for"]))
         click.echo(f"confused  {pair['images']} of {true} taken for {taken}")
@@ -314,32 +295,27 @@ def infer(
     device: str, on_bad_image: str, synset_words: Path | None,
 ) -> None:  # fmt: skip
     """Classify IMAGES: files, folders, globs, or - for a list of files on stdin."""
-    from caffe2torch.images import read_class_names
     from squeezenet.classifier import open_classifier
     from squeezenet.data import BadImages
-    from squeezenet.infer import FORMATS, classify, expand_inputs
+    from squeezenet.infer import FORMATS, classify, expand_inputs, write_sheet
 
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
     paths = expand_inputs(images)
-    opened = open_classifier(weights, engine, device, protocol)
-    names = read_class_names(synset_words) if synset_words else opened.class_names
-    bad = BadImages(on_bad_image, _report)
+    opened = open_classifier(weights, engine, device, protocol, synset_words)
+    bad = BadImages(on_bad_image, report)
     answers = list(
         classify(
-            opened.predict, opened.transform, paths, names, bad,
+            opened, paths, bad,
             top_k=top_k, batch_size=batch_size, workers=min(workers, len(paths) // 16),
         )
     )  # fmt: skip
     if sheet is not None and answers:
-        from squeezenet.infer import write_sheet
-
         write_sheet(sheet, answers)
     form = "json" if as_json else "csv" if as_csv else "text"
-    for line in FORMATS[form](answers):
-        click.echo(line)
+    click.echo(FORMATS[form](answers), nl=False)
     if len(bad):
-        _report(f"{len(bad)} of {len(paths)} images could not be used")
+        report(f"{len(bad)} of {len(paths)} images could not be used")
         if not answers:
             raise ArtefactError("no image could be classified")
 
@@ -368,7 +344,3 @@ def export(weights: Path, output: Path) -> None:
     loaded = load_model(weights)
     for path in write(loaded.model, loaded.transform, output):
         click.echo(path)
-
-
-def _report(message: str) -> None:
-    click.echo(message, err=True)

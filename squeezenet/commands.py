@@ -3,35 +3,41 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe2torch.commands._output import print_table
-from caffe2torch.commands.parity import DIFFERENT, print_report
+from caffe2torch.commands.parity import DIFFERENT
 
 if TYPE_CHECKING:
-    from squeezenet.demo import Demo
     from squeezenet.evaluate import Metrics
 
 PATH = click.Path(path_type=Path)
 UNITS = {"": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
 
 
-class _SizeType(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
-    name = "BYTES|KB|MB|KIB|MIB"
+class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
+    """What ``parse`` makes of a text; its ValueError says what is wrong with the text."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        if isinstance(value, int):
-            return value
-        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmi]{0,2}b?)\s*", value, re.IGNORECASE)
-        factor = UNITS.get(match[2].lower()) if match else None
-        if match is None or factor is None:
-            self.fail(f"{value!r} is not a size such as 0.7MB or 700000", param, ctx)
-        return int(float(match[1]) * factor)
+    def __init__(self, name: str, parse: Callable[[str], Any]) -> None:
+        self.name, self.parse = name, parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The parsed value; a default that is one already stays."""
+        try:
+            return self.parse(value) if isinstance(value, str) else value
+        except ValueError as error:
+            return self.fail(f"{value!r} {error}", param, ctx)
+
+
+def _size(text: str) -> int:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmi]{0,2}b?)\s*", text, re.IGNORECASE)
+    if match is None or match[2].lower() not in UNITS:
+        raise ValueError("is not a size such as 0.7MB or 700000")
+    return int(float(match[1]) * UNITS[match[2].lower()])
 
 
 @click.command()
@@ -41,7 +47,11 @@ class _SizeType(click.ParamType):  # type: ignore[type-arg]  # generic since cli
     "--calibrate", type=PATH, required=True, help="A folder of images; labels are not needed."
 )
 @click.option(
-    "--size", type=_SizeType(), default="0.7MB", show_default=True, help="Of OUTPUT, at most."
+    "--size",
+    type=Parsed("BYTES|KB|MB|KIB|MIB", _size),
+    default="0.7MB",
+    show_default=True,
+    help="Of OUTPUT, at most.",
 )
 @click.option(
     "--images",
@@ -68,13 +78,13 @@ def compress(
     The net's prototxt is written beside OUTPUT. The images to calibrate on should be of the
     kind that the net is for, and other ones than those of the list.
     """
-    from squeezenet.compressed_file import compress_file, measure
+    from squeezenet.compress import compress_file, measure
 
     if data is None and val_list is not None:
         raise click.UsageError("--val-list needs --data, the root of its paths")
-    before = measure(model, model, data, val_list, _report) if data else None
+    before = measure(model, model, data, val_list, report) if data else None
     result = compress_file(
-        model, output, calibrate, size=size, images=images, seed=seed, report=_report
+        model, output, calibrate, size=size, images=images, seed=seed, report=report
     )
     for path in result.files:
         click.echo(f"{path}  {path.stat().st_size:,} bytes")
@@ -82,7 +92,7 @@ def compress(
     click.echo(f"{result.kept:,} of {result.weights:,} weights are kept ({share:.1%})")
     if data and before:
         click.echo(_line("before", model, before))
-        click.echo(_line("after", output, measure(output, model, data, val_list, _report)))
+        click.echo(_line("after", output, measure(output, model, data, val_list, report)))
 
 
 def _line(when: str, path: Path, metrics: Metrics) -> str:
@@ -94,7 +104,8 @@ def _line(when: str, path: Path, metrics: Metrics) -> str:
     )
 
 
-def _report(message: str) -> None:
+def report(message: str) -> None:
+    """Say on stderr what is being done."""
     click.echo(message, err=True)
 
 
@@ -114,37 +125,5 @@ def demo(out: Path) -> None:
     """
     from squeezenet.demo import run_demo
 
-    click.echo("A SqueezeNet v1.1 for handwritten digits, in Caffe's format.")
-    done = run_demo(out)
-    for path in done.files:
-        click.echo(f"converted  {path}  {path.stat().st_size:,} bytes")
-    click.echo()
-    print_report(done.parity)
-    click.echo()
-    _print_answers(done)
-    click.echo(f"report: {done.page}" if done.page else f"no HTML report: {done.no_page}")
-    engines = 1 + len(done.parity.comparisons)
-    if not done.passed:
-        click.secho("demo: FAIL", fg="red", bold=True)
+    if not run_demo(out):
         sys.exit(DIFFERENT)
-    click.secho(f"demo: PASS, {engines} engines agree on every blob", fg="green", bold=True)
-    _print_next(done)
-
-
-def _print_answers(done: Demo) -> None:
-    rows = [(a.file, a.predicted, f"{a.probability:.1%}", a.truth) for a in done.answers]
-    print_table(("image", "predicted", "probability", "truth"), rows)
-    click.echo(f"{sum(a.right for a in done.answers)} of {len(rows)} right")
-
-
-def _print_next(done: Demo) -> None:
-    sample = done.sample
-    commands = (
-        ("caffe2torch", "inspect", sample.caffemodel),
-        ("squeezenet", "infer", "--weights", done.files[0], "--synset-words", sample.classes,
-         sample.images),
-        ("caffe2torch", "convert", "YOURS.caffemodel", "YOURS.onnx"),
-    )  # fmt: skip
-    click.echo("next:")
-    for command in commands:
-        click.echo(f"  {shlex.join(map(str, command))}")

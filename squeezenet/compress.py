@@ -11,20 +11,36 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caffe2torch.errors import NetError, WeightsError
-from caffe2torch.io.deep_compression import CODEBOOK, CodedLayer, coded_size
-from squeezenet.budget import Curve, fixed_bytes, share_out
+from caffe2torch.errors import ArtefactError, NetError, ReadError, WeightsError
+from caffe2torch.images import ImageError, find_images, read_image
+from caffe2torch.io.atomic import atomic_group
+from caffe2torch.io.deep_compression import CODEBOOK, SUFFIX, CodedLayer, coded_size, encode
+from squeezenet.classifier import evaluate_files, open_classifier
+from squeezenet.deploy import deploy_prototxt
+from squeezenet.evaluate import Metrics
 from squeezenet.model import Fire, SqueezeNet
-from squeezenet.prune import as_matrix, output_places, prune, sample_patches
+from squeezenet.preprocess import Transform
+from squeezenet.prune import (
+    Curve,
+    as_matrix,
+    cluster,
+    fixed_bytes,
+    nearest,
+    output_places,
+    prune,
+    sample_patches,
+    share_out,
+)
+from squeezenet.weights import load_model
 
 DAMPING = 0.1
 """Of a layer's moment, in mean squares of its inputs: what few images say is not all there is."""
@@ -43,10 +59,9 @@ PROBED = 32
 
 BATCH = 8
 
-ROUNDS = 100
-"""Lloyd's steps at most; 256 clusters of weights are still after some dozens."""
-
 Report = Callable[[str], None]
+_Stage = tuple[tuple[str, ...], Callable[[Tensor], Tensor]]
+"""A part of the net: the convolutions that read its input, and what it makes of it."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +70,6 @@ class Compressed:
 
     layers: list[CodedLayer]
     model: SqueezeNet
-
-
-@dataclass(frozen=True)
-class _Stage:
-    """A part of the net: the convolutions that read its input, and what it makes of it."""
-
-    convolutions: tuple[str, ...]
-    forward: Callable[[Tensor], Tensor]
 
 
 def compress(
@@ -97,7 +104,35 @@ def compress(
     with torch.no_grad():
         curves = _curves(model, images, rng)
         budgets = {c.name: b for c, b in zip(curves, share_out(curves, size), strict=True)}
-        return _Compressor(model, rng, report).run(images, budgets)
+        return _compress(model, images, budgets, rng, report)
+
+
+def _compress(
+    model: SqueezeNet,
+    images: Tensor,
+    budgets: Mapping[str, int],
+    rng: torch.Generator,
+    report: Report,
+) -> Compressed:
+    """Go through the net once, the original beside the copy that is compressed.
+
+    Every layer gets its budget in bytes; what one leaves over the next may use.
+    """
+    compressed = copy.deepcopy(model)
+    layers = []
+    spare = 0
+    theirs = ours = images
+    for (names, before), (_, after) in zip(_stages(model), _stages(compressed), strict=True):
+        for name in names:
+            old, new = convolutions(model)[name], convolutions(compressed)[name]
+            moment, target = _moments(new, old, ours, theirs, rng)
+            layer, count = _fit(new, moment, target, budgets[name] + spare)
+            weights = new.weight.numel()
+            report(f"{name}: {count} of {weights} weights ({count / weights:.0%})")
+            spare += budgets[name] - coded_size(layer)
+            layers.append(layer)
+        theirs, ours = _in_batches(before, theirs), _in_batches(after, ours)
+    return Compressed(layers, compressed)
 
 
 def convolutions(model: SqueezeNet) -> dict[str, nn.Conv2d]:
@@ -110,12 +145,12 @@ def _curves(model: SqueezeNet, images: Tensor, rng: torch.Generator) -> list[Cur
     changes = dict(_changes(model, images, rng))
     squares = {name: torch.zeros(len(SHARES)) for name in changes}
     for batch in _batches(images[:PROBED]):
-        for name, probe in _probe(model, batch, rng).items():
+        for name, (inputs, gradients) in _probe(model, batch, rng).items():
             conv = convolutions(model)[name]
             for index, change in enumerate(changes[name]):
                 weight = change[:, :-1].reshape(conv.weight.shape)
-                output = F.conv2d(probe.inputs, weight, change[:, -1], conv.stride, conv.padding)
-                squares[name][index] += (output * probe.gradients).sum((1, 2, 3)).square().sum()
+                output = F.conv2d(inputs, weight, change[:, -1], conv.stride, conv.padding)
+                squares[name][index] += (output * gradients).sum((1, 2, 3)).square().sum()
     return [
         Curve(name, conv.weight.numel(), conv.out_channels, SHARES, squares[name].tolist())
         for name, conv in convolutions(model).items()
@@ -127,24 +162,22 @@ def _changes(
 ) -> Iterator[tuple[str, list[Tensor]]]:
     """What pruning to SHARES changes of the matrix of each layer, by name."""
     inputs = images
-    for stage in _stages(model):
-        for name in stage.convolutions:
+    for names, forward in _stages(model):
+        for name in names:
             conv = convolutions(model)[name]
             moment, matrix = _moments(conv, conv, inputs, inputs, rng)
             counts = [max(1, round(share * conv.weight.numel())) for share in SHARES]
             yield name, [pruned - matrix for pruned in prune(moment, matrix, counts)]
-        inputs = _in_batches(stage.forward, inputs)
+        inputs = _in_batches(forward, inputs)
 
 
-class _Probe(NamedTuple):
-    """What a convolution read, and how a direction in the logits depends on what it gave."""
+def _probe(
+    model: SqueezeNet, images: Tensor, rng: torch.Generator
+) -> dict[str, tuple[Tensor, Tensor]]:
+    """What each convolution read, and how the logits depend on what it gave.
 
-    inputs: Tensor
-    gradients: Tensor
-
-
-def _probe(model: SqueezeNet, images: Tensor, rng: torch.Generator) -> dict[str, _Probe]:
-    """The probes of all convolutions, for a direction that is random for each image."""
+    That is the gradient of the logits in a direction that is random for each image.
+    """
     inputs: dict[str, Tensor] = {}
     outputs: dict[str, Tensor] = {}
 
@@ -164,55 +197,32 @@ def _probe(model: SqueezeNet, images: Tensor, rng: torch.Generator) -> dict[str,
     finally:
         for hook in hooks:
             hook.remove()
-    return {n: _Probe(inputs[n], g) for n, g in zip(outputs, gradients, strict=True)}
+    return {n: (inputs[n], g) for n, g in zip(outputs, gradients, strict=True)}
 
 
-@dataclass
-class _Compressor:
-    """Goes through the net once, the original beside the copy that is compressed."""
+def _fit(conv: nn.Conv2d, moment: Tensor, target: Tensor, budget: int) -> tuple[CodedLayer, int]:
+    """Prune and share the weights of ``conv``, which is given the values of the file.
 
-    original: SqueezeNet
-    rng: torch.Generator
-    report: Report
-
-    def run(self, images: Tensor, budgets: Mapping[str, int]) -> Compressed:
-        """Compress every layer to its budget in bytes; what one leaves over the next may use."""
-        model = copy.deepcopy(self.original)
-        layers = []
-        spare = 0
-        theirs = ours = images
-        for before, after in zip(_stages(self.original), _stages(model), strict=True):
-            for name in before.convolutions:
-                old, new = convolutions(self.original)[name], convolutions(model)[name]
-                moments = _moments(new, old, ours, theirs, self.rng)
-                layer = self._fit(name, new, moments, budgets[name] + spare)
-                spare += budgets[name] - coded_size(layer)
-                layers.append(layer)
-            theirs, ours = _in_batches(before.forward, theirs), _in_batches(after.forward, ours)
-        return Compressed(layers, model)
-
-    def _fit(
-        self, name: str, conv: nn.Conv2d, moments: tuple[Tensor, Tensor], budget: int
-    ) -> CodedLayer:
-        """Prune and share the weights of ``conv``, which is given the values of the file."""
-        moment, target = moments
-        weights = conv.weight.numel()
-        count = min(weights, 2 * (budget - fixed_bytes(conv.out_channels)) // 3)
-        while True:
-            share = count / weights
-            counts = [round(weights * share ** (step / STEPS)) for step in range(1, STEPS + 1)]
-            matrix = target
-            if count < weights:
-                *_, matrix = prune(moment, target, counts)
-            layer = _coded(matrix, conv)
-            excess = coded_size(layer) - budget
-            if excess <= 0:
-                break
-            # Fillers took more than there is: 3 bytes hold 2 weights.
-            count -= max(1, round(excess * 2 / 3))
-        self.report(f"{name}: {count} of {weights} weights ({count / weights:.0%})")
-        _assign(conv, layer)
-        return layer
+    Also gives the number of weights that are left.
+    """
+    weights = conv.weight.numel()
+    count = min(weights, 2 * (budget - fixed_bytes(conv.out_channels)) // 3)
+    while True:
+        share = count / weights
+        counts = [round(weights * share ** (step / STEPS)) for step in range(1, STEPS + 1)]
+        matrix = target
+        if count < weights:
+            *_, matrix = prune(moment, target, counts)
+        layer = _coded(matrix, conv)
+        excess = coded_size(layer) - budget
+        if excess <= 0:
+            break
+        # Fillers took more than there is: 3 bytes hold 2 weights.
+        count -= max(1, round(excess * 2 / 3))
+    assert conv.bias is not None
+    conv.weight.copy_(torch.from_numpy(layer.codebook[layer.codes]))
+    conv.bias.copy_(torch.from_numpy(layer.bias))
+    return layer, count
 
 
 def _moments(
@@ -256,77 +266,25 @@ def _coded(matrix: Tensor, conv: nn.Conv2d) -> CodedLayer:
     return CodedLayer(codebook, codes, matrix[:, -1].numpy().copy())
 
 
-def cluster(values: NDArray[np.floating[Any]], count: int) -> NDArray[np.float32]:
-    """At most ``count`` centres for ``values``, ascending: a local optimum of the squared error.
-
-    Lloyd's algorithm, from centres that stand half evenly over the range and half evenly
-    among the values: large weights are few and matter, small ones are many. On sorted values
-    a cluster is an interval, so a step takes two searches and a sum. No more distinct values
-    than ``count`` are their own centres.
-    """
-    ordered = np.sort(values.astype(np.float64), axis=None)
-    distinct = np.unique(ordered)
-    if len(distinct) <= count:
-        return distinct.astype(np.float32)
-    sums = np.concatenate([[0.0], np.cumsum(ordered)])
-    centres = _first_centres(ordered, count)
-    for _ in range(ROUNDS):
-        ends = np.searchsorted(ordered, (centres[1:] + centres[:-1]) / 2)
-        bounds = np.concatenate([[0], ends, [len(ordered)]])
-        sizes = np.diff(bounds)
-        means = np.diff(sums[bounds]) / np.maximum(sizes, 1)
-        moved = np.sort(np.where(sizes > 0, means, centres))
-        if np.array_equal(moved, centres):
-            break
-        centres = moved
-    used = np.unique(np.searchsorted((centres[1:] + centres[:-1]) / 2, ordered))
-    return np.unique(centres[used].astype(np.float32))
-
-
-def nearest(values: NDArray[np.floating[Any]], centres: NDArray[np.float32]) -> NDArray[np.int64]:
-    """The index of the nearest of ``centres``, which ascend, for each value."""
-    middles = (centres[1:].astype(np.float64) + centres[:-1]) / 2
-    return np.searchsorted(middles, values).astype(np.int64)
-
-
-def _first_centres(ordered: NDArray[np.float64], count: int) -> NDArray[np.float64]:
-    even = np.linspace(ordered[0], ordered[-1], count // 2)
-    dense = np.quantile(ordered, (np.arange(count - len(even)) + 0.5) / (count - len(even)))
-    return np.sort(np.concatenate([even, dense]))
-
-
-def _assign(conv: nn.Conv2d, layer: CodedLayer) -> None:
-    assert conv.bias is not None
-    conv.weight.copy_(torch.from_numpy(layer.codebook[layer.codes]))
-    conv.bias.copy_(torch.from_numpy(layer.bias))
-
-
 def _stages(model: SqueezeNet) -> Iterator[_Stage]:
     """The net from one layer of convolutions to the next; the last gives what is not used."""
-
-    def first(x: Tensor) -> Tensor:
-        y: Tensor = model.pool1(model.conv1(x).relu_())
-        return y
-
-    yield _Stage(("conv1",), first)
+    yield ("conv1",), lambda x: model.pool1(model.conv1(x).relu_())
     for name, fire in model.named_children():
         if isinstance(fire, Fire):
-            number = name.removeprefix("fire")
-            yield from _fire_stages(name, fire, getattr(model, f"pool{number}", nn.Identity()))
-    yield _Stage(("conv10",), nn.Identity())
+            pool = getattr(model, f"pool{name.removeprefix('fire')}", nn.Identity())
+            yield (f"{name}.squeeze1x1",), partial(_squeeze, fire)
+            yield (f"{name}.expand1x1", f"{name}.expand3x3"), partial(_expand, fire, pool)
+    yield ("conv10",), nn.Identity()
 
 
-def _fire_stages(name: str, fire: Fire, pool: nn.Module) -> Iterator[_Stage]:
-    def squeeze(x: Tensor) -> Tensor:
-        y: Tensor = fire.squeeze1x1(x)
-        return y.relu_()
+def _squeeze(fire: Fire, x: Tensor) -> Tensor:
+    squeezed: Tensor = fire.squeeze1x1(x)
+    return squeezed.relu_()
 
-    def expand(x: Tensor) -> Tensor:
-        y: Tensor = pool(torch.cat([fire.expand1x1(x), fire.expand3x3(x)], 1).relu_())
-        return y
 
-    yield _Stage((f"{name}.squeeze1x1",), squeeze)
-    yield _Stage((f"{name}.expand1x1", f"{name}.expand3x3"), expand)
+def _expand(fire: Fire, pool: nn.Module, x: Tensor) -> Tensor:
+    expanded: Tensor = pool(torch.cat([fire.expand1x1(x), fire.expand3x3(x)], 1).relu_())
+    return expanded
 
 
 def _in_batches(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -335,3 +293,73 @@ def _in_batches(forward: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 def _batches(x: Tensor) -> list[Tensor]:
     return [x[start : start + BATCH] for start in range(0, len(x), BATCH)]
+
+
+@dataclass(frozen=True)
+class Written:
+    """The files that were written, and how many of the weights are in them."""
+
+    files: tuple[Path, Path]
+    kept: int
+    weights: int
+
+
+def compress_file(
+    source: Path, path: Path, folder: Path, *, size: int, images: int, seed: int, report: Report
+) -> Written:
+    """Compress the model in ``source`` to at most ``size`` bytes at ``path``, a ``.net``.
+
+    Up to ``images`` images from below ``folder`` calibrate it, chosen by ``seed``. The deploy
+    prototxt is written beside the file, which does not say its net.
+    """
+    if path.suffix != SUFFIX:
+        raise ArtefactError(
+            f"{path}: a Deep Compression file is known by its name: end it in {SUFFIX}"
+        )
+    loaded = load_model(source)
+    model = loaded.model
+    chosen = read_calibration(folder, loaded.transform, images, seed, report)
+    result = compress(model, chosen, size=size, seed=seed, report=report)
+    prototxt = path.with_suffix(".prototxt")
+    text = deploy_prototxt(model.version, None, model.num_classes, size=loaded.transform.crop)
+    with atomic_group() as group:
+        group.open(prototxt).write(text.encode())
+        group.open(path).write(encode(result.layers))
+    return Written(
+        (path, prototxt),
+        kept=sum(int(np.count_nonzero(layer.codes)) for layer in result.layers),
+        weights=sum(layer.codes.size for layer in result.layers),
+    )
+
+
+def measure(path: Path, source: Path, data: Path, listing: str | None, report: Report) -> Metrics:
+    """Evaluate ``path`` on a list, with input made as the model in ``source`` wants it."""
+    classifier = replace(
+        open_classifier(path, "torch", "cpu"), transform=load_model(source).transform
+    )
+    return evaluate_files(
+        classifier, data, listing, batch_size=20, workers=0, on_bad_image="fail", report=report
+    )
+
+
+def read_calibration(
+    folder: Path, transform: Transform, count: int, seed: int, report: Report
+) -> Tensor:
+    """Up to ``count`` images from below ``folder`` as input (N, 3, H, W), chosen by ``seed``.
+
+    What cannot be decoded is reported and left out. Raises ReadError where nothing is left.
+    """
+    if not folder.is_dir():
+        raise ReadError(f"{folder} is not a folder: give one with images to calibrate on")
+    paths = find_images(folder)
+    arrays: list[Tensor] = []
+    for index in np.random.default_rng(seed).permutation(len(paths)):
+        try:
+            arrays.append(torch.from_numpy(transform(read_image(paths[index]), None)))
+        except ImageError as error:
+            report(f"bad image, skipped: {error}")
+        if len(arrays) == count:
+            break
+    if not arrays:
+        raise ReadError(f"{folder} holds no image to calibrate on")
+    return torch.stack(arrays)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 from caffe2torch.errors import ReadError
@@ -75,18 +75,10 @@ class TrainConfig:
     snapshot: int = 0
     tensorboard: bool = False
 
-    def to_plain(self) -> dict[str, Any]:
-        """The settings as a dict of plain values."""
-        return asdict(self)
-
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> TrainConfig:
-        """The settings that ``to_plain`` gave."""
+        """The settings that ``dataclasses.asdict`` gave."""
         unknown = values.keys() - {field.name for field in fields(cls)}
         if unknown:
             raise ReadError(f"the checkpoint has settings of another version: {sorted(unknown)}")
         return cls(**values)
-
-    def updated(self, values: dict[str, Any]) -> TrainConfig:
-        """The settings with some replaced."""
-        return replace(self, **values)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+import click
+
+from caffe2torch.commands._output import print_table
+from caffe2torch.commands.parity import print_report
 from caffe2torch.errors import ArtefactError, ParityError, ReadError
 from caffe2torch.io.checksum import sha256
 from squeezenet.download import models_folder
@@ -16,15 +21,11 @@ if TYPE_CHECKING:
     from caffe2torch.parity.result import ParityReport
 
 
-NAME = "squeezenet_digits"
-
-
 @dataclass(frozen=True)
 class SampleModel:
     """Caffe's two files, images in ``images`` and the names of the classes.
 
-    ``labels`` has the true class of each image by file name, ``manifest`` is what
-    tools/make_digits.py recorded: recipe, accuracy, checksums, origin of the data.
+    ``labels`` has the true class of each image by file name.
     """
 
     caffemodel: Path
@@ -32,21 +33,20 @@ class SampleModel:
     images: Path
     classes: Path
     labels: Mapping[str, int]
-    manifest: Mapping[str, Any]
 
 
 def find_sample() -> SampleModel:
     """The sample model of this installation. Raises ReadError if a file is missing or changed."""
     folder = models_folder()
     images = folder / "digits"
-    manifest = json.loads(_read(folder / f"{NAME}.json"))
+    manifest = json.loads(_read(folder / "squeezenet_digits.json"))
     caffemodel, prototxt = folder / manifest["file"], folder / manifest["prototxt"]
     checksums = manifest["checksums"]
     _verify(caffemodel, checksums["sha256"])
     _verify(prototxt, checksums["prototxt_sha256"])
     lines = _read(images / "val_list.txt").decode().splitlines()
     labels = {name: int(label) for name, label in (line.split() for line in lines)}
-    return SampleModel(caffemodel, prototxt, images, images / "classes.txt", labels, manifest)
+    return SampleModel(caffemodel, prototxt, images, images / "classes.txt", labels)
 
 
 def _verify(path: Path, expected: str) -> None:
@@ -68,44 +68,12 @@ def _read(path: Path) -> bytes:
         ) from error
 
 
-@dataclass(frozen=True)
-class Classified:
-    """A sample image, the likeliest class with its probability, and the true class."""
-
-    file: str
-    predicted: str
-    probability: float
-    truth: str
-
-    @property
-    def right(self) -> bool:
-        """Whether the likeliest class is the true one."""
-        return self.predicted == self.truth
-
-
-@dataclass(frozen=True)
-class Demo:
-    """What ``run_demo`` did. ``page`` is None where a library for it is missing (``no_page``)."""
-
-    sample: SampleModel
-    files: Sequence[Path]
-    parity: ParityReport
-    answers: Sequence[Classified]
-    page: Path | None
-    no_page: str = ""
-
-    @property
-    def passed(self) -> bool:
-        """Whether the engines agree and at most one image in ten is classified wrongly."""
-        right = sum(answer.right for answer in self.answers)
-        return self.parity.passed and 10 * right >= 9 * len(self.answers)
-
-
-def run_demo(out: Path) -> Demo:
-    """Convert the sample model into the folder ``out`` and check and use what came out.
+def run_demo(out: Path) -> bool:
+    """Convert the sample model into the folder ``out``, check and use what came out, and say so.
 
     Nothing is downloaded. Engines are torch, ONNX Runtime and, where the installed OpenCV
-    has a Caffe reader (4.x), OpenCV; the report says which was skipped.
+    has a Caffe reader (4.x), OpenCV; the report says which was skipped. True if the engines
+    agree and at most one image in ten is classified wrongly.
 
     Raises:
         ArtefactError: ``out`` cannot be written.
@@ -114,52 +82,68 @@ def run_demo(out: Path) -> Demo:
     from caffe2torch.api import convert
     from caffe2torch.parity.check import check_parity
 
+    click.echo("A SqueezeNet v1.1 for handwritten digits, in Caffe's format.")
     sample = find_sample()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ArtefactError(f"cannot make the folder {out}: {error.strerror or error}.") from error
-    stem = out / sample.caffemodel.stem
-    files = [
-        convert(sample.caffemodel, stem.with_suffix(suffix), sample.prototxt)
-        for suffix in (".pt", ".onnx")
-    ]
+    converted = out / f"{sample.caffemodel.stem}.pt"
+    for path in (converted, converted.with_suffix(".onnx")):
+        convert(sample.caffemodel, path, sample.prototxt)
+        click.echo(f"converted  {path}  {path.stat().st_size:,} bytes")
+    click.echo()
     parity = check_parity(
         sample.caffemodel, sample.prototxt, images=sample.images, synset_words=sample.classes
     )
-    page, no_page = _write_page(parity, out / "report.html")
-    return Demo(sample, files, parity, _classify(sample, files[0]), page, no_page)
+    print_report(parity)
+    click.echo()
+    rows = _classify(sample, converted)
+    right = sum(predicted == truth for _, predicted, _, truth in rows)
+    print_table(("image", "predicted", "probability", "truth"), rows)
+    click.echo(f"{right} of {len(rows)} right")
+    click.echo(_write_page(parity, out / "report.html"))
+    if not parity.passed or 10 * right < 9 * len(rows):
+        click.secho("demo: FAIL", fg="red", bold=True)
+        return False
+    engines = 1 + len(parity.comparisons)
+    click.secho(f"demo: PASS, {engines} engines agree on every blob", fg="green", bold=True)
+    commands = (
+        ("caffe2torch", "inspect", sample.caffemodel),
+        ("squeezenet", "infer", "--weights", converted, "--synset-words", sample.classes,
+         sample.images),
+        ("caffe2torch", "convert", "YOURS.caffemodel", "YOURS.onnx"),
+    )  # fmt: skip
+    click.echo("next:")
+    for command in commands:
+        click.echo(f"  {shlex.join(map(str, command))}")
+    return True
 
 
-def _write_page(parity: ParityReport, path: Path) -> tuple[Path | None, str]:
+def _write_page(parity: ParityReport, path: Path) -> str:
+    """Write the HTML report, and say where it is or which library it lacks."""
     from caffe2torch.parity.report import require_libraries, write_report
 
     try:
         require_libraries()
     except ParityError as error:
-        return None, str(error)
+        return f"no HTML report: {error}"
     write_report(parity, path)
-    return path, ""
+    return f"report: {path}"
 
 
-def _classify(sample: SampleModel, weights: Path) -> list[Classified]:
-    """The sample images through the converted weights, as ``squeezenet infer`` does it."""
-    from caffe2torch.images import read_class_names
+def _classify(sample: SampleModel, weights: Path) -> list[tuple[str, str, str, str]]:
+    """Image, predicted class, its probability and the true class, as ``squeezenet infer`` does."""
     from squeezenet.classifier import open_classifier
     from squeezenet.data import BadImages
     from squeezenet.infer import classify
 
-    names = read_class_names(sample.classes)
-    classifier = open_classifier(weights, "torch", "cpu", None)
-    answers = classify(
-        classifier.predict,
-        classifier.transform,
-        [sample.images / name for name in sample.labels],
-        names,
-        BadImages("fail", lambda _: None),
-        top_k=1,
-    )
+    classifier = open_classifier(weights, "torch", "cpu", None, sample.classes)
+    paths = [sample.images / name for name in sample.labels]
+    answers = classify(classifier, paths, BadImages("fail", lambda _: None), top_k=1)
     return [
-        Classified(name, answer.guesses[0].name, answer.guesses[0].probability, names[label])
-        for answer, (name, label) in zip(answers, sample.labels.items(), strict=True)
+        (name, best.name, f"{best.probability:.1%}", classifier.class_names[label])
+        for (name, label), (best,) in zip(
+            sample.labels.items(), (answer.guesses for answer in answers), strict=True
+        )
     ]

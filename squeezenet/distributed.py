@@ -51,6 +51,10 @@ class Team:
         return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
 
+ALONE = Team(0, 1, torch.device("cpu"))
+"""A process that shares nothing out."""
+
+
 @contextmanager
 def join_team(device: str) -> Iterator[Team]:
     """Join the processes that ``torchrun`` started, over NCCL on GPUs and gloo elsewhere.

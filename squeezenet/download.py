@@ -153,7 +153,8 @@ def download(manifest: Manifest, url_base: str | None = None) -> bytes:
         DownloadError: the server cannot be reached, or sends something else; the message
             says how to fetch the file by hand.
     """
-    url = _url(manifest, url_base)
+    base = url_base or os.environ.get(URL_BASE_VARIABLE)
+    url = f"{base.rstrip('/')}/{manifest.file}" if base else manifest.url
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "caffe2torch"})
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
@@ -166,11 +167,6 @@ def download(manifest: Manifest, url_base: str | None = None) -> bytes:
             _message(manifest, f"what {url} sent is not the published file: {fault}")
         )
     return data
-
-
-def _url(manifest: Manifest, url_base: str | None) -> str:
-    base = url_base or os.environ.get(URL_BASE_VARIABLE)
-    return f"{base.rstrip('/')}/{manifest.file}" if base else manifest.url
 
 
 def _message(manifest: Manifest, problem: str) -> str:

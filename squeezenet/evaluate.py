@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from squeezenet.data import BadImages, Batch
-from squeezenet.distributed import Team
+from squeezenet.data import BadImages, ImageDataset, checked, eval_batches, make_loader
+from squeezenet.distributed import ALONE, Team
 
 Predict = Callable[[Tensor], Tensor]
-"""Images (N, 3, H, W) to logits (N, classes), both float32 on the CPU or one device."""
+"""Images (N, 3, H, W) to logits (N, classes), both float32 on the CPU."""
 
 TOP = 5
 
@@ -77,10 +77,29 @@ class Metrics:
         }
 
 
+def on_device(model: nn.Module, device: torch.device) -> Predict:
+    """What runs a model on ``device`` and gives its logits on the CPU."""
+    model = model.to(device)
+
+    def predict(images: Tensor) -> Tensor:
+        with torch.inference_mode():
+            logits: Tensor = model(images.to(device))
+            return logits.cpu()
+
+    return predict
+
+
 def evaluate(
-    predict: Predict, batches: Iterable[Batch], num_classes: int, *, bad: BadImages, team: Team
+    predict: Predict,
+    dataset: ImageDataset,
+    num_classes: int,
+    *,
+    batch_size: int,
+    workers: int,
+    bad: BadImages,
+    team: Team = ALONE,
 ) -> Metrics:
-    """Classify all batches of all processes of the team.
+    """Classify a data set, which the processes of the team share out.
 
     An image is right in the top k if fewer than k classes score higher, a class before it in
     order and with an equal score being higher. Scores that are not numbers are wrong.
@@ -88,14 +107,17 @@ def evaluate(
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     sums = torch.zeros(3, dtype=torch.float64)
     known = len(bad)
-    for batch in batches:
+    draws = eval_batches(len(dataset), batch_size, rank=team.rank, world=team.world)
+    loader = make_loader(dataset, draws, workers=workers)
+    for batch in checked(loader, dataset, num_classes, bad):
         if not len(batch.labels):
             continue
-        logits, labels = predict(batch.images).detach().float().cpu(), batch.labels
+        logits, labels = predict(batch.images).float(), batch.labels
         ranks = rank_labels(logits, labels)
         loss = F.cross_entropy(logits, labels, reduction="sum")
         sums += torch.tensor([float(loss), float((ranks < TOP).sum()), 0.0], dtype=torch.float64)
-        taken = torch.where(ranks == 0, labels, _best_other(logits, labels))
+        others = logits.scatter(1, labels[:, None], -torch.inf)
+        taken = torch.where(ranks == 0, labels, others.argmax(1))
         confusion.index_put_((labels, taken), torch.ones_like(labels), accumulate=True)
     sums[2] = len(bad) - known
     confusion, sums = team.sum(confusion).cpu(), team.sum(sums).cpu()
@@ -117,8 +139,3 @@ def rank_labels(logits: Tensor, labels: Tensor) -> Tensor:
     before = (classes < labels[:, None]) & (logits == own)
     # "Not lower or equal" rather than "higher", so that NaN never makes an image right.
     return (~(logits <= own) | before).sum(1)
-
-
-def _best_other(logits: Tensor, labels: Tensor) -> Tensor:
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    return others.argmax(1)

@@ -8,10 +8,9 @@ import io
 import json
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,9 +20,8 @@ import torch
 from caffe2torch.errors import ArtefactError, ReadError
 from caffe2torch.images import Sample, find_images, read_image
 from caffe2torch.io.atomic import atomic_write
-from squeezenet.data import BadImages, EvalSampler, FileSource, ImageDataset, make_loader
-from squeezenet.evaluate import Predict
-from squeezenet.preprocess import Transform
+from squeezenet.classifier import Classifier
+from squeezenet.data import BadImages, FileSource, ImageDataset, eval_batches, make_loader
 
 
 @dataclass(frozen=True)
@@ -71,10 +69,8 @@ def _expand(argument: str) -> Iterable[Path]:
 
 
 def classify(
-    predict: Predict,
-    transform: Transform,
+    classifier: Classifier,
     paths: Sequence[Path],
-    names: Sequence[str],
     bad: BadImages,
     *,
     top_k: int = 5,
@@ -82,13 +78,14 @@ def classify(
     workers: int = 0,
 ) -> Iterator[Answer]:
     """The answers in the order of the paths; bad images are noted and left out."""
-    dataset = ImageDataset(FileSource([Sample(path, 0) for path in paths]), transform, seed=None)
-    loader = make_loader(dataset, EvalSampler(len(dataset), batch_size), workers=workers)
-    for batch in loader:
+    samples = [Sample(path, 0) for path in paths]
+    dataset = ImageDataset(FileSource(samples), classifier.transform, seed=None)
+    names = classifier.class_names
+    for batch in make_loader(dataset, eval_batches(len(dataset), batch_size), workers=workers):
         bad.note(batch.bad)
         if not len(batch.labels):
             continue
-        probabilities = torch.softmax(predict(batch.images).double(), 1)
+        probabilities = torch.softmax(classifier.predict(batch.images).double(), 1)
         if names and len(names) != probabilities.shape[1]:
             raise ReadError(
                 f"there are {len(names)} class names, but the net has "
@@ -105,37 +102,34 @@ def classify(
             yield Answer(str(paths[index]), tuple(guesses))
 
 
-def to_text(answers: Iterable[Answer]) -> Iterator[str]:
+def to_text(answers: Sequence[Answer]) -> str:
     """A line an image and an indented line a guess."""
-    for answer in answers:
-        yield answer.image
-        yield from (f"  {g.probability:7.2%}  {g.name}" for g in answer.guesses)
+    lines = [
+        line
+        for answer in answers
+        for line in (answer.image, *(f"  {g.probability:7.2%}  {g.name}" for g in answer.guesses))
+    ]
+    return "".join(f"{line}\n" for line in lines)
 
 
-def to_json(answers: Iterable[Answer]) -> Iterator[str]:
+def to_json(answers: Sequence[Answer]) -> str:
     """One JSON array of objects with ``image`` and ``guesses``."""
-    yield json.dumps([asdict(answer) for answer in answers], indent=1, ensure_ascii=False)
+    plain = [asdict(answer) for answer in answers]
+    return json.dumps(plain, indent=1, ensure_ascii=False) + "\n"
 
 
-def to_csv(answers: Iterable[Answer]) -> Iterator[str]:
+def to_csv(answers: Sequence[Answer]) -> str:
     """A header, then a row for each guess."""
-    yield _row(["image", "rank", "label", "name", "probability"])
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["image", "rank", "label", "name", "probability"])
     for answer in answers:
         for rank, guess in enumerate(answer.guesses, 1):
-            yield _row([answer.image, rank, guess.label, guess.name, f"{guess.probability:.6f}"])
+            rows.writerow([answer.image, rank, guess.label, guess.name, f"{guess.probability:.6f}"])
+    return text.getvalue()
 
 
-def _row(values: Sequence[Any]) -> str:
-    line = io.StringIO()
-    csv.writer(line, lineterminator="").writerow(values)
-    return line.getvalue()
-
-
-FORMATS: dict[str, Callable[[Iterable[Answer]], Iterator[str]]] = {
-    "text": to_text,
-    "json": to_json,
-    "csv": to_csv,
-}
+FORMATS = {"text": to_text, "json": to_json, "csv": to_csv}
 
 
 TILE = 200

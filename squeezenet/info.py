@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from squeezenet.model import Fire, SqueezeNet
 from squeezenet.weights import load_model
@@ -35,27 +35,16 @@ def describe(
 
 
 def _measure(model: SqueezeNet, crop: int) -> list[tuple[str, tuple[int, ...], int, int]]:
-    rows: list[tuple[str, tuple[int, ...], int, int]] = []
-    operations = [0]
-
-    def count(module: nn.Module, inputs: Any, output: Tensor) -> None:
-        assert isinstance(module, nn.Conv2d)
-        operations[0] += output[0].numel() * module.weight[0].numel()
-
-    def record(name: str) -> Any:
-        def hook(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            parameters = sum(p.numel() for p in module.parameters())
-            rows.append((name, tuple(output.shape[1:]), parameters, operations[0]))
-            operations[0] = 0
-
-        return hook
-
-    for module in model.modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(count)
-    for name, module in model.named_children():
-        if isinstance(module, (nn.Conv2d, nn.MaxPool2d, nn.Sequential, Fire)):
-            module.register_forward_hook(record(name))
-    with torch.inference_mode():
-        model(torch.zeros(1, 3, crop, crop))
+    """Name, output (without the batch), parameters and multiply-adds of each layer."""
+    rows = []
+    x = torch.zeros(1, 3, crop, crop)
+    for name, layer in model.named_children():
+        with torch.inference_mode():
+            x = layer(x)
+        if isinstance(layer, (nn.Conv2d, nn.MaxPool2d, nn.Sequential, Fire)):
+            # All convolutions of a layer give as many positions as the layer.
+            convolutions = [m for m in layer.modules() if isinstance(m, nn.Conv2d)]
+            operations = sum(c.weight.numel() for c in convolutions) * math.prod(x.shape[2:])
+            parameters = sum(p.numel() for p in layer.parameters())
+            rows.append((name, tuple(x.shape[1:]), parameters, operations))
     return rows

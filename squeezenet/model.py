@@ -124,7 +124,9 @@ class SqueezeNet(nn.Module):
         """
         for module in self.modules():
             if isinstance(module, nn.Conv2d) and module is not self.conv10:
-                _fill_xavier(module)
+                bound = math.sqrt(3 / module.weight[0].numel())
+                nn.init.uniform_(module.weight, -bound, bound)
+                _fill_zero(module.bias)
         self._fill_classifier()
 
     def replace_classifier(self, num_classes: int) -> None:
@@ -147,12 +149,6 @@ class SqueezeNet(nn.Module):
 
 def _max_pool() -> nn.MaxPool2d:
     return nn.MaxPool2d(3, stride=2, ceil_mode=True)
-
-
-def _fill_xavier(convolution: nn.Conv2d) -> None:
-    bound = math.sqrt(3 / convolution.weight[0].numel())
-    nn.init.uniform_(convolution.weight, -bound, bound)
-    _fill_zero(convolution.bias)
 
 
 def _fill_zero(bias: Tensor | None) -> None:

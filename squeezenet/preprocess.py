@@ -129,8 +129,9 @@ class Transform:
     """How an image becomes a float32 array (3, crop, crop).
 
     In test (no random numbers) that is what ``preprocessing`` says; ``mean_image`` (3, resize,
-    resize) takes the place of its mean. In training its protocol takes the cut at random, of
-    ``area`` of the image if it is "random-resized-crop". Then, in training alone: rotation by
+    resize), by default that of the file that it names, takes the place of its mean. In
+    training its protocol takes the cut at random, of ``area`` of the image if it is
+    "random-resized-crop". Then, in training alone: rotation by
     up to ``rotation`` degrees either way, the mirror image in half of the cases if the
     preprocessing says ``mirror``, and brightness, contrast and saturation scaled by a factor
     within 1 +- ``jitter``.
@@ -141,6 +142,10 @@ class Transform:
     rotation: float = 0.0
     jitter: float = 0.0
     area: tuple[float, float] = (0.08, 1.0)
+
+    def __post_init__(self) -> None:
+        if self.mean_image is None and self.preprocessing.mean_file is not None:
+            object.__setattr__(self, "mean_image", read_mean(self.preprocessing.mean_file))
 
     @property
     def crop(self) -> int:
@@ -164,19 +169,6 @@ class Transform:
         if self.jitter:
             floats = _jitter_colours(floats, rng.uniform(1 - self.jitter, 1 + self.jitter, 3))
         return normalise(floats, made, mean)
-
-
-def read_transform(
-    preprocessing: Preprocessing,
-    *,
-    rotation: float = 0.0,
-    jitter: float = 0.0,
-    area: tuple[float, float] = (0.08, 1.0),
-) -> Transform:
-    """The transform of a preprocessing, whose mean image is read if it names one."""
-    mean_file = preprocessing.mean_file
-    mean_image = None if mean_file is None else read_mean(mean_file)
-    return Transform(preprocessing, mean_image, rotation, jitter, area)
 
 
 def _rotate(image: Pixels, degrees: float) -> Pixels:

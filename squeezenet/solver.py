@@ -13,22 +13,15 @@ from squeezenet.rules import SOLVER_TYPES
 SAME = {
     "base_lr": "lr",
     "lr_policy": "schedule",
-    "max_iter": "max_iter",
-    "gamma": "gamma",
-    "power": "power",
-    "stepsize": "stepsize",
-    "momentum": "momentum",
-    "momentum2": "momentum2",
-    "delta": "delta",
-    "rms_decay": "rms_decay",
-    "weight_decay": "weight_decay",
     "regularization_type": "regularization",
-    "iter_size": "iter_size",
     "display": "log_every",
     "test_interval": "eval_every",
-    "snapshot": "snapshot",
-}
-"""Fields of SolverParameter that are a setting under another name."""
+    **{name: name for name in (
+        "max_iter", "gamma", "power", "stepsize", "momentum", "momentum2", "delta", "rms_decay",
+        "weight_decay", "iter_size", "snapshot",
+    )},
+}  # fmt: skip
+"""Fields of SolverParameter that are a setting, and its name."""
 
 DIFFERENT = {
     "net", "train_net", "net_param", "train_net_param", "type", "solver_type", "stepvalue",

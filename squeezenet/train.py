@@ -5,35 +5,43 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from rich import progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caffe2torch.errors import Caffe2TorchError, NetError, WeightsError
 from caffe2torch.preprocessing import Preprocessing
-from squeezenet.checkpoint import damage_named, load_checkpoint, make_folder, save_checkpoint
+from squeezenet.checkpoint import (
+    append_line,
+    damage_named,
+    load_checkpoint,
+    make_folder,
+    save_checkpoint,
+    write_scalars,
+)
 from squeezenet.config import TrainConfig
 from squeezenet.data import (
     BadImages,
     Batch,
-    EvalSampler,
     ImageDataset,
-    TrainSampler,
     checked,
     count_classes,
     make_loader,
     open_split,
+    train_batches,
 )
 from squeezenet.distributed import Team, join_team
-from squeezenet.evaluate import Metrics, evaluate
-from squeezenet.log import Progress, Window, append_line, write_scalars
+from squeezenet.evaluate import Metrics, evaluate, on_device
 from squeezenet.model import SqueezeNet
 from squeezenet.optimisers import CaffeOptimiser, WeightAverage, freeze, parameter_groups
-from squeezenet.preprocess import Transform, read_transform
+from squeezenet.preprocess import Transform
 from squeezenet.rules import Schedule
 from squeezenet.weights import load_model
 
@@ -61,7 +69,9 @@ def train(
     if config.threads:
         torch.set_num_threads(config.threads)
     with join_team(config.device) as team:
-        return _Run(config, team, report if team.leads else _silent, show_progress).go(init_from)
+        return _Run(config, team, report if team.leads else lambda _: None, show_progress).go(
+            init_from
+        )
 
 
 class _Run:
@@ -129,7 +139,13 @@ class _Run:
         )
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=config.precision == "fp16")
         self.step, self.best = 0, (-1.0, math.inf)
-        self.progress = Progress(self.max_iter, show_progress and team.leads)
+        self.progress = progress.Progress(
+            progress.TextColumn("training"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeRemainingColumn(),
+            disable=not (show_progress and team.leads),
+        )
 
     def _make_model(self) -> SqueezeNet:
         config = self.config
@@ -171,19 +187,21 @@ class _Run:
             self.forward = torch.compile(self.forward)  # type: ignore[assignment]  # a callable module
         self.model.train()
         batches = self._train_batches()
-        window = Window()
+        self._open_window()
         metrics = None
         with self.progress:
+            bar = self.progress.add_task("training", total=self.max_iter)
             while self.step < self.max_iter:
-                self._set_learning_rate()
-                window.add(self._train_step(batches))
+                for group in self.optimiser.param_groups:
+                    group["lr"] = self.schedule.rate(self.step) * group["lr_mult"]
+                self._train_step(batches)
                 if self.average:
                     self.average.update(self.model, self.step)
                 self.step += 1
-                self.progress.advance(self.step)
+                self.progress.update(bar, completed=self.step)
                 if self.step % self.config.log_every == 0 or self.step == self.max_iter:
-                    self._log(window)
-                    window = Window()
+                    self._log()
+                    self._open_window()
                 if self.step % self.eval_every == 0 or self.step == self.max_iter:
                     metrics = self._validate()
                 elif self.config.snapshot and self.step % self.config.snapshot == 0:
@@ -196,20 +214,20 @@ class _Run:
 
     def _train_batches(self) -> Iterator[Batch]:
         config, team = self.config, self.team
-        sampler = TrainSampler(
+        draws = train_batches(
             len(self.train_set),
             config.batch_size,
             seed=config.seed,
             rank=team.rank,
             world=team.world,
+            start=self.step * config.iter_size,
         )
-        sampler.start = self.step * config.iter_size
         loader = make_loader(
-            self.train_set, sampler, workers=config.workers, pin=team.device.type == "cuda"
+            self.train_set, draws, workers=config.workers, pin=team.device.type == "cuda"
         )
         return checked(loader, self.train_set, self.num_classes, self.bad)
 
-    def _train_step(self, batches: Iterator[Batch]) -> tuple[Tensor, int]:
+    def _train_step(self, batches: Iterator[Batch]) -> None:
         """One update from ``iter_size`` batches: the gradient of the mean over all images."""
         config, last = self.config, self.config.iter_size - 1
         self.optimiser.zero_grad(set_to_none=True)
@@ -226,7 +244,7 @@ class _Run:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        return total, count
+        self.window.append((total, count))
 
     def _loss(self, batch: Batch) -> Tensor:
         """The summed cross-entropy of a batch."""
@@ -254,20 +272,22 @@ class _Run:
             return self.forward.no_sync()  # type: ignore[no-any-return,operator]  # of the DDP wrapper
         return contextlib.nullcontext()
 
-    def _set_learning_rate(self) -> None:
-        rate = self.schedule.rate(self.step)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate * group["lr_mult"]
+    def _open_window(self) -> None:
+        """Begin to gather losses for a line of the log; read once, so that a GPU need not wait."""
+        self.window: list[tuple[Tensor, int]] = []
+        self.window_start = time.perf_counter()
 
-    def _log(self, window: Window) -> None:
-        loss, images = self.team.sum(window.totals()).tolist()
+    def _log(self) -> None:
+        losses, counts = zip(*self.window, strict=True)
+        totals = torch.tensor([float(torch.stack(losses).sum()), float(sum(counts))])
+        loss, images = self.team.sum(totals).tolist()
         loss /= max(images, 1.0)
         if not math.isfinite(loss):
             raise DivergedError(
                 f"the loss is {loss} at step {self.step}: the training has diverged; lower --lr "
                 f"(now {self.schedule.rate(self.step - 1):.4g}) or set --clip or --warmup"
             )
-        speed = images / window.seconds()
+        speed = images / (time.perf_counter() - self.window_start)
         epoch = self.step * self.images_per_step / len(self.train_set)
         rate = self.schedule.rate(self.step - 1)
         self.report(
@@ -281,7 +301,15 @@ class _Run:
         model = self.average.model if self.average else self.model
         training = model.training
         model.eval()
-        metrics = validate(model, self.val_set, self.num_classes, self.config, self.team, self.bad)
+        metrics = evaluate(
+            on_device(model, self.team.device),
+            self.val_set,
+            self.num_classes,
+            batch_size=max(1, self.config.batch_size // self.team.world),
+            workers=self.config.workers,
+            bad=self.bad,
+            team=self.team,
+        )
         model.train(training)
         self.report(
             f"step {self.step}/{self.max_iter}  validation: top-1 {metrics.top1}/{metrics.images} "
@@ -322,7 +350,7 @@ class _Run:
             "architecture": self.model.architecture,
             "class_names": self.class_names,
             "preprocessing": self.val_set.transform.preprocessing.to_record(),
-            "config": self.config.to_plain(),
+            "config": asdict(self.config),
             "model": self.model.state_dict(),
             "ema": self.average.model.state_dict() if self.average else None,
             "optimiser": self.optimiser.state_dict(),
@@ -367,36 +395,4 @@ def make_transform(config: TrainConfig, protocol: str) -> Transform:
         resize=config.resize,
         protocol=protocol,
     )
-    return read_transform(
-        made,
-        rotation=config.rotation,
-        jitter=config.jitter,
-        area=(config.area, 1.0),
-    )
-
-
-def validate(
-    model: nn.Module,
-    dataset: ImageDataset,
-    num_classes: int,
-    config: TrainConfig,
-    team: Team,
-    bad: BadImages,
-) -> Metrics:
-    """Evaluate a model, in test mode, on a set that the whole team shares."""
-    sampler = EvalSampler(
-        len(dataset), max(1, config.batch_size // team.world), rank=team.rank, world=team.world
-    )
-    loader = make_loader(dataset, sampler, workers=config.workers)
-
-    def predict(images: Tensor) -> Tensor:
-        with torch.inference_mode():
-            logits: Tensor = model(images.to(team.device))
-            return logits
-
-    batches = checked(loader, dataset, num_classes, bad)
-    return evaluate(predict, batches, num_classes, bad=bad, team=team)
-
-
-def _silent(message: str) -> None:
-    pass
+    return Transform(made, rotation=config.rotation, jitter=config.jitter, area=(config.area, 1.0))

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,7 +17,7 @@ from squeezenet.checkpoint import damage_named, is_checkpoint, load_checkpoint
 from squeezenet.deploy import find_architecture
 from squeezenet.download import cache_folder, fetch, read_manifest
 from squeezenet.model import SqueezeNet
-from squeezenet.preprocess import PREPROCESSING, Transform, complete, read_transform
+from squeezenet.preprocess import PREPROCESSING, Transform, complete
 from squeezenet.recognise import recognise
 
 
@@ -83,16 +81,6 @@ def load_weights(path: str | os.PathLike[str]) -> SqueezeNet:
     return model.eval()
 
 
-def check_classes(architecture: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Raise ValueError unless ``state`` has the classes that ``architecture`` says.
-
-    Before the net is made: a damaged file could say any number, and the net would be as large.
-    """
-    held = len(state["conv10.bias"])
-    if architecture["num_classes"] != held:
-        raise ValueError(f"it says {architecture['num_classes']} classes and holds {held}")
-
-
 @dataclass(frozen=True)
 class Loaded:
     """A model in test mode, the transform that makes its input, and its classes' names."""
@@ -114,39 +102,35 @@ def load_model(
     Of a checkpoint with averaged weights, those are taken. ``version`` and ``bypass``, if
     given, must be the file's own, but a net with bypass may start from weights without one.
     """
-    checkpoint = is_checkpoint(path)
-    loaded = _from_checkpoint(path) if checkpoint else _from_weights(path)
+    if is_checkpoint(path):
+        loaded = _from_checkpoint(path)
+    else:
+        converted = load_weights(path)
+        loaded = Loaded(converted, Transform(converted.preprocessing))
     model = loaded.model
     if version is not None and version != model.version:
         raise WeightsError(f"{path} is a SqueezeNet {model.version}, not {version}")
     if bypass is not None and bypass != model.bypass:
-        model = _with_bypass(model, bypass, path)
+        if model.bypass is not None:
+            raise WeightsError(f"{path} has the bypass {model.bypass!r}, not {bypass!r}")
+        state = model.state_dict()
+        model = SqueezeNet(model.version, bypass=bypass, num_classes=model.num_classes)
+        model.load_state_dict(state, strict=False)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = dropout
     return Loaded(model.eval(), loaded.transform, loaded.class_names)
 
 
-def _from_weights(path: Path) -> Loaded:
-    model = load_weights(path)
-    return Loaded(model, Transform(model.preprocessing))
-
-
 def _from_checkpoint(path: Path) -> Loaded:
     state = load_checkpoint(path)
     with damage_named(path):
         architecture, weights = dict(state["architecture"]), state["ema"] or state["model"]
-        check_classes(architecture, weights)
+        said, held = architecture["num_classes"], len(weights["conv10.bias"])
+        if said != held:  # A damaged file could say any number, and the net would be as large.
+            raise ValueError(f"it says {said} classes and holds {held}")
         architecture.pop("name")
         model = SqueezeNet(architecture.pop("version"), **architecture)
         model.load_state_dict(weights)
         made = Preprocessing.from_record(state["preprocessing"]) or PREPROCESSING
-        return Loaded(model, read_transform(made), tuple(state["class_names"]))
-
-
-def _with_bypass(model: SqueezeNet, bypass: str, path: Path) -> SqueezeNet:
-    if model.bypass is not None:
-        raise WeightsError(f"{path} has the bypass {model.bypass!r}, not {bypass!r}")
-    wider = SqueezeNet(model.version, bypass=bypass, num_classes=model.num_classes)
-    wider.load_state_dict(model.state_dict(), strict=False)
-    return wider
+        return Loaded(model, Transform(made), tuple(state["class_names"]))

@@ -12,7 +12,7 @@ from support import genuine, genuine_squeezenet
 import caffe2torch
 from caffe2torch.errors import WeightsError
 from squeezenet import load_pretrained
-from squeezenet.compressed_file import compress_file, measure
+from squeezenet.compress import compress_file, measure
 
 
 def published() -> tuple[Path, Path]:

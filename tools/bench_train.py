@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from squeezenet.config import TrainConfig
-from squeezenet.data import ImageDataset, TrainSampler, make_loader, open_split
+from squeezenet.data import ImageDataset, make_loader, open_split, train_batches
 from squeezenet.distributed import choose_device
 from squeezenet.model import SqueezeNet
 from squeezenet.optimisers import CaffeOptimiser
@@ -38,7 +38,7 @@ def batches(config: TrainConfig) -> Iterator[Any]:
     """An endless stream of batches as training gets them."""
     source = open_split(Path(config.data), None, "train").source
     dataset = ImageDataset(source, make_transform(config, config.protocol), seed=0)
-    sampler = TrainSampler(len(dataset), config.batch_size, seed=0)
+    sampler = train_batches(len(dataset), config.batch_size, seed=0)
     return iter(
         make_loader(dataset, sampler, workers=config.workers, pin=torch.cuda.is_available())
     )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from caffe2torch.errors import NetError
-from squeezenet.budget import Curve, fixed_bytes, share_out
+from squeezenet.prune import Curve, fixed_bytes, share_out
 
 SHARES = (0.5, 0.1)
 

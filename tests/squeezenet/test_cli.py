@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -54,7 +55,7 @@ def home(tmp_path_factory):
             "mean": (104.0, 117.0, 123.0),
             "scale": 1.0,
         },
-        "config": TrainConfig().to_plain(),
+        "config": asdict(TrainConfig()),
         "model": model.state_dict(),
         "ema": None,
     }

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from squeezenet.compress import cluster, nearest
+from squeezenet.prune import cluster, nearest
 
 
 def error(values: np.ndarray, centres: np.ndarray) -> float:

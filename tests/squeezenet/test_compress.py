@@ -17,8 +17,7 @@ from caffe2torch.cli import main
 from caffe2torch.errors import ArtefactError, NetError, ReadError, WeightsError
 from caffe2torch.io.deep_compression import coded_size, encode
 from squeezenet import SqueezeNet, load_pretrained
-from squeezenet.compress import compress
-from squeezenet.compressed_file import compress_file, read_calibration
+from squeezenet.compress import compress, compress_file, read_calibration
 from squeezenet.deploy import ARCHITECTURES, Architecture, deploy_prototxt
 from squeezenet.export import export
 from squeezenet.preprocess import PREPROCESSING, Transform

@@ -10,15 +10,15 @@ from squeezenet.data import (
     Bad,
     BadImageError,
     BadImages,
-    EvalSampler,
     FileSource,
     ImageDataset,
-    TrainSampler,
     checked,
     collate,
     count_classes,
+    eval_batches,
     make_loader,
     open_split,
+    train_batches,
 )
 from squeezenet.preprocess import MEAN, Transform, preprocess
 
@@ -153,7 +153,7 @@ def test_workers_and_their_number_change_nothing(tmp_path):
     dataset = ImageDataset(FileSource(samples), transform, seed=3)
     seen = []
     for workers in (0, 1, 2):
-        batches = iter(make_loader(dataset, TrainSampler(10, 4, seed=3), workers=workers))
+        batches = iter(make_loader(dataset, train_batches(10, 4, seed=3), workers=workers))
         seen.append(torch.cat([next(batches).images for _ in range(4)]))
         del batches
     assert torch.equal(seen[0], seen[1])
@@ -162,8 +162,7 @@ def test_workers_and_their_number_change_nothing(tmp_path):
 
 
 def test_sampler_gives_every_image_once_an_epoch_and_resumes_anywhere():
-    sampler = TrainSampler(7, 3, seed=5)
-    batches = iter(sampler)
+    batches = train_batches(7, 3, seed=5)
     first = [next(batches) for _ in range(14)]
     stream = [draw for batch in first for draw in batch]
     for epoch in range(6):
@@ -171,16 +170,16 @@ def test_sampler_gives_every_image_once_an_epoch_and_resumes_anywhere():
         assert {e for e, _ in part} == {epoch}
         assert sorted(index for _, index in part) == list(range(7))
     assert stream[:7] != [(0, index) for _, index in stream[7:14]]
-    sampler.start = 5
-    assert [batch for batch, _ in zip(sampler, range(9), strict=False)] == first[5:]
+    resumed = train_batches(7, 3, seed=5, start=5)
+    assert [batch for batch, _ in zip(resumed, range(9), strict=False)] == first[5:]
 
 
 def test_processes_share_each_batch():
-    whole = iter(TrainSampler(7, 6, seed=5))
-    parts = [iter(TrainSampler(7, 6, seed=5, rank=rank, world=3)) for rank in range(3)]
+    whole = iter(train_batches(7, 6, seed=5))
+    parts = [iter(train_batches(7, 6, seed=5, rank=rank, world=3)) for rank in range(3)]
     for _ in range(5):
         assert next(whole) == [draw for part in parts for draw in next(part)]
-    shares = [list(EvalSampler(7, 2, rank=rank, world=3)) for rank in range(3)]
+    shares = [list(eval_batches(7, 2, rank=rank, world=3)) for rank in range(3)]
     assert sorted(i for share in shares for batch in share for _, i in batch) == list(range(7))
 
 
@@ -200,7 +199,7 @@ def test_bad_images_are_named_counted_and_left_out(damaged):
     said = []
     bad = BadImages("skip", said.append)
     for _ in range(2):
-        loader = make_loader(damaged, EvalSampler(5, 5), workers=0)
+        loader = make_loader(damaged, eval_batches(5, 5), workers=0)
         (batch,) = checked(loader, damaged, 2, bad)
         assert batch.indices.tolist() == [0, 4]
         assert batch.images.shape == (2, 3, 32, 32)
@@ -213,7 +212,7 @@ def test_bad_images_are_named_counted_and_left_out(damaged):
 
 
 def test_bad_images_fail_if_asked(damaged):
-    loader = make_loader(damaged, EvalSampler(5, 5), workers=0)
+    loader = make_loader(damaged, eval_batches(5, 5), workers=0)
     with pytest.raises(BadImageError, match=r"list.txt:2\): cannot read .*--on-bad-image skip"):
         list(checked(loader, damaged, 2, BadImages("fail", print)))
 
@@ -225,7 +224,7 @@ def test_a_batch_of_bad_images_alone_is_empty():
 
 
 def test_a_label_without_a_class_is_named(damaged):
-    loader = make_loader(damaged, EvalSampler(5, 5), workers=0)
+    loader = make_loader(damaged, eval_batches(5, 5), workers=0)
     # Image 4 has label 0 and image 0 too: with no class at all the first is refused.
     with pytest.raises(ReadError, match=r"list.txt:1\): there is no label 0 among 0 classes"):
         list(checked(loader, damaged, 0, BadImages("skip", print)))

@@ -1,7 +1,7 @@
 import pytest
 
 from caffe2torch.errors import ArtefactError
-from squeezenet.log import append_line
+from squeezenet.checkpoint import append_line
 
 
 def test_lines_are_appended(tmp_path):

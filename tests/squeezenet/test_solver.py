@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 from support import genuine
 
@@ -61,7 +63,7 @@ def test_every_field_becomes_its_setting(tmp_path):
         "decay_mult": (("fire2.squeeze1x1.weight", 0.5), ("fire2.squeeze1x1.bias", 0.0)),
     }
     assert ignored == ["test_iter", "snapshot_prefix", "solver_mode"]
-    TrainConfig().updated(settings)
+    replace(TrainConfig(), **settings)
 
 
 def test_legacy_solver_type_is_read(tmp_path):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 
 import cv2
 import numpy as np
@@ -60,7 +61,7 @@ def config(data, out, **more):
 def arguments(settings):
     """The command line of the settings that differ from the defaults."""
     words = []
-    for name, value in settings.to_plain().items():
+    for name, value in asdict(settings).items():
         if value != getattr(TrainConfig(), name):
             words += [f"--{name.replace('_', '-')}", str(value)]
     return words
