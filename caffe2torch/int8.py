@@ -153,8 +153,7 @@ def _quantize(graph: Graph, float32: Path, images: Images, reduce_range: bool) -
 
     model = onnx.load(float32)
     for key in ("onnx.infer", "onnx.quant.pre_process"):
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, "onnxruntime.quant"
+        model.metadata_props.add(key=key, value="onnxruntime.quant")
     prepared, target = (float32.with_name(f"{name}.onnx") for name in ("prepared", "int8"))
     onnx.save(model, prepared)
     try:
@@ -163,7 +162,7 @@ def _quantize(graph: Graph, float32: Path, images: Images, reduce_range: bool) -
             quantization.quantize_static(
                 prepared,
                 target,
-                _reader(graph, images),
+                _Reader(graph, images),
                 quant_format=quantization.QuantFormat.QDQ,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
@@ -194,33 +193,26 @@ def _finished(model: onnx.ModelProto, calibrated: int, reduce_range: bool) -> by
         "images": calibrated,
     }
     del model.metadata_props[:]
-    entry = model.metadata_props.add()
-    entry.key, entry.value = FORMAT, dumps(metadata)
+    model.metadata_props.add(key=FORMAT, value=dumps(metadata))
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 
 
-def _reader(graph: Graph, images: Images) -> Any:
-    """The calibration images as ONNX Runtime's reader: it asks for one batch after another."""
-    from onnxruntime.quantization import CalibrationDataReader
+class _Reader:
+    """The calibration images for ONNX Runtime, which asks for a range of batches, then for each."""
 
-    batches = list(_batches(graph, images))
-    name = graph.inputs[0].name
+    def __init__(self, graph: Graph, images: Images) -> None:
+        self.graph, self.batches = graph, list(_batches(graph, images))
+        self.waiting: list[Images] = []
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # has no types
-        def __init__(self) -> None:
-            self.waiting: list[Images] = []
+    def __len__(self) -> int:
+        return len(self.batches)
 
-        def __len__(self) -> int:
-            return len(batches)
+    def set_range(self, start_index: int, end_index: int) -> None:
+        self.waiting = self.batches[start_index:end_index]
 
-        def set_range(self, start_index: int, end_index: int) -> None:
-            self.waiting = batches[start_index:end_index]
-
-        def get_next(self) -> dict[str, Array] | None:
-            return {name: _load(graph, self.waiting.pop(0))} if self.waiting else None
-
-    return Reader()
+    def get_next(self) -> dict[str, Array] | None:
+        return _feed(self.graph, self.waiting.pop(0)) if self.waiting else None
 
 
 def _batches(graph: Graph, images: Images) -> Iterator[Images]:
@@ -231,11 +223,12 @@ def _batches(graph: Graph, images: Images) -> Iterator[Images]:
         yield images[start : start + size]
 
 
-def _load(graph: Graph, images: Images) -> Array:
+def _feed(graph: Graph, images: Images) -> dict[str, Array]:
     from caffe2torch.parity.inputs import image_input
 
-    shape = graph.inputs[0].shape
-    return np.stack([image_input(sample.path, shape, graph.preprocessing) for sample in images])
+    target = graph.inputs[0]
+    inputs = [image_input(sample.path, target.shape, graph.preprocessing) for sample in images]
+    return {target.name: np.stack(inputs)}
 
 
 def _compare(graph: Graph, float32: Path, quantized: bytes, images: Images) -> QuantizeReport:
@@ -251,7 +244,7 @@ def _compare(graph: Graph, float32: Path, quantized: bytes, images: Images) -> Q
     labelled = all(sample.label is not None for sample in images)
     classifies = has_classes(graph, graph.outputs[0])
     for batch in _batches(graph, images):
-        feed = {graph.inputs[0].name: _load(graph, batch)}
+        feed = _feed(graph, batch)
         first, second = (next(iter(session.run(feed).values())) for session in sessions)
         signal += float(np.square(first, dtype=np.float64).sum())
         noise += float(np.square(first - second, dtype=np.float64).sum())

@@ -8,12 +8,7 @@ import click
 
 from caffe2torch import extensions
 from caffe2torch.commands import RegisteredChoice
-from caffe2torch.commands._options import (
-    input_options,
-    net_options,
-    read_options,
-    weights_of,
-)
+from caffe2torch.commands._options import NUMBERS, net_options, numbers, weights_of
 from caffe2torch.commands._output import progress_bar
 
 
@@ -31,7 +26,18 @@ class _Convert(click.Command):
 @click.argument("model", type=click.Path())
 @click.argument("output", type=click.Path())
 @net_options
-@input_options
+@click.option(
+    "--input",
+    type=click.Choice(["rgb01", "imagenet"]),
+    help="Make the result take RGB in [0, 1], or that normalised as torchvision does.",
+)
+@click.option(
+    "--mean",
+    type=numbers,
+    metavar=NUMBERS,
+    help="The mean that the net's own input subtracts, if its file does not say.",
+)
+@click.option("--scale", type=float, help="The factor after the mean, likewise.")
 @click.option(
     "--layout",
     type=RegisteredChoice(lambda: extensions.names(extensions.LAYOUTS)),
@@ -59,7 +65,6 @@ def convert(model: str, output: str, reader: str | None, **options: Any) -> None
     """
     from caffe2torch.io.checksum import OpenedFile, computing
 
-    options = read_options(options)
     weights = weights_of(model, options)
     if reader is None:
         # Begun before the rest is imported, which takes as long as the checksum of 300 MB.

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from caffe2torch.commands._options import net_options, read_options, weights_of
+from caffe2torch.commands._options import net_options, weights_of
 from caffe2torch.commands._output import print_table
 
 
@@ -21,7 +21,6 @@ def inspect(model: str, as_json: bool, **options: Any) -> None:
     from caffe2torch.finite import warn_not_finite
     from caffe2torch.summary import summary
 
-    options = read_options(options)
     weights = weights_of(model, options)
     graph = api.read(weights, **options)
     warn_not_finite(graph)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caffe2torch.commands import engine_choice
-from caffe2torch.commands._options import net_options, read_options, weights_of
+from caffe2torch.commands._options import net_options, weights_of
 from caffe2torch.commands._output import print_table, write_text
 from caffe2torch.parity import RANDOM_BATCHES
 
@@ -77,7 +77,6 @@ def parity(
 
         require_libraries()
     plugins = options["plugins"]
-    options = read_options(options)
     weights = weights_of(model, options)
     report = check_parity(weights, engines=engines or None, **options)
     if json_path:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe2torch.commands._options import net_options, read_options, weights_of
+from caffe2torch.commands._options import net_options, weights_of
 from caffe2torch.commands._output import print_table, write_text
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ def quantize(model: str, output: str, json_path: str | None, **options: Any) -> 
     """
     from caffe2torch import int8
 
-    options = read_options(options)
     weights = weights_of(model, options)
     report = int8.quantize(weights, output, **options)
     if json_path:

@@ -97,11 +97,8 @@ def _feeds(inputs: Mapping[str, Sequence[Any]]) -> Iterator[Mapping[str, FloatAr
     rng = np.random.default_rng(SEED)
     is_open = any(isinstance(size, str) for shape in inputs.values() for size in shape)
     for batch, spread in product(BATCHES if is_open else BATCHES[:1], SPREADS):
-        shapes = {
-            name: [batch if isinstance(size, str) else size for size in shape]
-            for name, shape in inputs.items()
-        }
-        yield {
-            name: rng.standard_normal(shape, np.float32) * np.float32(spread)
-            for name, shape in shapes.items()
-        }
+        feed = {}
+        for name, shape in inputs.items():
+            sizes = [batch if isinstance(size, str) else size for size in shape]
+            feed[name] = rng.standard_normal(sizes, np.float32) * np.float32(spread)
+        yield feed

@@ -34,23 +34,19 @@ class Entry:
     outputs: tuple[str, ...]
 
 
+@dataclass(eq=False, repr=False)
 class Layer:
     """A layer of a net, with the attributes of ``cv2.dnn.Layer`` that programs use.
 
-    ``inputs`` are the net's inputs where the layer stands for them.
+    ``_inputs`` are the net's inputs where the layer stands for them.
     """
 
-    def __init__(
-        self,
-        name: str,
-        type: str,
-        inputs: Sequence[str] = (),
-        net: Net | None = None,
-        entry: Entry | None = None,
-    ) -> None:
-        self.name, self.type = name, type
-        self.preferableTarget = 0
-        self._inputs, self._net, self._entry = list(inputs), net, entry
+    name: str
+    type: str
+    _inputs: Sequence[str] = ()
+    _net: Net | None = None
+    _entry: Entry | None = None
+    preferableTarget: int = 0  # noqa: N815  # OpenCV's name
 
     @property
     def blobs(self) -> tuple[FloatArray, ...]:

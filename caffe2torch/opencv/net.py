@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from caffe2torch.errors import WeightsError
 from caffe2torch.graph import Array, FloatArray, Graph, Shape
+from caffe2torch.io.blob import Blob
+from caffe2torch.io.caffemodel import read_caffemodel
+from caffe2torch.io.files import Source
+from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.opencv.errors import OpenCVError, as_opencv_error
 from caffe2torch.opencv.layers import (
     INPUT_LAYER,
@@ -20,12 +24,14 @@ from caffe2torch.opencv.layers import (
     entries_of,
     unconnected,
 )
-from caffe2torch.opencv.model import Model
 from caffe2torch.opencv.plan import Plan, make_plan
+from caffe2torch.passes.draft import Options
+from caffe2torch.pipeline import blob_source, build_graph
 
 if TYPE_CHECKING:
     from caffe2torch.lower.to_onnx import OnnxModel
 
+T = TypeVar("T")
 CACHED_PLANS = 8
 """Ready graphs that are kept: one for each input size and choice of outputs."""
 CACHED_GRAPHS = 2
@@ -39,13 +45,16 @@ class Net:
     last few are kept. Blobs are float32 arrays in Caffe's shapes.
     """
 
-    def __init__(self, model: Model, engine: str | None = None) -> None:
-        self._model, self._wanted = model, engine
-        self._graph, self._incomplete = _declared(model)
-        self._entries = entries_of(self._graph)
+    def __init__(
+        self, prototxt: Source, caffemodel: Source | None, engine: str | None = None
+    ) -> None:
+        self._proto, self._wanted = read_prototxt(prototxt), engine
+        self._weights = blob_source(None if caffemodel is None else read_caffemodel(caffemodel))
+        self._replaced: dict[str, Sequence[Blob]] = {}
         self._inputs: dict[str, FloatArray] = {}
-        self._lowered: OrderedDict[Any, tuple[Graph, OnnxModel]] = OrderedDict()
-        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._lowered: dict[Any, tuple[Graph, OnnxModel]] = {}
+        self._plans: dict[Any, Plan] = {}
+        self._declare()
         self._backend = self._target = 0
         self._last: Plan | None = None
         self._ticks = 0
@@ -142,31 +151,28 @@ class Net:
 
     def getParam(self, layer: int | str, numParam: int = 0) -> FloatArray:
         """A copy of a learned blob of a layer, in Caffe's shape."""
-        blobs = self.learned_blobs(self._entry(layer))
-        if not 0 <= numParam < len(blobs):
-            raise OpenCVError(f"layer {layer!r} has {len(blobs)} learned blobs, no {numParam}.")
-        return blobs[numParam]
+        return self._blobs_with(layer, numParam)[numParam]
 
     def setParam(self, layer: int | str, numParam: int, blob: Any) -> None:
         """Give a learned blob of a layer other values."""
-        entry = self._entry(layer)
-        blobs = self.learned_blobs(entry)
-        if not 0 <= numParam < len(blobs):
-            raise OpenCVError(f"layer {layer!r} has {len(blobs)} learned blobs, no {numParam}.")
+        blobs = self._blobs_with(layer, numParam)
         blobs[numParam] = np.asarray(blob)
-        self.replace_blobs(entry, blobs)
+        self.replace_blobs(self._entry(layer), blobs)
+
+    def _blobs_with(self, layer: int | str, number: int) -> list[FloatArray]:
+        """The learned blobs of a layer, if it has blob ``number``."""
+        blobs = self.learned_blobs(self._entry(layer))
+        if not 0 <= number < len(blobs):
+            raise OpenCVError(f"layer {layer!r} has {len(blobs)} learned blobs, no {number}.")
+        return blobs
 
     def setPreferableBackend(self, backendId: int) -> None:
         """Ask for a backend of OpenCV; ONNX Runtime, where it is needed, is on the CPU."""
-        if backendId != self._backend:
-            self._backend = int(backendId)
-            self._plans.clear()
+        self._backend = int(backendId)
 
     def setPreferableTarget(self, targetId: int) -> None:
         """Ask for a target of OpenCV, likewise."""
-        if targetId != self._target:
-            self._target = int(targetId)
-            self._plans.clear()
+        self._target = int(targetId)
 
     def enableFusion(self, fusion: bool) -> None:
         """Accepted: every output that can be asked for is right with and without fusion."""
@@ -202,13 +208,36 @@ class Net:
                 f"layer {entry.name!r} wants the learned blobs {[s.shape for s in specs]}, not "
                 f"{[a.shape for a in arrays]}."
             )
-        given = [a.reshape(spec.shape) for a, spec in zip(arrays, specs, strict=True)]
+        self._replaced[layer.name] = [
+            Blob(array.reshape(-1).copy(), spec.shape, False)
+            for array, spec in zip(arrays, specs, strict=True)
+        ]
         with as_opencv_error():
-            self._model.replace_blobs(layer.name, given)
-            self._graph, self._incomplete = _declared(self._model)
-        self._entries = entries_of(self._graph)
+            self._declare()
         self._lowered.clear()
         self._plans.clear()
+
+    def _declare(self) -> None:
+        """Build the graph for the declared sizes, and note which weights it lacks, if any.
+
+        As in OpenCV the blobs of a layer may still be set; forward wants them all.
+        """
+        self._incomplete: WeightsError | None = None
+        try:
+            self._graph = self._build({})
+        except WeightsError as error:
+            self._graph, self._incomplete = self._build({}, allow_missing=True), error
+        self._entries = entries_of(self._graph)
+
+    def _build(self, shapes: Mapping[str, Shape], allow_missing: bool = False) -> Graph:
+        """The graph for input ``shapes``; an input that is not named has its declared one.
+
+        With ``allow_missing`` a layer without weights has some values, so that its place and
+        shapes can be told.
+        """
+        entries = (*self._weights.entries, *self._replaced.items())
+        options = Options(allow_missing=allow_missing, input_shapes=shapes)
+        return build_graph(self._proto, replace(self._weights, entries=entries), options=options)
 
     def _run(self, outputs: Sequence[tuple[str, ...]], names: Sequence[str]) -> list[Array]:
         """The values of ``outputs``, one for each; ``names`` are the layers', for errors."""
@@ -225,27 +254,22 @@ class Net:
         return [values[value] for value in wanted]
 
     def _plan(self, outputs: tuple[str, ...]) -> Plan:
-        shapes = {name: array.shape for name, array in self._inputs.items()}
-        key = (tuple(sorted(shapes.items())), outputs)
-        if key in self._plans:
-            self._plans.move_to_end(key)
-            return self._plans[key]
-        with as_opencv_error():
-            graph, model = self._lower(shapes)
-            plan = make_plan(
-                graph, model, outputs, self._inputs, self._wanted, self._backend, self._target
-            )
-        _keep(self._plans, key, plan, CACHED_PLANS)
-        return plan
-
-    def _lower(self, shapes: Mapping[str, Shape]) -> tuple[Graph, OnnxModel]:
         from caffe2torch.lower.to_onnx import to_onnx
 
+        shapes = {name: array.shape for name, array in self._inputs.items()}
+        backend, target = self._backend, self._target
+
+        def lower() -> tuple[Graph, OnnxModel]:
+            graph = self._build(shapes)
+            return graph, to_onnx(graph, free_batch=False)
+
+        def choose() -> Plan:
+            lowered = _cached(self._lowered, key, CACHED_GRAPHS, lower)
+            return make_plan(*lowered, outputs, self._inputs, self._wanted, backend, target)
+
         key = tuple(sorted(shapes.items()))
-        if key not in self._lowered:
-            graph = self._model.graph(shapes)
-            _keep(self._lowered, key, (graph, to_onnx(graph, free_batch=False)), CACHED_GRAPHS)
-        return self._lowered[key]
+        with as_opencv_error():
+            return _cached(self._plans, (key, outputs, backend, target), CACHED_PLANS, choose)
 
     def _find(self, layer: int | str) -> Entry | None:
         """A layer by number, by OpenCV's name for it, or by Caffe's."""
@@ -261,17 +285,6 @@ class Net:
                 f"the net has no layer {layer!r}; getLayerNames() lists those that it has."
             )
         return entry
-
-
-def _declared(model: Model) -> tuple[Graph, WeightsError | None]:
-    """The graph for the declared sizes, and which weights it lacks, if any.
-
-    As in OpenCV the blobs of a layer may still be set; forward wants them all.
-    """
-    try:
-        return model.graph({}), None
-    except WeightsError as error:
-        return model.graph({}, allow_missing=True), error
 
 
 def _request(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -305,10 +318,12 @@ def _channels(mean: Any, shape: Shape) -> FloatArray:
     return values[: shape[1]].reshape(-1, *[1] * (len(shape) - 2))
 
 
-def _keep(cache: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
-    cache[key] = value
-    while len(cache) > most:
-        cache.popitem(last=False)
+def _cached(cache: dict[Any, T], key: Any, most: int, make: Callable[[], T]) -> T:
+    """The value of ``key``, made if there is none; the ``most`` that were used last are kept."""
+    cache[key] = cache.pop(key) if key in cache else make()
+    if len(cache) > most:
+        del cache[next(iter(cache))]
+    return cache[key]
 
 
 def _list(names: Sequence[str]) -> str:

@@ -71,13 +71,14 @@ def make_plan(
     if wanted == "onnxruntime":
         return Plan(names, "onnxruntime", reference)
     needed = {name: inputs[name] for name in names}
+    small = next((v for v, shape in graph.shapes.items() if len(shape) < 2), None)
     try:
-        reason = opencv_4_refusal(graph)
-        if reason is None:
-            with quiet():
-                candidate = OpenCVOnnxEngine(content, outputs, backend, target)
-                tolerance = HALF_TOLERANCE if is_half(target) else TOLERANCE
-                reason = refusal(candidate, reference, needed, tolerance)
+        if small is not None and is_opencv_4():  # Some of these end the process.
+            raise EngineError(f"OpenCV 4 has no blobs of fewer than two axes ({small!r})")
+        with quiet():
+            candidate = OpenCVOnnxEngine(content, outputs, backend, target)
+            tolerance = HALF_TOLERANCE if is_half(target) else TOLERANCE
+            reason = refusal(candidate, reference, needed, tolerance)
     except EngineError as error:
         reason = str(error)
     if reason is None:
@@ -132,14 +133,6 @@ def is_opencv_4() -> bool:
     import cv2
 
     return int(cv2.__version__.split(".")[0]) < 5
-
-
-def opencv_4_refusal(graph: Graph) -> str | None:
-    """Why OpenCV 4 must not even be tried: it ends the process on some blobs without axes."""
-    if not is_opencv_4():
-        return None
-    small = next((v for v, shape in graph.shapes.items() if len(shape) < 2), None)
-    return None if small is None else f"OpenCV 4 has no blobs of fewer than two axes ({small!r})"
 
 
 def _random_like(rng: np.random.Generator, array: FloatArray) -> FloatArray:

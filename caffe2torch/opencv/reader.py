@@ -9,7 +9,6 @@ import numpy as np
 
 from caffe2torch.io.files import Source
 from caffe2torch.opencv.errors import OpenCVError, as_opencv_error
-from caffe2torch.opencv.model import Model
 from caffe2torch.opencv.net import Net
 from caffe2torch.opencv.plan import ENGINES
 
@@ -45,7 +44,7 @@ def readNetFromCaffe(
     if net is None:
         raise OpenCVError("readNetFromCaffe needs the argument 'prototxt' (or 'bufferProto').")
     with as_opencv_error():
-        return Net(Model(net, weights), engine)
+        return Net(net, weights, engine)
 
 
 def _source(value: Any, argument: str) -> Source | None:
