@@ -78,12 +78,16 @@ def _difference(first: Array, second: Array) -> Array:
 
 
 @dataclass
-class Agreement:
-    """How often two engines agree on the classes of the logits."""
+class Count:
+    """Of how many images the first, and the first five, classes are those that were wanted."""
 
     images: int = 0
     top1: int = 0
     top5: int = 0
+
+
+class Agreement(Count):
+    """How often two engines agree on the classes of the logits."""
 
     def add(self, reference: Array, other: Array) -> None:
         """Take one more batch of logits (N, classes) into account."""
@@ -93,13 +97,8 @@ class Agreement:
         self.top5 += sum(set(a) == set(b) for a, b in zip(ours, theirs, strict=True))
 
 
-@dataclass
-class Score:
+class Score(Count):
     """How often the true class is the first, or among the first five, of one engine."""
-
-    images: int = 0
-    top1: int = 0
-    top5: int = 0
 
     def add(self, logits: Array, labels: Sequence[int]) -> None:
         """Take one more batch of logits (N, classes) into account."""

@@ -25,7 +25,7 @@ def write_junit(report: ParityReport, path: str | os.PathLike[str]) -> None:
     """
     root = ElementTree.Element("testsuites", name=_text(f"parity of {report.model}"))
     for comparison in report.comparisons:
-        root.append(_suite(report.model, comparison))
+        _add_suite(root, report.model, comparison)
     for engine, reason in report.skipped.items():
         suite = _element(root, "testsuite", name=engine, tests=1, failures=0, errors=0, skipped=1)
         case = _element(suite, "testcase", classname=report.model, name=engine)
@@ -35,18 +35,15 @@ def write_junit(report: ParityReport, path: str | os.PathLike[str]) -> None:
         ElementTree.ElementTree(root).write(file, encoding="utf-8", xml_declaration=True)
 
 
-def _suite(model: str, comparison: Comparison) -> ElementTree.Element:
-    failed = [d for d in comparison.blobs if d.exceeds(comparison.tolerance)]
-    suite = ElementTree.Element("testsuite")
-    counts = {"tests": len(comparison.blobs), "failures": len(failed), "errors": 0, "skipped": 0}
+def _add_suite(root: ElementTree.Element, model: str, comparison: Comparison) -> None:
+    failed = sum(d.exceeds(comparison.tolerance) for d in comparison.blobs)
+    counts = {"tests": len(comparison.blobs), "failures": failed, "errors": 0, "skipped": 0}
     name = f"{comparison.engine} / {comparison.baseline}"
-    for key, value in {"name": name, **counts}.items():
-        suite.set(key, _text(value))
+    suite = _element(root, "testsuite", name=name, **counts)
     for difference in comparison.blobs:
         case = _element(suite, "testcase", classname=f"{model} {name}", name=difference.blob)
         if difference.exceeds(comparison.tolerance):
             _element(case, "failure", message=_figures(difference, comparison.tolerance))
-    return suite
 
 
 def _figures(difference: BlobDifference, tolerance: float | None) -> str:

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9")
 """Of the pairs of engines, in their order; told apart with any colour vision."""
-MARKERS = "osD^v"
 FAIL = "#b3261e"
 MOST_LABELS = 70
 """Blobs that are named below the plot; of a deeper net every second, third, ... is."""
@@ -27,6 +26,7 @@ STYLE = {
     "text.parse_math": False,
     "svg.fonttype": "none",
     "svg.hashsalt": "caffe2torch",
+    "axes.prop_cycle": f"cycler(color={list(COLOURS)}, marker={list('osD^v')})",
     "font.size": 9,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -46,7 +46,8 @@ def error_plot(report: ParityReport) -> bytes:
     """
     from matplotlib.ticker import NullLocator
 
-    order = _order(report)
+    shown = {blob for comparison in report.comparisons for blob in comparison.differences}
+    order = [blob for blob in report.graph.blobs if blob in shown]
     position = {blob: x for x, blob in enumerate(order)}
     lowest = _lowest(report)
     with _figure(error_width(len(order)), height=4.2) as figure:
@@ -55,8 +56,8 @@ def error_plot(report: ParityReport) -> bytes:
         axes.yaxis.set_major_formatter(lambda y, _: f"1e{round(math.log10(y))}")
         axes.yaxis.set_minor_locator(NullLocator())
         axes.grid(axis="y")
-        for index, comparison in enumerate(report.comparisons):
-            _draw_errors(axes, comparison, index, position, lowest)
+        for comparison in report.comparisons:
+            _draw_errors(axes, comparison, position, lowest)
         _draw_limits(axes, report, position)
         _mark_first(axes, report, position)
         relative = report.tolerance is None
@@ -74,8 +75,11 @@ def error_width(blobs: int) -> float:
     return min(60, max(10.4, 0.17 * blobs + 1.2))
 
 
-def scatter_plot(comparison: Comparison, colour: int) -> bytes | None:
-    """The logits of one engine over those of the other; None if there are no finite ones."""
+def scatter_plot(comparison: Comparison, index: int) -> bytes | None:
+    """The logits of one engine over the other's; None if there are no finite ones.
+
+    ``index`` is the pair's place in the report, which gives its colour.
+    """
     pairs = [pair for pair in comparison.sample.pairs.tolist() if all(map(math.isfinite, pair))]
     if not pairs:
         return None
@@ -84,7 +88,7 @@ def scatter_plot(comparison: Comparison, colour: int) -> bytes | None:
         low, high = min(map(min, pairs)), max(map(max, pairs))
         axes.axline((low, low), slope=1, color="#8a8f98", linewidth=0.8, zorder=1)
         first, second = zip(*pairs, strict=True)
-        axes.scatter(first, second, s=9, alpha=0.6, linewidths=0, color=_colour(colour), zorder=2)
+        axes.scatter(first, second, s=9, alpha=0.6, linewidths=0, color=f"C{index}", zorder=2)
         margin = 0.05 * (high - low) or 1
         axes.set_xlim(low - margin, high + margin)
         axes.set_ylim(low - margin, high + margin)
@@ -95,18 +99,15 @@ def scatter_plot(comparison: Comparison, colour: int) -> bytes | None:
 
 
 def _draw_errors(
-    axes: Axes, comparison: Comparison, index: int, position: Mapping[str, int], lowest: float
+    axes: Axes, comparison: Comparison, position: Mapping[str, int], lowest: float
 ) -> None:
-    points = [(position[d.blob], _error(d, comparison.tolerance)) for d in comparison.blobs]
+    errors = [_error(d, comparison.tolerance) for d in comparison.blobs]
     # Nothing and infinity have no place on a log scale: they are drawn at its ends.
-    shown = [(x, y if math.isfinite(y) else 1e3) for x, y in points]
     axes.plot(
-        [x for x, _ in shown],
-        [max(y, lowest) for _, y in shown],
-        marker=MARKERS[index % len(MARKERS)],
+        [position[d.blob] for d in comparison.blobs],
+        [max(y, lowest) if math.isfinite(y) else 1e3 for y in errors],
         markersize=3.5,
         linewidth=1,
-        color=_colour(index),
         label=f"{comparison.engine} / {comparison.baseline}",
     )
 
@@ -119,10 +120,10 @@ def _draw_limits(axes: Axes, report: ParityReport, position: Mapping[str, int]) 
             scale = d.peak if report.tolerance is None else 1
             if scale:
                 limits.setdefault(position[d.blob], limit / scale)
-    shown = [(x, y) for x, y in sorted(limits.items()) if y > 0]
+    shown = sorted((x, y) for x, y in limits.items() if y > 0)
     axes.plot(
-        [x for x, _ in shown],
-        [y for _, y in shown],
+        *zip(*shown, strict=True) if shown else ((), ()),
+        marker="",
         color=FAIL,
         linewidth=1,
         linestyle="--",
@@ -151,11 +152,6 @@ def _mark_first(axes: Axes, report: ParityReport, position: Mapping[str, int]) -
     )
 
 
-def _order(report: ParityReport) -> list[str]:
-    shown = {d.blob for c in report.comparisons for d in c.blobs}
-    return [blob for blob in report.graph.blobs if blob in shown]
-
-
 def _error(difference: Any, tolerance: float | None) -> float:
     return float(difference.max_rel if tolerance is None else difference.max_abs)
 
@@ -170,10 +166,6 @@ def _lowest(report: ParityReport) -> float:
 def _label(name: str) -> str:
     printable = "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)
     return printable if len(printable) <= LABEL else printable[: LABEL - 1] + "…"
-
-
-def _colour(index: int) -> str:
-    return COLOURS[index % len(COLOURS)]
 
 
 @contextmanager

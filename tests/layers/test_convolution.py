@@ -23,7 +23,9 @@ def layer(param: str) -> str:
 def resolved(param: str, bottoms: int = 1) -> Any:
     names = "".join(f'bottom: "b{i}" top: "t{i}" ' for i in range(bottoms))
     net = parse_prototxt(f'layer {{ name: "l" {layer(param)} {names} }}')
-    return Convolution.from_proto(net.layer[0])
+    made = Convolution.from_proto(net.layer[0])
+    assert isinstance(made, Convolution)
+    return made
 
 
 @pytest.mark.parametrize(
