@@ -22,7 +22,7 @@ from squeezenet.distributed import choose_device
 from squeezenet.evaluate import Metrics, Predict, evaluate, on_device
 from squeezenet.export import graph_of
 from squeezenet.preprocess import Transform, complete
-from squeezenet.weights import Loaded, load_model
+from squeezenet.weights import load_model
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,13 @@ def open_classifier(
         opened = _of_onnx(weights)
     else:
         loaded = load_model(weights)
-        opened = Classifier(
-            on_device(loaded.model, choose_device(device))
-            if engine == "torch"
-            else _of_graph(engine, loaded, weights),
-            loaded.transform,
-            loaded.model.num_classes,
-            loaded.class_names,
-        )
+        if engine == "torch":
+            predict = on_device(loaded.model, choose_device(device))
+        else:
+            graph = graph_of(loaded.model, loaded.transform.crop, softmax=False)
+            started = start_engine(engine, Job(graph, weights, every_blob=False))
+            predict = _predict(started, graph.inputs[0].name, graph.outputs[0])
+        opened = Classifier(predict, loaded.transform, loaded.model.num_classes, loaded.class_names)
     if protocol is not None:
         made = replace(opened.transform.preprocessing, protocol=protocol)
         opened = replace(opened, transform=replace(opened.transform, preprocessing=made))
@@ -91,12 +90,6 @@ def evaluate_files(
         workers=workers,
         bad=BadImages(on_bad_image, report),
     )
-
-
-def _of_graph(name: str, loaded: Loaded, weights: Path) -> Predict:
-    graph = graph_of(loaded.model, loaded.transform.crop, softmax=False)
-    engine = start_engine(name, Job(graph, weights, every_blob=False))
-    return _predict(engine, graph.inputs[0].name, graph.outputs[0])
 
 
 def _of_onnx(path: Path) -> Classifier:

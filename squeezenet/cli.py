@@ -122,7 +122,8 @@ def _setting(name: str, kind: Any, text: str, **more: Any) -> Callable[[Command]
     )
 
 
-_data_settings = _options(
+_settings = _options(
+    # Data.
     _setting("--data", str, "Root of the lists' paths, or a tree with train/ and val/."),
     _setting("--train-list", str, "List 'path label', tree of class folders, or LMDB."),
     _setting("--val-list", str, "The same for validation."),
@@ -144,17 +145,13 @@ _data_settings = _options(
     _setting("--on-bad-image", click.Choice(["skip", "fail"]), "What an unreadable image does."),
     _setting("--workers", COUNT, "Processes that load images; 0: the main one."),
     _setting("--seed", COUNT, "Seed of everything random."),
-)
-
-_model_settings = _options(
+    # Model.
     _setting("--pretrained", str, "Weights to start from; the head is new if classes differ."),
     _setting("--version", click.Choice(["1.0", "1.1"]), "Version of SqueezeNet."),
     _setting("--bypass", click.Choice(["simple", "complex"]), "Bypass connections."),
     _setting("--dropout", SHARE, "Dropout before the classifier."),
     _setting("--freeze", str, "Pattern of parameters to leave as they are.", multiple=True),
-)
-
-_solver_settings = _options(
+    # Solver.
     _setting("--epochs", click.FloatRange(min=0, min_open=True), "Length of the run."),
     _setting("--max-iter", COUNT, "Length in steps, instead of --epochs."),
     _setting("--batch-size", POSITIVE, "Images a pass, over all processes."),
@@ -178,9 +175,7 @@ _solver_settings = _options(
     _setting("--label-smoothing", SHARE, "Share of the target spread over all classes."),
     _setting("--clip", FACTOR, "Largest norm of the gradient; 0: any."),
     _setting("--ema", SHARE, "Decay of the average of the weights; 0: none."),
-)
-
-_run_settings = _options(
+    # The run.
     _setting("--out", str, "Folder for last.pt, best.pt and log.jsonl."),
     _setting("--precision", click.Choice(["fp32", "bf16", "fp16"]), "Of the forward pass."),
     _setting("--channels-last/--no-channels-last", bool, "Memory order that GPUs like."),
@@ -197,10 +192,7 @@ _run_settings = _options(
 @main.command()
 @click.option("--solver", type=PATH, help="solver.prototxt to take the settings from.")
 @click.option("--init-from", type=PATH, help="Checkpoint to go on from, settings included.")
-@_data_settings
-@_model_settings
-@_solver_settings
-@_run_settings
+@_settings
 @click.pass_context
 def train(
     ctx: click.Context, /, solver: Path | None, init_from: Path | None, **values: Any

@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from caffe2torch.errors import NetError
 from squeezenet.config import Multipliers
@@ -60,18 +60,14 @@ class CaffeOptimiser(torch.optim.Optimizer):
         loss = None if closure is None else closure()
         for group in self.param_groups:
             for parameter in group["params"]:
-                if parameter.grad is not None:
-                    gradient = self._regularise(parameter, group["weight_decay"])
-                    parameter.sub_(self.rule(gradient, self.state[parameter], group))
+                gradient, decay = parameter.grad, group["weight_decay"]
+                if gradient is None:
+                    continue
+                if decay:
+                    penalty = parameter if self.regularization == "L2" else parameter.sign()
+                    gradient = gradient.add(penalty, alpha=decay)
+                parameter.sub_(self.rule(gradient, self.state[parameter], group))
         return loss
-
-    def _regularise(self, parameter: Tensor, decay: float) -> Tensor:
-        gradient = parameter.grad
-        assert gradient is not None
-        if not decay:
-            return gradient
-        penalty = parameter if self.regularization == "L2" else parameter.sign()
-        return gradient.add(penalty, alpha=decay)
 
 
 def freeze(model: nn.Module, patterns: tuple[str, ...]) -> None:
