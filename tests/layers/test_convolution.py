@@ -23,9 +23,7 @@ def layer(param: str) -> str:
 def resolved(param: str, bottoms: int = 1) -> Any:
     names = "".join(f'bottom: "b{i}" top: "t{i}" ' for i in range(bottoms))
     net = parse_prototxt(f'layer {{ name: "l" {layer(param)} {names} }}')
-    made = Convolution.from_proto(net.layer[0])
-    assert isinstance(made, Convolution)
-    return made
+    return Convolution.from_proto(net.layer[0])
 
 
 @pytest.mark.parametrize(

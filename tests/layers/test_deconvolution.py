@@ -18,9 +18,7 @@ def layer(param: str) -> str:
 
 def resolved(param: str) -> Any:
     net = parse_prototxt(f'layer {{ name: "l" {layer(param)} bottom: "b0" top: "t0" }}')
-    made = Deconvolution.from_proto(net.layer[0])
-    assert isinstance(made, Deconvolution)
-    return made
+    return Deconvolution.from_proto(net.layer[0])
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,7 @@ def layer(param: str) -> str:
 
 def resolved(param: str) -> Any:
     net = parse_prototxt(f'layer {{ name: "l" {layer(param)} bottom: "b0" top: "t0" }}')
-    made = Pooling.from_proto(net.layer[0])
-    assert isinstance(made, Pooling)
-    return made
+    return Pooling.from_proto(net.layer[0])
 
 
 def check(param: str, x: Array, mask: bool = False, **window: Any) -> None:
