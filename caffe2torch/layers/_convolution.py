@@ -156,13 +156,12 @@ class ConvolutionBase(Layer):
         return y
 
     def _of_columns(self, t: TorchBuilder, window: Window, x: Any) -> Any:
-        """The layer on (N, C, *spatial) with more spatial axes than torch has modules for."""
+        """The layer on (N, C, *spatial) with as many spatial axes as torch has no module for."""
         weight, bias = t.params.weight, t.params.bias if self.bias_term else None
         if window.kernel:
             compute = getattr(t.runtime, f"{self.torch_function}_columns")
             return compute(x, weight, bias, window.stride, window.pad, window.dilation, self.group)
-        compute = getattr(t.F, f"{self.torch_function}1d")
-        return compute(x[..., None], weight[..., None], bias, groups=self.group)[..., 0]
+        return getattr(t.runtime, f"{self.torch_function}_point")(x, weight, bias, self.group)
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         learned = [g.params[name] for name in ("weight", "bias") if name in g.params]

@@ -83,3 +83,19 @@ def conv_transpose_columns(
         + tuple(slice(p, n - p) for p, n in zip(pad, image.shape[2:], strict=True))
     ]
     return y if bias is None else y + bias.reshape(-1, *[1] * len(kernel))
+
+
+def conv_point(
+    x: Tensor, weight: Tensor, bias: Tensor | None, groups: int = 1
+) -> Tensor:
+    """A convolution of (N, C), without spatial axes."""
+    y = F.conv1d(x[..., None], weight[..., None], bias, groups=groups)
+    return y[..., 0]
+
+
+def conv_transpose_point(
+    x: Tensor, weight: Tensor, bias: Tensor | None, groups: int = 1
+) -> Tensor:
+    """A transposed convolution of (N, C), without spatial axes."""
+    y = F.conv_transpose1d(x[..., None], weight[..., None], bias, groups=groups)
+    return y[..., 0]
