@@ -21,9 +21,11 @@ from caffe2torch.layers._base import (
     OnnxBuilder,
     Role,
     TorchBuilder,
+    axis_or_legacy_dim,
     canonical_axis,
     constant_filler,
     net_error,
+    refuse_in_place,
     unsupported,
 )
 
@@ -35,10 +37,12 @@ __all__ = [
     "Role",
     "TorchBuilder",
     "all_layers",
+    "axis_or_legacy_dim",
     "canonical_axis",
     "constant_filler",
     "find_layer",
     "net_error",
+    "refuse_in_place",
     "register_layer",
     "unsupported",
 ]

@@ -249,3 +249,23 @@ def canonical_axis(layer: Layer, axis: int, num_axes: int, field: str = "axis") 
 def constant_filler(value: float) -> Message:
     """A FillerParameter of type constant."""
     return message_class("FillerParameter")(type="constant", value=value)
+
+
+def axis_or_legacy_dim(proto: Message, param: str, legacy: str) -> tuple[int, str]:
+    """The axis and the full name of the field that gives it: ``axis`` or the old ``legacy``."""
+    message = getattr(proto, param)
+    if not message.HasField(legacy):
+        return message.axis, f"{param}.axis"
+    if message.HasField("axis"):
+        raise net_error(proto, f"both axis and {legacy} are given; keep only axis", param)
+    return getattr(message, legacy), f"{param}.{legacy}"
+
+
+def refuse_in_place(proto: Message) -> None:
+    """Raise NetError if a top of the layer has the name of its first bottom."""
+    if proto.bottom and proto.bottom[0] in proto.top:
+        raise net_error(
+            proto,
+            f"it does not allow in-place computation: {proto.bottom[0]!r} is both its bottom "
+            "and its top; give the top another name",
+        )

@@ -13,6 +13,7 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import BlobSpec, Layer, OnnxBuilder, TorchBuilder, net_error
+from caffe2torch.layers._onnx import tanh
 
 MOST_STEPS = 2000
 """Of a net in ONNX, which takes some twenty nodes a step."""
@@ -174,3 +175,14 @@ def _split(g: OnnxBuilder, rows: str, steps: int, streams: int) -> Sequence[str]
         return [rows]
     sizes = g.const([streams] * steps, np.int64)
     return list(g.op("Split", rows, sizes, outputs=steps, axis=0))
+
+
+def lstm_unit_onnx(g: OnnxBuilder, cell: str, gates: str, cont: str, size: int) -> tuple[str, str]:
+    """``_runtime.recurrent.lstm_unit`` in ONNX; an empty ``cell`` stands for 0."""
+    parts = g.op("Split", gates, g.const([3 * size, size], np.int64), outputs=2, axis=-1)
+    sizes = g.const([size] * 3, np.int64)
+    i, f, o = g.op("Split", g.op("Sigmoid", parts[0]), sizes, outputs=3, axis=-1)
+    new = g.op("Mul", i, tanh(g, parts[1]))
+    if cell:
+        new = g.op("Add", g.op("Mul", g.op("Mul", f, cont), cell), new)
+    return new, g.op("Mul", o, tanh(g, new))

@@ -8,8 +8,14 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
-from caffe2torch.layers._axis import axis_or_legacy_dim
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    axis_or_legacy_dim,
+    canonical_axis,
+    register_layer,
+)
 
 
 @register_layer()

@@ -9,8 +9,14 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
-from caffe2torch.layers._in_place import refuse_in_place
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    canonical_axis,
+    refuse_in_place,
+    register_layer,
+)
 from caffe2torch.layers._onnx import reshape_axes
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import OnnxBuilder
-from caffe2torch.layers._lstm_unit import lstm_unit_onnx
-from caffe2torch.layers._recurrent import Recurrent
+from caffe2torch.layers._recurrent import Recurrent, lstm_unit_onnx
 
 
 @register_layer()

@@ -10,7 +10,7 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
-from caffe2torch.layers._lstm_unit import lstm_unit_onnx
+from caffe2torch.layers._recurrent import lstm_unit_onnx
 
 
 @register_layer()

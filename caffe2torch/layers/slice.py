@@ -15,11 +15,11 @@ from caffe2torch.layers import (
     Layer,
     OnnxBuilder,
     TorchBuilder,
+    axis_or_legacy_dim,
     canonical_axis,
     net_error,
     register_layer,
 )
-from caffe2torch.layers._axis import axis_or_legacy_dim
 
 END = np.iinfo(np.int64).max
 

@@ -8,8 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from caffe2torch.layers._runtime.pad_to_fit import pad_to_fit
-
 
 def im2col(
     x: Tensor,
@@ -99,3 +97,21 @@ def conv_transpose_point(
     """A transposed convolution of (N, C), without spatial axes."""
     y = F.conv_transpose1d(x[..., None], weight[..., None], bias, groups=groups)
     return y[..., 0]
+
+
+def pad_to_fit(
+    x: Tensor, extent: Sequence[int], stride: Sequence[int], pad: Sequence[int]
+) -> Tensor:
+    """``x`` with zeros after each axis that a window of ``extent`` exceeds.
+
+    C++ divides towards zero, so that a window larger than the padded image by less than
+    a stride still has one place.
+    """
+    spare = [
+        n + 2 * p - e for n, e, p in zip(x.shape[-len(pad) :], extent, pad, strict=True)
+    ]
+    after = [
+        -room if -stride_ < room < 0 else 0
+        for room, stride_ in zip(spare, stride, strict=True)
+    ]
+    return F.pad(x, [size for end in reversed(after) for size in (0, end)])

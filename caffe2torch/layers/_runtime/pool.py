@@ -8,7 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from caffe2torch.layers._runtime.pool_sizes import pool_divisors, pooled_sizes
+from caffe2torch.layers._runtime.pool_sizes import (
+    pool_divisors,
+    pooled_sizes,
+    pyramid_window,
+)
 
 
 def max_pool(
@@ -82,3 +86,19 @@ def pool_margins(
         for o, n, k, s, p in zip(outputs, sizes, kernel, stride, pad, strict=True)
     )
     return [pad[1], right, pad[0], bottom]
+
+
+def pyramid_pool(x: Tensor, height: int, method: str) -> Tensor:
+    """``x`` pooled in 2^l x 2^l bins for each level l, the levels one after another."""
+    levels = []
+    for level in range(height):
+        kernel, pad = pyramid_window(2**level, x.shape[2:])
+        if method == "MAX":
+            levels.append(max_pool(x, kernel, kernel, pad)[0])
+        elif method == "AVE":
+            levels.append(average_pool(x, kernel, kernel, pad))
+        else:
+            levels.append(stochastic_pool(x, kernel, kernel, pad))
+    if len(levels) == 1:
+        return levels[0]
+    return torch.cat([level.flatten(1) for level in levels], 1)

@@ -30,3 +30,10 @@ def zoomed_size(x: Tensor, crop: int, shrink: int, zoom: int) -> list[int]:
     """Height and width of ``x`` less a crop, first shrunk, then zoomed."""
     shrunk = [(n + crop - 1) // shrink + 1 for n in x.shape[2:]]
     return [n + (n - 1) * (zoom - 1) for n in shrunk]
+
+
+def crop(x: Tensor, reference: Tensor, start: int, offsets: Sequence[int]) -> Tensor:
+    """``x`` from ``offsets`` on, as large as ``reference``, on axes from ``start``."""
+    for dim, offset in enumerate(offsets, start):
+        x = x.narrow(dim, offset, reference.shape[dim])
+    return x
