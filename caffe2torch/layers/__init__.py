@@ -12,7 +12,8 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
 
 from caffe2torch.layers._base import (
     Affine,
@@ -28,6 +29,14 @@ from caffe2torch.layers._base import (
     refuse_in_place,
     unsupported,
 )
+
+if TYPE_CHECKING:
+    from typing_extensions import dataclass_transform
+else:  # It only tells type checkers that the decorator makes dataclasses.
+
+    def dataclass_transform(**_):
+        return lambda function: function
+
 
 __all__ = [
     "Affine",
@@ -47,19 +56,22 @@ __all__ = [
     "unsupported",
 ]
 
-LayerClass = TypeVar("LayerClass", bound=type[Layer])
+LayerType = TypeVar("LayerType", bound=Layer)
 
 _registry: dict[str, type[Layer]] = {}
 
 
-def register_layer(*types: str) -> Callable[[LayerClass], LayerClass]:
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def register_layer(*types: str) -> Callable[[type[LayerType]], type[LayerType]]:
     """Class decorator: make a Layer the conversion of the Caffe layer types ``types``.
 
-    Without arguments the class's own ``type`` is registered. A later registration of the
-    same type wins, so that a plugin can replace a layer of the package.
+    The class becomes a frozen dataclass. Without arguments its own ``type`` is registered. A
+    later registration of the same type wins, so that a plugin can replace a layer of the package.
     """
 
-    def register(cls: LayerClass) -> LayerClass:
+    def register(cls: type[LayerType]) -> type[LayerType]:
+        if "__dataclass_fields__" not in vars(cls):
+            cls = dataclass(frozen=True)(cls)
         for name in types or (cls.type,):
             _registry[name] = cls
         return cls

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,6 @@ from caffe2torch.layers._onnx import check_constant, to_float
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Accuracy(Layer):
     """The share of positions with fewer than ``top_k`` other scores >= that of the label.
 

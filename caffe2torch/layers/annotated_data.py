@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._data import DataLayer
 
 
 @register_layer()
-@dataclass(frozen=True)
 class AnnotatedData(DataLayer):
     """Top 0: images (N, C, H, W), top 1: their boxes (SSD: annotated_data_layer.cpp)."""
 

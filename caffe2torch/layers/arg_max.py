@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -23,7 +22,6 @@ from caffe2torch.layers._onnx import to_float
 
 
 @register_layer()
-@dataclass(frozen=True)
 class ArgMax(Layer):
     """The ``top_k`` largest entries, largest first (Caffe: argmax_layer.cpp).
 

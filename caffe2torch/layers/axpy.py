@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -15,7 +14,6 @@ from caffe2torch.layers._broadcast import trailing
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Axpy(Layer):
     """y[n, c, ..] = a[n, c] * x[n, c, ..] + z[n, c, ..] (SENet: axpy_layer.cpp).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from caffe2torch.layers._normalization import (
 
 
 @register_layer()
-@dataclass(frozen=True)
 class BatchNorm(Layer):
     """y = (x - mean[c]) / sqrt(variance[c] + eps) for bottoms (N, C, ..) (batch_norm_layer.cpp).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -12,7 +11,6 @@ from caffe2torch.layers._onnx import to_int
 
 
 @register_layer()
-@dataclass(frozen=True)
 class BatchReindex(Layer):
     """y[m] = x[index[m]] (Caffe: batch_reindex_layer.cpp).
 

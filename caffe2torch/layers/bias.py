@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,6 @@ from caffe2torch.layers._broadcast import Broadcast
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Bias(Broadcast):
     """y = x + bias over the axes from ``axis`` (default 1) on (Caffe: bias_layer.cpp).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,6 @@ SCALE_SHIFT_EPS = 1e-9
 
 
 @register_layer()
-@dataclass(frozen=True)
 class BN(Layer):
     """y = weight[c] * (x - mean[c]) / sqrt(variance[c] + eps) + bias[c] (bn_layer.cpp of forks).
 

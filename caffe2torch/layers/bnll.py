@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import OnnxBuilder
@@ -11,7 +10,6 @@ from caffe2torch.layers._elementwise import SameOperator
 
 
 @register_layer()
-@dataclass(frozen=True)
 class BNLL(SameOperator):
     """Binomial normal log likelihood, y = log(1 + exp(x)), on any shape (Caffe: bnll_layer.cpp)."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from caffe2torch.layers._onnx import to_int
 
 
 @register_layer()
-@dataclass(frozen=True)
 class ContrastiveLoss(Loss):
     """loss = sum (y d ** 2 + (1 - y) max(margin - d, 0) ** 2) / (2 N), d = |a - b|.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -15,7 +14,6 @@ from caffe2torch.layers._spatial import Window
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Convolution(ConvolutionBase):
     """y[o] = bias[o] + sum over c, k of weight[o, c, k] * x[c, stride * p + dilation * k - pad].
 

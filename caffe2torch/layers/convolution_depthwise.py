@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
@@ -12,7 +11,6 @@ from caffe2torch.layers.convolution import Convolution
 
 
 @register_layer()
-@dataclass(frozen=True)
 class ConvolutionDepthwise(Convolution):
     """Convolution of each channel with its own kernel: weight (C, 1, *kernel).
 

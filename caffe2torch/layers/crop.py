@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +13,6 @@ from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis,
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Crop(Layer):
     """y = x[offset : offset + size of the second bottom] on each axis from ``axis`` on.
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import OnnxBuilder, register_layer
@@ -13,7 +12,6 @@ from caffe2torch.layers._spatial import Window
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Deconvolution(ConvolutionBase):
     """y[o, stride * p + dilation * k - pad] += weight[c, o, k] * x[c, p], plus bias[o].
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
 from caffe2torch.layers.convolution import Convolution
 
 
 @register_layer()
-@dataclass(frozen=True)
 class DepthwiseConvolution(Convolution):
     """Convolution whose group, where the net gives none, is num_output.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -13,7 +12,6 @@ from caffe2torch.layers._base import Layer, Role, TorchBuilder, net_error
 
 
 @register_layer()
-@dataclass(frozen=True)
 class DetectionEvaluate(Layer):
     """Detections matched with the ground truth (SSD's Caffe: detection_evaluate_layer.cpp).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -27,7 +26,6 @@ MOST_THRESHOLDS = 64
 
 
 @register_layer()
-@dataclass(frozen=True)
 class DetectionOutput(Layer):
     """Decoded boxes after suppression, as rows (SSD's Caffe: detection_output_layer.cpp).
 

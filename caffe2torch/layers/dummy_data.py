@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,7 +24,6 @@ T = TypeVar("T")
 
 
 @register_layer()
-@dataclass(frozen=True)
 class DummyData(Layer):
     """Tops that hold one number everywhere (Caffe: dummy_data_layer.cpp).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import reduce
 from operator import add, mul
 from typing import Any
@@ -15,7 +14,6 @@ from caffe2torch.layers._elementwise import scale_shift
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Eltwise(Layer):
     """PROD, SUM (default) or MAX of two or more bottoms (Caffe: eltwise_layer.cpp).
 

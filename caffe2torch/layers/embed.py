@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -13,7 +13,6 @@ from caffe2torch.layers._onnx import to_int
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Embed(Layer):
     """y[.., n] = weight[x[..], n] + bias[n] (Caffe: embed_layer.cpp).
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -14,7 +13,6 @@ from caffe2torch.layers._loss import Loss, leading_count
 
 
 @register_layer()
-@dataclass(frozen=True)
 class EuclideanLoss(Loss):
     """loss = sum (a - b) ** 2 / (2 N) (Caffe: euclidean_loss_layer.cpp).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from caffe2torch.layers._elementwise import log_of_base, scale_shift, scale_shif
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Exp(Layer):
     """y = base ^ (shift + scale * x) on any shape (Caffe: exp_layer.cpp).
 

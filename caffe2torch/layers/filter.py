@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -15,7 +14,6 @@ from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, regi
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Filter(Layer):
     """Keeps item n of every bottom where selector[n] is not 0 (Caffe: filter_layer.cpp).
 

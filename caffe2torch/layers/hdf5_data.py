@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._data import DataLayer
 
 
 @register_layer()
-@dataclass(frozen=True)
 class HDF5Data(DataLayer):
     """One top for each data set in the files, shaped as there (Caffe: hdf5_data_layer.cpp)."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,6 @@ from caffe2torch.layers._onnx import check_constant, to_int
 
 
 @register_layer()
-@dataclass(frozen=True)
 class HingeLoss(Loss):
     """loss = sum max(0, 1 - s[k] x[k]) ** p / N with s = 1 at the label, else -1.
 

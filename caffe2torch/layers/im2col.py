@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from caffe2torch.layers._spatial import (
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Im2col(Layer):
     """y[c * K + k, p] = x[c, stride * p + dilation * k - pad] (Caffe: im2col_layer.cpp).
 

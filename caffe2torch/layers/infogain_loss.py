@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -33,7 +33,6 @@ from caffe2torch.layers._loss import (
 
 
 @register_layer()
-@dataclass(frozen=True)
 class InfogainLoss(Loss):
     """loss = sum_k -H[label, k] log(max(softmax(x)[k], 1e-20)) / n (infogain_loss_layer.cpp).
 

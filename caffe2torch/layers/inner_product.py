@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from math import prod
 from typing import Any
 
@@ -23,7 +23,6 @@ from caffe2torch.layers import (
 
 
 @register_layer()
-@dataclass(frozen=True)
 class InnerProduct(Layer):
     """y[m, n] = sum_k weight[n, k] * x[m, k] + bias[n] (Caffe: inner_product_layer.cpp).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
@@ -12,7 +11,6 @@ from caffe2torch.layers._base import Layer, Role, net_error, unsupported
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Input(Layer):
     """Declares the net's inputs and computes nothing (Caffe: input_layer.cpp).
 

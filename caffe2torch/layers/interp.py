@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -22,7 +21,6 @@ from caffe2torch.layers._spatial import require_axes
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Interp(Layer):
     """y[p] = x at p * (size - 1) / (output size - 1), bilinear between pixels.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -13,7 +12,6 @@ from caffe2torch.layers._elementwise import log_of_base, scale_shift, scale_shif
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Log(Layer):
     """y = log(shift + scale * x) / log(base) on any shape (Caffe: log_layer.cpp).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from caffe2torch.layers._spatial import require_axes
 
 
 @register_layer()
-@dataclass(frozen=True)
 class LRN(Layer):
     """y = x * (k + alpha / count * sum over a window of x^2) ^ -beta (Caffe: lrn_layer.cpp).
 

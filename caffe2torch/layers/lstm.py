@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import OnnxBuilder
@@ -11,7 +10,6 @@ from caffe2torch.layers._recurrent import Recurrent, lstm_unit_onnx
 
 
 @register_layer()
-@dataclass(frozen=True)
 class LSTM(Recurrent):
     """c = cont s(f) c' + s(i) tanh(g), y = h = s(o) tanh(c), s the sigmoid (Caffe: lstm_layer.cpp).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from caffe2torch.layers._recurrent import lstm_unit_onnx
 
 
 @register_layer()
-@dataclass(frozen=True)
 class LSTMUnit(Layer):
     """c = cont s(f) c' + s(i) tanh(g), h = s(o) tanh(c), s the sigmoid (lstm_unit_layer.cpp).
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import net_error
@@ -11,7 +9,6 @@ from caffe2torch.layers._data import DataLayer
 
 
 @register_layer()
-@dataclass(frozen=True)
 class MemoryData(DataLayer):
     """Top 0: images (N, C, H, W), top 1: their labels (Caffe: memory_data_layer.cpp).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -12,7 +11,6 @@ from caffe2torch.layers._base import Layer, Role, TorchBuilder
 
 
 @register_layer()
-@dataclass(frozen=True)
 class MultiBoxLoss(Layer):
     """Matching and loss of SSD (SSD's Caffe: multibox_loss_layer.cpp), for training alone.
 

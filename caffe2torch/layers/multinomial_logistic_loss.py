@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -20,7 +19,6 @@ from caffe2torch.layers._loss import (
 
 
 @register_layer()
-@dataclass(frozen=True)
 class MultinomialLogisticLoss(Loss):
     """loss = sum -log(max(p[label], 1e-20)) / N (Caffe: multinomial_logistic_loss_layer.cpp).
 

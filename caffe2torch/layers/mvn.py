@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 
 
 @register_layer()
-@dataclass(frozen=True)
 class MVN(Layer):
     """y = (x - mean) / (sqrt(variance) + eps) (Caffe: mvn_layer.cpp).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,6 @@ from caffe2torch.layers._broadcast import trailing
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Normalize(Layer):
     """y = scale[c] * x / sqrt(sum(x ** 2) + eps) (SSD's Caffe: normalize_layer.cpp).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -19,7 +18,6 @@ from caffe2torch.layers import (
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Parameter(Layer):
     """The learned blob of ``shape`` itself, 0 before training (Caffe: parameter_layer.hpp)."""
 

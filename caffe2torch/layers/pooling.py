@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from caffe2torch.graph import Shape
@@ -22,7 +21,6 @@ from caffe2torch.layers._spatial import require_axes, require_positive
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Pooling(Layer):
     """y[p] = max, mean or expectation over k of x[stride * p + k - pad] (Caffe: pooling_layer.cpp).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -21,7 +21,6 @@ from caffe2torch.layers import (
 
 
 @register_layer()
-@dataclass(frozen=True)
 class PReLU(Layer):
     """y = max(x, 0) + slope[c] * min(x, 0) for bottoms (N, C, ..) (Caffe: prelu_layer.cpp).
 

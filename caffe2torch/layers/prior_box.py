@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import isfinite, prod, sqrt
 from typing import Any
 
@@ -27,7 +26,6 @@ Box = tuple[float, float]
 
 
 @register_layer()
-@dataclass(frozen=True)
 class PriorBox(Layer):
     """Boxes around the centres of a map's cells (SSD's Caffe: prior_box_layer.cpp).
 

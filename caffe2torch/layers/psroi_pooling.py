@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -20,7 +19,6 @@ DOUBLE = 11
 
 
 @register_layer()
-@dataclass(frozen=True)
 class PSROIPooling(Layer):
     """Each bin averages a channel of its own (R-FCN's Caffe: psroi_pooling_layer.cpp).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Reduction(Layer):
     """coeff * op(x) over all axes from ``axis`` on (Caffe: reduction_layer.cpp).
 

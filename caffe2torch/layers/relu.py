@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -12,7 +11,6 @@ from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 
 
 @register_layer()
-@dataclass(frozen=True)
 class ReLU(Layer):
     """Rectified linear unit, elementwise on any shape (Caffe: relu_layer.cpp).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from caffe2torch.layers._spatial import require_axes
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Reorg(Layer):
     """Darknet's reorg with stride s (forks of YOLOv2: reorg_layer.cpp, reorg_cpu).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from math import prod
 from typing import Any
 
@@ -21,7 +20,6 @@ from caffe2torch.layers._onnx import reshape_axes
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Reshape(Layer):
     """``num_axes`` axes from ``axis`` on become ``shape``, others stay (Caffe: reshape_layer.cpp).
 

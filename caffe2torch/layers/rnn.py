@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import register_layer
@@ -13,7 +12,6 @@ from caffe2torch.layers._recurrent import Recurrent
 
 
 @register_layer()
-@dataclass(frozen=True)
 class RNN(Recurrent):
     """h = tanh(W_x x + b + W_s x_static + W_h (cont h')), y = tanh(W_o h + b_o).
 

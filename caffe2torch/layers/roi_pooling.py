@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from caffe2torch.layers._spatial import check_regions
 
 
 @register_layer()
-@dataclass(frozen=True)
 class ROIPooling(Layer):
     """Max pooling of regions (Fast R-CNN's Caffe: roi_pooling_layer.cpp).
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,6 @@ from caffe2torch.layers._broadcast import Broadcast
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Scale(Broadcast):
     """y = x * scale + bias over the axes from ``axis`` (default 1) on (Caffe: scale_layer.cpp).
 

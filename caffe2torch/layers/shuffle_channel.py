@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, regi
 
 
 @register_layer()
-@dataclass(frozen=True)
 class ShuffleChannel(Layer):
     """y[n, j * group + i] = x[n, i * C / group + j]: channel j of each group i in turn.
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._elementwise import SameOperator
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Sigmoid(SameOperator):
     """y = 1 / (1 + exp(-x)) on any shape (Caffe: sigmoid_layer.cpp)."""
 

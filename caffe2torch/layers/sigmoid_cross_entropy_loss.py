@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -23,7 +22,6 @@ from caffe2torch.layers._onnx import to_float, to_int
 
 
 @register_layer()
-@dataclass(frozen=True)
 class SigmoidCrossEntropyLoss(Loss):
     """loss = sum -(t log s(x) + (1 - t) log(1 - s(x))) / n, s the sigmoid.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -25,7 +24,6 @@ END = np.iinfo(np.int64).max
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Slice(Layer):
     """The bottom cut along ``axis``, default 1, into one part a top (Caffe: slice_layer.cpp).
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -14,7 +13,6 @@ from caffe2torch.layers._loss import Loss, leading_count
 
 
 @register_layer()
-@dataclass(frozen=True)
 class SmoothL1Loss(Loss):
     """loss = sum w_out f(w_in (a - b)) / N (smooth_l1_loss_layer.cpp of Fast R-CNN and SSD).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -12,7 +11,6 @@ from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis,
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Softmax(Layer):
     """y = exp(x - max x) / sum exp(x - max x) along ``axis`` (Caffe: softmax_layer.cpp).
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -22,7 +21,6 @@ from caffe2torch.layers._loss import (
 
 
 @register_layer()
-@dataclass(frozen=True)
 class SoftmaxWithLoss(Loss):
     """loss = sum -log(max(softmax(x)[label], FLT_MIN)) / n (Caffe: softmax_loss_layer.cpp).
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -24,7 +23,6 @@ from caffe2torch.layers._spatial import require_axes, require_positive
 
 
 @register_layer()
-@dataclass(frozen=True)
 class SPP(Layer):
     """Pooling of the whole image in 2^l x 2^l bins for each level l (Caffe: spp_layer.cpp).
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -13,7 +12,6 @@ from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Swish(Layer):
     """y = x / (1 + exp(-beta * x)) on any shape, beta 1 by default (Caffe: swish_layer.cpp)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._base import OnnxBuilder
@@ -12,7 +11,6 @@ from caffe2torch.layers._onnx import tanh
 
 
 @register_layer()
-@dataclass(frozen=True)
 class TanH(SameOperator):
     """y = (exp(2x) - 1) / (exp(2x) + 1) on any shape (Caffe: tanh_layer.cpp)."""
 

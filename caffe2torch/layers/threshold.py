@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -13,7 +12,6 @@ from caffe2torch.layers._onnx import to_float
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Threshold(Layer):
     """1 where x is above ``threshold`` (default 0), 0 elsewhere (Caffe: threshold_layer.cpp)."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ from caffe2torch.layers import (
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Tile(Layer):
     """``tiles`` copies one after another along ``axis``, default 1 (Caffe: tile_layer.cpp).
 

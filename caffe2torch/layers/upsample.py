@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,7 +22,6 @@ from caffe2torch.layers._spatial import require_axes
 
 
 @register_layer()
-@dataclass(frozen=True)
 class Upsample(Layer):
     """y[mask[p]] = x[p] and 0 elsewhere; without a mask, y[p] = x[p / scale].
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from caffe2torch.layers import register_layer
 from caffe2torch.layers._data import DataLayer
 
 
 @register_layer()
-@dataclass(frozen=True)
 class WindowData(DataLayer):
     """Top 0: windows (N, C, H, W), top 1: their labels (Caffe: window_data_layer.cpp)."""
 
