@@ -1,4 +1,4 @@
-"""What every layer type has: parameters, shape rule, learned blobs and three lowerings."""
+"""What every layer type has: parameters, shape rule, learned blobs, torch and ONNX form."""
 
 from __future__ import annotations
 
