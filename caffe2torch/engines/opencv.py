@@ -90,6 +90,8 @@ class OpenCVOnnxEngine:
 
 def _forward(net: Any, outputs: Sequence[str]) -> dict[str, Array]:
     """The outputs by name, copied: OpenCV uses their memory again."""
+    if not outputs:  # OpenCV would give its last layer instead.
+        raise EngineError("OpenCV shows none of the net's blobs under their names")
     return {
         name: value.copy() for name, value in zip(outputs, net.forward(list(outputs)), strict=True)
     }

@@ -111,3 +111,13 @@ def test_names_do_not_depend_on_what_was_imported_first() -> None:
     )
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
     assert done.stdout.split() == ["torch", "onnxruntime", "opencv"]
+
+
+def test_opencv_is_skipped_where_it_shows_no_blob_by_its_name() -> None:
+    net = CASES / "conv_3d"
+    arguments = ["parity", str(net / "net.caffemodel"), "--prototxt", str(net / "net.prototxt")]
+    result = CliRunner().invoke(main, [*arguments, "--random", "1"])
+    assert result.exit_code == 0, result.output
+    assert "PASS" in result.output
+    if hasattr(pytest.importorskip("cv2").dnn, "readNetFromCaffe"):
+        assert "opencv was skipped: OpenCV shows none of the net's blobs" in result.output
