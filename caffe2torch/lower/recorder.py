@@ -159,7 +159,10 @@ def is_module_alone(layer: Layer, bottoms: Sequence[Shape]) -> bool:
     if type(layer).to_torch is Layer.to_torch:
         return True
     inputs = [Expression(f"x{index}") for index in range(len(bottoms))]
-    result = layer.to_torch(_Probe(), inputs, bottoms)
+    try:
+        result = layer.to_torch(_Probe(), inputs, bottoms)
+    except TypeError:  # What cannot be recorded is no plain call, and runs on tensors all the same.
+        return False
     return isinstance(result, Expression) and text_of(result) == text_of(
         Expression("module")(*inputs)
     )

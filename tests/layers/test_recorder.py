@@ -91,6 +91,32 @@ class RecorderBranch(Layer):
         return inputs[0] if inputs[0].sum() > 0 else -inputs[0]
 
 
+@register_layer()
+class RecorderModuleAndBranch(RecorderBranch):
+    """Decides by the value of what its module makes."""
+
+    type = "RecorderModuleAndBranch"
+
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        return t.nn.Identity()
+
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        return super().to_torch(t, [t.module(inputs[0])], bottoms)
+
+
+@register_layer()
+class RecorderOfTensors(Layer):
+    """Gives the outcome of its module to torch itself, which takes tensors only."""
+
+    type = "RecorderOfTensors"
+
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        return t.nn.Identity()
+
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        return torch.abs(t.module(inputs[0]))
+
+
 def net(type_: str) -> Graph:
     return build(f'type: "{type_}"', [(2, 3)], 1)
 
@@ -107,7 +133,12 @@ def test_a_function_of_a_plugin_goes_into_the_file() -> None:
 
 @pytest.mark.parametrize(
     ("type_", "reason"),
-    [("RecorderForeign", "untaken uses 'halves'"), ("RecorderBranch", "decides by the value of")],
+    [
+        ("RecorderForeign", "untaken uses 'halves'"),
+        ("RecorderBranch", "decides by the value of"),
+        ("RecorderModuleAndBranch", "decides by the value of"),
+        ("RecorderOfTensors", "must be Tensor, not Call"),
+    ],
 )
 def test_what_cannot_be_written_is_refused_by_name(type_: str, reason: str) -> None:
     graph = net(type_)
