@@ -90,7 +90,26 @@ class Preprocessing:
             raise TypeError(f"unknown preprocessing {sorted(unknown)[0]!r}")
         for name in ("mean", "std"):
             values[name] = tuple(values.get(name, ()))
+        for name, value in values.items():
+            items = value if name in ("mean", "std") else (value,)
+            if not all(isinstance(item, _KINDS.get(name, float | int)) for item in items):
+                raise TypeError(f"{name} is {value!r}")
+        if min(values.get("crop_size") or 0, values.get("resize") or 0) < 0:
+            raise ValueError("crop_size or resize is below 0")
+        if sorted(values.get("channel_order", "BGR")) != sorted("BGR"):
+            raise ValueError(f"channel_order is {values['channel_order']!r}")
         return cls(**values)
+
+
+_KINDS = {
+    "crop_size": int | None,
+    "resize": int | None,
+    "mean_file": str | None,
+    "mirror": bool,
+    "channel_order": str,
+    "protocol": str,
+}
+"""Of the values in a record; the others are numbers."""
 
 
 class Protocol(ABC):

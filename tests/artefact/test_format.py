@@ -23,6 +23,7 @@ from caffe2torch.artefact.write import (
 )
 from caffe2torch.graph import Graph
 from caffe2torch.pipeline import restore_graph
+from caffe2torch.preprocessing import Preprocessing
 from squeezenet import SqueezeNet, load_pretrained
 from squeezenet.export import graph_of
 from squeezenet.recognise import recognise
@@ -106,3 +107,31 @@ def test_a_kind_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert path.read_text() == "fc.weight\nfc.bias"
     with pytest.raises(caffe2torch.ArtefactError, match=r"use one of .*\.names"):
         caffe2torch.convert(None, tmp_path / "o.other", tmp_path / "net.prototxt")
+
+
+WRONG_RECORDS: dict[str, list[Any]] = {
+    "crop_size": ["227", [227], -5, 2.5],
+    "resize": ["256", -1],
+    "mean": [3, ["104", "117", "123"], [None]],
+    "mean_file": [7],
+    "scale": ["1", None],
+    "std": [["1"], 1],
+    "mirror": ["yes"],
+    "channel_order": [5, "XYZ", "BG"],
+    "protocol": [[], "none"],
+}
+
+
+@pytest.mark.parametrize("name", WRONG_RECORDS)
+def test_a_record_of_the_input_with_other_values_is_refused(
+    name: str, squeezenet: Graph, tmp_path: Path
+) -> None:
+    path = tmp_path / "net.safetensors"
+    for value in WRONG_RECORDS[name]:
+        record = {**Preprocessing(crop_size=67).to_record(), name: value}
+        metadata = {**metadata_of(squeezenet), "preprocessing": record}
+        with path.open("wb") as file:
+            write_safetensors(file, squeezenet.params, metadata)
+        for load in (caffe2torch.read, lambda p: load_pretrained("1.1", weights=p)):
+            with pytest.raises(caffe2torch.ArtefactError, match="its metadata is incomplete"):
+                load(path)
