@@ -101,6 +101,7 @@ class Reshape(Layer):
         )
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        t.check(self, inputs)
         (x,), (bottom,) = inputs, bottoms
         start, stop = self._range(len(bottom))
         target = [*[0] * start, *self.shape, *[0] * (len(bottom) - stop)]

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import check_layer
+import torch
+from harness import build, check_layer
 from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError
+from caffe2torch.lower.to_torch import to_torch
 
 
 def param(dims: tuple[int, ...], rest: str = "") -> str:
@@ -90,3 +92,10 @@ def test_refuses_in_place() -> None:
     error = refusal(f'{param((0, -1))} bottom: "x" top: "x"', (2, 3))
     assert isinstance(error, NetError)
     assert "does not allow in-place computation" in str(error)
+
+
+def test_a_module_refuses_a_size_that_does_not_fit_by_name() -> None:
+    module = to_torch(build(param((3, 10, 7)), [(2, 3, 5, 7)], 1))
+    assert module(torch.zeros(1, 6, 5, 7)).shape == (3, 10, 7)
+    with pytest.raises(NetError, match=r"'l' \(Reshape\).*does not fit"):
+        module(torch.zeros(2, 3, 5, 6))
