@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,13 +98,14 @@ def _of_onnx(path: Path) -> Classifier:
         data = path.read_bytes()
     except OSError as error:
         raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
-    model, classes = _logits_model(data, path)
+    model = _read_model(data, path)
+    transform, classes = _recorded_transform(model, path), _without_softmax(model, path)
     try:
-        session = Session(model)
+        session = Session(model.SerializeToString())
     except SessionError as error:
         raise ReadError(f"{path}: {error}") from error
     predict = _predict(session, next(iter(session.inputs)), next(iter(session.outputs)))
-    return Classifier(predict, _recorded_transform(data, path), classes)
+    return Classifier(predict, transform, classes)
 
 
 def _predict(engine: Engine, images: str, logits: str) -> Predict:
@@ -115,12 +117,9 @@ def _predict(engine: Engine, images: str, logits: str) -> Predict:
     return predict
 
 
-def _recorded_transform(data: bytes, source: Path) -> Transform:
-    """What makes the input of a valid ONNX file; without our metadata, of the published nets."""
-    import onnx
-
-    properties = onnx.load_from_string(data).metadata_props
-    text = next((entry.value for entry in properties if entry.key == FORMAT), None)
+def _recorded_transform(model: Any, source: Path) -> Transform:
+    """What makes the input of an ONNX model; without our metadata, of the published nets."""
+    text = next((entry.value for entry in model.metadata_props if entry.key == FORMAT), None)
     try:
         record = json.loads(text)["preprocessing"] if text else None
         return Transform(complete(Preprocessing.from_record(record), source))
@@ -128,18 +127,23 @@ def _recorded_transform(data: bytes, source: Path) -> Transform:
         raise ReadError(f"{source}: its metadata is incomplete ({error})") from error
 
 
-def _logits_model(data: bytes, source: Path) -> tuple[bytes, int]:
-    """The model without a softmax at its end, and the number of its classes."""
+def _read_model(data: bytes, source: Path) -> Any:
+    """The ONNX model with at least one output that a file holds."""
     import onnx
     from google.protobuf.message import DecodeError
 
     try:
         model = onnx.load_from_string(data)
         onnx.checker.check_model(model)
-        graph = model.graph
-        output = graph.output[0]
+        model.graph.output[0]
     except (DecodeError, onnx.checker.ValidationError, LookupError, ValueError) as error:
         raise ReadError(f"{source} is not a valid ONNX file: {first_line(error)}") from error
+    return model
+
+
+def _without_softmax(model: Any, source: Path) -> int:
+    """Take a softmax off the end of an ONNX model; returns the number of its classes."""
+    graph, output = model.graph, model.graph.output[0]
     last = next((node for node in graph.node if output.name in node.output), None)
     if last is not None and last.op_type == "Softmax" and last.input:
         output.name = last.input[0]
@@ -147,4 +151,4 @@ def _logits_model(data: bytes, source: Path) -> tuple[bytes, int]:
     dims = output.type.tensor_type.shape.dim
     if len(dims) < 2 or not dims[1].dim_value:
         raise ReadError(f"{source} does not say how many classes its output {output.name!r} has")
-    return model.SerializeToString(), int(dims[1].dim_value)
+    return int(dims[1].dim_value)

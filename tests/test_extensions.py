@@ -20,7 +20,7 @@ MYNET = '''
 """A package that knows the net of one convolution."""
 import click
 from caffe2torch.errors import ArtefactError
-from caffe2torch.graph import Preprocessing
+from caffe2torch.preprocessing import Preprocessing
 
 NET = """
 layer { name: "data" type: "Input" top: "data" input_param { shape {

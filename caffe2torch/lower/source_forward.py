@@ -57,7 +57,6 @@ class SourceForward:
         texts = self._variables.text
         inputs = [texts[name] if is_needed else "_" for name in node.inputs]
         shapes = [self._graph.shapes[name] for name in node.inputs]
-        result: str | Sequence[str]
         result = Recorder(node, self.modules, self.used, self.own).tops(inputs, shapes)
         assert not node.params or node.key in self.modules.keys, f"no home for {node.params}"
         if not is_needed:

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from caffe2torch.errors import ArtefactError, UnsupportedLayerError
-from caffe2torch.graph import Array, FloatArray, Graph, Shape
+from caffe2torch.graph import Array, FloatArray, Graph, Node, Shape
 from caffe2torch.io.arrays import to_half
 from caffe2torch.io.schema import replace_all
 from caffe2torch.lower.batch import batch_of, shapes_at
@@ -48,7 +48,7 @@ def to_onnx(graph: Graph, *, free_batch: bool = True) -> OnnxModel:
     """
     builder = _Builder(graph)
     for node in graph.nodes:
-        builder.add_layer(node.layer, node.inputs, node.outputs, node.params)
+        builder.add_layer(node)
     skeleton = builder.finish(free_batch)
     used = {name for node in skeleton.graph.node for name in node.input}
     weights = {key: array for key, array in graph.params.items() if key in used}
@@ -160,22 +160,17 @@ class _Builder:
     def array(self, param: str) -> FloatArray:
         return self.graph.params[param]
 
-    def add_layer(
-        self,
-        layer: Any,
-        inputs: Sequence[str],
-        outputs: Sequence[str],
-        params: Mapping[str, str],
-    ) -> None:
-        self.layer, self.params = layer.name, params
+    def add_layer(self, node: Node) -> None:
+        layer = node.layer
+        self.layer, self.params = layer.name, node.params
         first = len(self.nodes)
         try:
-            results = layer.to_onnx(self, inputs)
+            results = layer.to_onnx(self, node.inputs)
         except UnsupportedLayerError as error:
             raise error if error.layer is not None else layer.unsupported(error.reason) from None
-        made = {name for node in self.nodes[first:] for name in node.output}
+        made = {name for part in self.nodes[first:] for name in part.output}
         own: dict[str, str] = {}
-        for result, output in zip(results, outputs, strict=True):
+        for result, output in zip(results, node.outputs, strict=True):
             if result in made and result not in own:
                 own[result] = output
             else:

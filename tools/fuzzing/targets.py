@@ -238,11 +238,11 @@ def _checkpoint(path: Path, extra: Any, deep: bool) -> None:
 
 
 def _onnx(path: Path, extra: Any, deep: bool) -> None:
-    from squeezenet.classifier import _logits_model, _recorded_transform
+    from squeezenet.classifier import _read_model, _recorded_transform, _without_softmax
 
-    data = path.read_bytes()
-    _logits_model(data, path)  # What ONNX Runtime makes of a valid model is not ours.
-    _recorded_transform(data, path)
+    model = _read_model(path.read_bytes(), path)
+    _recorded_transform(model, path)
+    _without_softmax(model, path)  # What ONNX Runtime makes of a valid model is not ours.
 
 
 @cache
