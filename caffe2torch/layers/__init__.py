@@ -29,6 +29,7 @@ from caffe2torch.layers._base import (
     refuse_in_place,
     unsupported,
 )
+from caffe2torch.layers._param_str import python_params
 
 if TYPE_CHECKING:
     from typing_extensions import dataclass_transform
@@ -51,6 +52,7 @@ __all__ = [
     "constant_filler",
     "find_layer",
     "net_error",
+    "python_params",
     "refuse_in_place",
     "register_layer",
     "unsupported",
