@@ -25,6 +25,8 @@ class Role(Enum):
     """Reads a data set: the first top becomes an input, the labels have no source."""
     LOSS = "loss"
     """Training or evaluation only: dropped where its labels come from a data set."""
+    SAMPLE = "sample"
+    """Draws at random, so that it has no exact conversion: its tops become inputs."""
 
 
 @dataclass(frozen=True)
