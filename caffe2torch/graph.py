@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from google.protobuf import text_format
 
-from caffe2torch.io.schema import Message, message_class
+from caffe2torch.io.schema import Message, enum_name, message_class
 from caffe2torch.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -89,6 +89,16 @@ class Graph:
             if position < len(node.inputs)
         }
         return frozenset(read & {i.name for i in self.inputs})
+
+    @cached_property
+    def own_phases(self) -> dict[str, str]:
+        """The phase of each layer whose own is not the net's, by key.
+
+        Caffe gives the net's phase only to layers that state none: ``phase: TEST`` freezes a
+        BatchNorm or a Dropout in a net that trains.
+        """
+        phases = {node.key: enum_name(node.proto, "phase") for node in self.nodes}
+        return {key: phase for key, phase in phases.items() if phase != self.phase}
 
     def arrays(self, node: Node) -> dict[str, FloatArray]:
         """The learned arrays of ``node`` by the layer's own names."""

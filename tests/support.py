@@ -27,6 +27,7 @@ GENUINE = {
     "DATA": "the sample images",
     "REFERENCE": "the outputs that genuine Caffe recorded",
     "SCHEMA_FACTS": "the facts of Caffe's schema",
+    "SHARED": "the shared data: faults, fuzz, gradients, wild",
 }
 """What CAFFE2TORCH_TEST_NAME leads to, by NAME."""
 
@@ -41,7 +42,12 @@ class Recorded(NamedTuple):
 
 def recorded(name: str) -> Recorded:
     """What genuine Caffe computed for the case ``name``."""
-    with np.load(CASES / name / "io.npz") as file:
+    return recorded_in(CASES / name)
+
+
+def recorded_in(folder: Path) -> Recorded:
+    """What genuine Caffe computed for the case in ``folder``."""
+    with np.load(folder / "io.npz") as file:
         arrays = {key: file[key] for key in file.files}
     parts: Recorded = Recorded({}, {}, {})
     for prefix, part in zip(("in/", "out/", "mid/"), parts, strict=True):

@@ -159,6 +159,16 @@ class Layer:
         """Whether every top is the memory of the first bottom (Reshape, Flatten, Split)."""
         return False
 
+    @property
+    def works_in_place(self) -> bool:
+        """Whether a top may have its bottom's name.
+
+        That is so where Caffe's CPU code has read a value, and all that it makes from it, before
+        it writes in its place: elementwise layers mostly. Others compute something else in
+        place than they do beside it, and are refused there.
+        """
+        return False
+
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         """Resolve a LayerParameter: defaults, conflicts. ``proto.phase`` is always set.

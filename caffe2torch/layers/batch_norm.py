@@ -47,6 +47,7 @@ class BatchNorm(Layer):
     """
 
     type = "BatchNorm"
+    works_in_place = True
     buffers = frozenset({"running_mean", "running_var", "scale_factor"})
 
     use_global_stats: bool | None

@@ -23,6 +23,7 @@ class Bias(Broadcast):
     """
 
     type = "Bias"
+    works_in_place = True
 
     filler: Message = field(repr=False)
 

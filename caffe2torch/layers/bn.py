@@ -54,6 +54,7 @@ class BN(Layer):
     """
 
     type = "BN"
+    works_in_place = True
     tops = (1, 3)
     buffers = frozenset({"running_mean", "running_var"})
 

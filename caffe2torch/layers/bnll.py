@@ -14,6 +14,7 @@ class BNLL(SameOperator):
     """Binomial normal log likelihood, y = log(1 + exp(x)), on any shape (Caffe: bnll_layer.cpp)."""
 
     type = "BNLL"
+    works_in_place = True
     torch_class = "Softplus"
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:

@@ -18,6 +18,7 @@ class Clip(Layer):
     """
 
     type = "Clip"
+    works_in_place = True
 
     min: float
     max: float

@@ -19,6 +19,7 @@ class Dropout(Layer):
     """
 
     type = "Dropout"
+    works_in_place = True
 
     dropout_ratio: float
     phase: str

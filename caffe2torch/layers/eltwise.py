@@ -29,6 +29,10 @@ class Eltwise(Layer):
     operation: str
     coeff: tuple[float, ...]
 
+    @property
+    def works_in_place(self) -> bool:
+        return self.operation == "PROD"
+
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         param = proto.eltwise_param

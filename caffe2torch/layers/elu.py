@@ -15,6 +15,7 @@ class ELU(Layer):
     """Exponential linear unit on any shape (Caffe: elu_layer.cpp). ``alpha`` defaults to 1."""
 
     type = "ELU"
+    works_in_place = True
 
     alpha: float
 

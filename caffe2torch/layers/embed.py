@@ -30,6 +30,10 @@ class Embed(Layer):
     bias_filler: Message = field(repr=False)
     weight_filler_given: bool = field(repr=False)
 
+    @property
+    def works_in_place(self) -> bool:
+        return self.num_output == 1
+
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         param = proto.embed_param

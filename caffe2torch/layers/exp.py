@@ -22,6 +22,7 @@ class Exp(Layer):
     """
 
     type = "Exp"
+    works_in_place = True
 
     inner: float
     outer: float

@@ -20,6 +20,7 @@ class Log(Layer):
     """
 
     type = "Log"
+    works_in_place = True
 
     scale: float
     shift: float

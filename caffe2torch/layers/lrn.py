@@ -33,6 +33,10 @@ class LRN(Layer):
     k: float
     within_channel: bool
 
+    @property
+    def works_in_place(self) -> bool:
+        return self.within_channel
+
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         param = proto.lrn_param

@@ -23,6 +23,7 @@ class MVN(Layer):
     """
 
     type = "MVN"
+    works_in_place = True
 
     normalize_variance: bool
     across_channels: bool

@@ -31,6 +31,7 @@ class Normalize(Layer):
     """
 
     type = "Normalize"
+    works_in_place = True
 
     across_spatial: bool
     channel_shared: bool

@@ -22,6 +22,7 @@ class Power(Layer):
     """
 
     type = "Power"
+    works_in_place = True
 
     power: float
     scale: float

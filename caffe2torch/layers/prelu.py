@@ -30,6 +30,7 @@ class PReLU(Layer):
     """
 
     type = "PReLU"
+    works_in_place = True
 
     channel_shared: bool
     filler: Message = field(repr=False)

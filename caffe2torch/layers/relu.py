@@ -18,6 +18,7 @@ class ReLU(Layer):
     """
 
     type = "ReLU"
+    works_in_place = True
 
     negative_slope: float
 

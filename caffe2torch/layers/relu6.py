@@ -19,6 +19,7 @@ class ReLU6(Layer):
     """
 
     type = "ReLU6"
+    works_in_place = True
 
     negative_slope: float
 

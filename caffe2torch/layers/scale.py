@@ -32,6 +32,7 @@ class Scale(Broadcast):
     """
 
     type = "Scale"
+    works_in_place = True
 
     bias_term: bool
     filler: Message = field(repr=False)

@@ -11,5 +11,6 @@ class Sigmoid(SameOperator):
     """y = 1 / (1 + exp(-x)) on any shape (Caffe: sigmoid_layer.cpp)."""
 
     type = "Sigmoid"
+    works_in_place = True
     torch_class = "Sigmoid"
     onnx_operator = "Sigmoid"

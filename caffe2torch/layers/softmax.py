@@ -18,6 +18,7 @@ class Softmax(Layer):
     """
 
     type = "Softmax"
+    works_in_place = True
 
     axis: int
 

@@ -16,6 +16,7 @@ class Swish(Layer):
     """y = x / (1 + exp(-beta * x)) on any shape, beta 1 by default (Caffe: swish_layer.cpp)."""
 
     type = "Swish"
+    works_in_place = True
 
     beta: float
 

@@ -15,6 +15,7 @@ class TanH(SameOperator):
     """y = (exp(2x) - 1) / (exp(2x) + 1) on any shape (Caffe: tanh_layer.cpp)."""
 
     type = "TanH"
+    works_in_place = True
     torch_class = "Tanh"
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:

@@ -142,8 +142,26 @@ def _class(graph: Graph, name: str, forward: SourceForward) -> str:
         wrap_parameters("def forward(", parameters, f") -> {type_}:", 4),
         f'        """Return the output {what}."""',
         *(wrap(line, 8) for line in [*forward.statements, f"return {returned}"]),
+        *_train(graph, name, forward),
     ]
     return "\n".join(lines)
+
+
+def _train(graph: Graph, name: str, forward: SourceForward) -> list[str]:
+    """The method that keeps the mode of layers with a phase of their own, if there are any."""
+    modules = forward.modules
+    own = {key: phase for key, phase in graph.own_phases.items() if key in modules.keys}
+    if not own:
+        return []
+    modes = [f"{modules.expression(k)}.training = {p == 'TRAIN'}" for k, p in own.items()]
+    return [
+        "",
+        f'    def train(self, mode: bool = True) -> "{name}":',
+        '        """Set the mode; layers that state a phase of their own keep theirs."""',
+        "        super().train(mode)",
+        *(wrap(mode, 8) for mode in modes),
+        "        return self",
+    ]
 
 
 def _load(graph: Graph, name: str, forward: SourceForward) -> str:

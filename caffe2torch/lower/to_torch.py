@@ -177,6 +177,13 @@ class CaffeModule(nn.Module):
         values = self._run(inputs, keep_all=True)
         return {blob: values[value] for blob, value in self.caffe_graph.blobs.items()}
 
+    def train(self, mode: bool = True) -> CaffeModule:
+        """Set training or evaluation mode. Layers with a ``phase`` of their own keep theirs."""
+        super().train(mode)
+        for key, phase in self.caffe_graph.own_phases.items():
+            self.get_submodule(key).training = phase == "TRAIN"
+        return self
+
     def extra_repr(self) -> str:
         """Name, inputs and outputs of the net."""
         inputs = ", ".join(f"{i.name}: {i.shape}" for i in self.caffe_graph.inputs)

@@ -55,13 +55,18 @@ def _xavier(filler: Message, shape: Shape, rng: np.random.Generator) -> Values:
 
 
 def _bilinear(filler: Message, shape: Shape, rng: np.random.Generator) -> Values:
+    """(1 - |x / f - c|) (1 - |y / f - c|), f = ceil(kernel / 2), c = (kernel - 1) / (2 f).
+
+    As Caffe computes it since October 2017. The release 1.0 has another c, which gives other
+    values for the kernels 2, 3, 6, 7, 10, ..; for 2 s - s % 2 (upsampling by s) both agree.
+    """
     if len(shape) != 4 or shape[2] != shape[3]:
         raise UnsupportedLayerError(
             f"the bilinear filler is for square 4-D kernels; this blob is {shape}."
         )
     size = shape[3]
     factor = math.ceil(size / 2.0)
-    centre = (2 * factor - 1 - factor % 2) / (2.0 * factor)
+    centre = (size - 1) / (2.0 * factor)
     ramp = 1 - np.abs(np.arange(size) / factor - centre)
     return np.broadcast_to(np.outer(ramp, ramp).astype(np.float32), shape)
 

@@ -190,12 +190,41 @@ class _Connector:
     ) -> None:
         for position, output in enumerate(outputs):
             in_place = _is_in_place(proto, position)
+            if in_place:
+                self._check_in_place(proto, layer, position, inputs)
             if inputs and (in_place or layer.shares_memory):
                 self.memory[output] = self.memory[inputs[position if in_place else 0]]
             else:
                 self.memory[output] = len(self.memory)
             if in_place and not layer.shares_memory:
                 self.overwritten[self.memory[output]] = (output, proto.name)
+
+    def _check_in_place(
+        self, proto: Message, layer: Layer, position: int, inputs: tuple[str, ...]
+    ) -> None:
+        """Refuse a layer that overwrites in place what it has still to read."""
+        if layer.shares_memory:
+            return
+        top, changed = proto.top[position], self.memory[inputs[position]]
+        if not layer.works_in_place:
+            raise unsupported(
+                proto,
+                f"computes the blob {top!r} in place, where Caffe overwrites what it still reads; "
+                "the result is not what the layer is for. Give the top another name.",
+                "top",
+            )
+        others = (
+            b
+            for b, v in zip(proto.bottom, inputs, strict=True)
+            if b != top and self.memory[v] == changed
+        )
+        if alias := next(others, None):
+            raise unsupported(
+                proto,
+                f"changes the blob {top!r} in place while it reads the same memory as {alias!r} "
+                "(through Reshape, Flatten or Split). Give the top another name.",
+                "top",
+            )
 
     def _check_overwritten(self, blobs: Iterable[str]) -> None:
         """Refuse a read of memory that an in-place layer changed through another blob."""

@@ -100,3 +100,66 @@ def test_module_keys_are_unique_and_free() -> None:
         "train_",
         "a._.b",
     ]
+
+
+IN_PLACE = {
+    "ArgMax": "",
+    "Convolution": "convolution_param { num_output: 6 kernel_size: 1 }",
+    "Crop": "",
+    "Eltwise": "eltwise_param { operation: MAX }",
+    "InnerProduct": "inner_product_param { num_output: 6 }",
+    "LRN": "",
+    "Pooling": "pooling_param { kernel_size: 1 }",
+    "Slice": "",
+    "Tile": "tile_param { tiles: 1 }",
+}
+
+
+@pytest.mark.parametrize("kind", IN_PLACE)
+def test_a_layer_that_overwrites_what_it_still_reads_is_refused(kind: str) -> None:
+    bottoms = "y z" if kind in ("Eltwise", "Crop") else "y"
+    tops = "y s" if kind == "Slice" else "y"
+    with pytest.raises(UnsupportedLayerError, match="Caffe overwrites what it still reads"):
+        net(
+            INPUT,
+            layer("a", "TanH", "x", "y"),
+            layer("b", "TanH", "x", "z"),
+            layer("c", kind, bottoms, tops, IN_PLACE[kind]),
+        )
+
+
+def test_a_later_top_is_not_computed_over_its_bottom_either() -> None:
+    with pytest.raises(UnsupportedLayerError, match="computes the blob 'z' in place"):
+        net(
+            INPUT,
+            layer("a", "TanH", "x", "y"),
+            layer("b", "TanH", "x", "z"),
+            layer("c", "Convolution", "y z", "c z", IN_PLACE["Convolution"]),
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "bottoms", "more"),
+    [
+        ("Concat", "y", ""),
+        ("Eltwise", "y z", "eltwise_param { operation: PROD }"),
+        ("LRN", "y", "lrn_param { norm_region: WITHIN_CHANNEL }"),
+        ("Permute", "y", "permute_param { order: 0 }"),
+        ("Slice", "y", ""),
+        ("Softmax", "y", ""),
+    ],
+)
+def test_a_layer_that_has_read_what_it_overwrites_works_in_place(
+    kind: str, bottoms: str, more: str
+) -> None:
+    before = [layer("a", "TanH", "x", "y"), layer("b", "TanH", "x", "z")]
+    assert net(INPUT, *before, layer("c", kind, bottoms, "y", more)).blobs["y"] == "y"
+
+
+def test_an_operand_in_the_memory_that_is_overwritten_is_refused() -> None:
+    with pytest.raises(UnsupportedLayerError, match="the same memory as 'z'"):
+        net(
+            INPUT,
+            layer("a", "Split", "x", "y z"),
+            layer("b", "Scale", "y z", "y", "scale_param { axis: 0 }"),
+        )
