@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from caffe2torch.artefact.write import FORMAT, PathLike, draft, dumps, metadata_of, register_writer
+from caffe2torch.errors import Caffe2TorchWarning
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.arrays import Progress, header_last, seekable, write_array
 from caffe2torch.io.atomic import atomic_group
@@ -32,8 +34,17 @@ def write_onnx(
     A model above 2 GB has its weights in ``NAME.onnx.data`` beside it, published together
     with it. Raises UnsupportedLayerError where ONNX has no form for a layer.
     """
+    from caffe2torch.lower.memory import remembering
     from caffe2torch.lower.to_onnx import halve, to_onnx
 
+    if names := remembering(graph):
+        warnings.warn(
+            f"an ONNX file has no memory: each run is the first one of the {_layers(names)}, where "
+            "Caffe goes on with what its last pass left. In a recurrent layer expose_hidden: true "
+            "makes the states inputs and outputs; a .pt goes on as Caffe does.",
+            Caffe2TorchWarning,
+            stacklevel=2,
+        )
     model, metadata = to_onnx(graph), metadata_of(graph)
     model = halve(model) if half else model
     entry = model.skeleton.metadata_props.add()
@@ -60,6 +71,10 @@ def write_onnx(
             for name, array in model.weights.items():
                 file.write(heads[name])
                 write_array(file, array, progress)
+
+
+def _layers(names: Sequence[str]) -> str:
+    return f"layer{'s' * (len(names) > 1)} {', '.join(map(repr, names))}"
 
 
 def _initializer_head(name: str, array: FloatArray) -> bytes:

@@ -149,6 +149,9 @@ class Layer:
     """Axes of the tops whose size depends on the data, so that none is declared in ONNX."""
     index_bottoms: ClassVar[frozenset[int]] = frozenset()
     """Bottoms that hold indices (labels, words, items of the batch), not measurements."""
+    keeps_tops: ClassVar[bool] = False
+    """Its tops are memory of its own, which it fills once: what a layer changes in them in
+    place is there in the next pass. Its torch module has ``keep(value, top)`` for that."""
     buffers: ClassVar[frozenset[str]] = frozenset()
     """Names of learned arrays that are torch buffers, not parameters."""
 
@@ -167,6 +170,11 @@ class Layer:
         it writes in its place: elementwise layers mostly. Others compute something else in
         place than they do beside it, and are refused there.
         """
+        return False
+
+    @property
+    def remembers(self) -> bool:
+        """Whether a pass begins with the state in which the last one ended (LSTM)."""
         return False
 
     @classmethod

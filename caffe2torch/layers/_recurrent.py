@@ -29,8 +29,9 @@ class Recurrent(Layer):
     (1, N, num_output). Tops: the outputs (T, N, num_output) and, with ``expose_hidden``, the
     last states.
 
-    Without ``expose_hidden`` the state before the first step is 0. (Caffe starts a second
-    forward pass with the state in which the first one ended; a module has no such memory.)
+    Without ``expose_hidden`` the state before the first step is 0 in the first pass and the
+    last state of the pass before in others: a sequence goes on where cont is not 0. Gradients
+    do not flow from pass to pass, nor through exposed states.
     """
 
     fixes_batch = True
@@ -101,13 +102,20 @@ class Recurrent(Layer):
             specs.append(self._weight("weight_static", rows, math.prod(bottoms[2][1:])))
         return [*specs, self._weight("weight_h", rows, self.num_output)]
 
+    @property
+    def remembers(self) -> bool:
+        return not self.expose_hidden
+
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        module = getattr(t.runtime, f"Caffe{self.type}")
+        return module(**{spec.name: spec.shape for spec in self.blob_specs(bottoms)})
+
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         x, cont, *rest = inputs
         options: dict[str, Any] = {"static": rest.pop(0)} if self.static_input else {}
         if rest:
             options["states"] = tuple(rest)
-        run = getattr(t.runtime, self.type.lower())
-        tops = run(t.params, x, cont, **options)
+        tops = t.module(x, cont, **options)
         return tops if self.expose_hidden else tops[0]
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:

@@ -30,11 +30,13 @@ class DummyData(Layer):
     ``data_filler`` is given once for all tops, once for each, or not at all (constant 0);
     ``shape`` once for all or once for each, as are its old form ``num``, ``channels``,
     ``height`` and ``width``. Other fillers than constant draw new random numbers at every
-    pass and have no conversion.
+    pass and have no conversion. The tops are filled once: what a layer changes in them in place
+    is there in the next pass.
     """
 
     type = "DummyData"
     bottoms = (0, 0)
+    keeps_tops = True
     tops = (1, None)
 
     shapes: tuple[Shape, ...]

@@ -19,10 +19,15 @@ from caffe2torch.layers import (
 
 @register_layer()
 class Parameter(Layer):
-    """The learned blob of ``shape`` itself, 0 before training (Caffe: parameter_layer.hpp)."""
+    """The learned blob of ``shape`` itself, 0 before training (Caffe: parameter_layer.hpp).
+
+    The top is the blob's memory: a layer that changes it in place changes the blob, and the
+    next pass begins with what this one left.
+    """
 
     type = "Parameter"
     bottoms = (0, 0)
+    keeps_tops = True
 
     shape: Shape
 
@@ -36,9 +41,8 @@ class Parameter(Layer):
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
         return [BlobSpec("weight", self.shape, constant_filler(0), given=False)]
 
-    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
-        # The blob itself, or a view, would need a gradient even where they are switched off.
-        return t.params.weight.clone()
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        return t.runtime.LearnedBlob(self.shape)
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         return [g.op("Identity", g.params["weight"])]

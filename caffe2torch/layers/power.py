@@ -18,7 +18,7 @@ class Power(Layer):
     """y = (shift + scale * x) ^ power on any shape (Caffe: power_layer.cpp).
 
     ``power`` and ``scale`` default to 1, ``shift`` to 0. If power * scale is 0, y does not
-    depend on x, NaN included: it is 1 for power 0, otherwise shift ^ power.
+    depend on x, NaN included: it is 1 for power 0, otherwise shift ^ power. Its gradient is 0.
     """
 
     type = "Power"
@@ -39,7 +39,7 @@ class Power(Layer):
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         if self.constant is not None:
-            return t.torch.full_like(inputs[0], self.constant)
+            return t.runtime.constant(inputs[0], self.constant)
         y = scale_shift(inputs[0], self.scale, self.shift)
         return y if self.power == 1 else t.torch.pow(y, t.exact(self.power))
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from math import inf
 
 from caffe2torch.graph import Graph, Node
+from caffe2torch.lower.memory import kept_values
 from caffe2torch.lower.python_format import WIDTH
 from caffe2torch.lower.python_names import variable
 from caffe2torch.lower.recorder import Recorder
@@ -45,6 +46,10 @@ class SourceForward:
         self.parameters = [self._variables.text[i.name] for i in graph.inputs]
         for index, node in enumerate(graph.nodes):
             self._add(index, node)
+        for kept in kept_values(graph):
+            module = self.modules.expression(kept.node.key)
+            top = f", {kept.top}" if kept.top else ""
+            self.statements.append(f"{module}.keep({self._variables.text[kept.value]}{top})")
 
     def output(self, blob: str) -> str:
         """The variable of an output blob."""
@@ -152,6 +157,7 @@ class _Variables:
 def _uses(graph: Graph) -> tuple[set[int], dict[str, float], dict[str, list[int]]]:
     """The nodes that outputs need; for each value the last of them to read it, and all."""
     last_use: dict[str, float] = {graph.blobs[blob]: inf for blob in graph.outputs}
+    last_use |= {kept.value: inf for kept in kept_values(graph)}
     readers: dict[str, list[int]] = {}
     needed: set[int] = set()
     for index in reversed(range(len(graph.nodes))):

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from caffe2torch.errors import NetError
 from caffe2torch.graph import FloatArray, Graph, Node, Shape
 from caffe2torch.layers import Layer, _runtime
+from caffe2torch.layers._runtime.recurrent import Recurrent
+from caffe2torch.lower.memory import kept_values
 from caffe2torch.lower.recorder import is_module_alone
 
 Inputs = Tensor | Mapping[str, Tensor]
@@ -151,6 +153,7 @@ class CaffeModule(nn.Module):
         """Layer and declared bottoms, by path, where the torch form is more than the module."""
         self._add_layers(graph)
         self._steps = steps_of(graph)
+        self._kept = kept_values(graph)
 
     def forward(self, inputs: Inputs) -> Outputs:
         """Run the net.
@@ -202,7 +205,15 @@ class CaffeModule(nn.Module):
             if not keep_all:
                 for name in dead:
                     del values[name]
+        for kept in self._kept:
+            self.get_submodule(kept.node.key).keep(values[kept.value], kept.top)  # type: ignore[operator]
         return values
+
+    def reset_state(self) -> None:
+        """Have recurrent layers forget the last pass: the next one begins with a state of 0."""
+        for module in self.modules():
+            if isinstance(module, Recurrent):
+                module.state = ()
 
     def _functions(self, values: Mapping[str, Tensor]) -> Iterable[Function]:
         """What to call at each step of a pass on these inputs."""
@@ -292,6 +303,7 @@ def _register(
 def steps_of(graph: Graph) -> list[Step]:
     """What to do for each node."""
     keep: set[str] = {graph.blobs[blob] for blob in graph.outputs}
+    keep |= {kept.value for kept in kept_values(graph)}
     steps: list[Step] = []
     for node in reversed(graph.nodes):
         dead = [n for n in dict.fromkeys((*node.inputs, *node.outputs)) if n not in keep]

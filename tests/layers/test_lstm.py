@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import check_layer
+import torch
+from harness import check_layer, run_layer
 from recurrent_oracles import lstm
 from refusals import refusal, resolved
 
@@ -84,3 +85,22 @@ def test_refuses_states_and_tops() -> None:
     assert "must have the shape (1, 2, 7)" in str(error)
     error = refusal(f'type: "LSTM" {names} top: "y" {param}')
     assert "has 1 tops; with expose_hidden true it has 3" in str(error)
+
+
+def test_no_gradient_flows_through_exposed_states() -> None:
+    bottoms = " ".join(f'bottom: "b{i}"' for i in range(4))
+    layer = resolved(
+        f'type: "LSTM" {bottoms} top: "y" top: "h" top: "c" '
+        f"recurrent_param {{ num_output: {H} expose_hidden: true }}"
+    )
+    rng = torch.Generator().manual_seed(1)
+    shapes = [(T, N, D), (T, N), (1, N, H), (1, N, H)]
+    x, cont, h, c = (torch.rand(s, generator=rng, requires_grad=True) for s in shapes)
+    specs = layer.blob_specs(shapes)
+    params = {s.name: torch.rand(s.shape, generator=rng) for s in specs}
+    y, *last = run_layer(layer, [x, cont.detach(), h, c], params, training=True)
+    sum(state.sum() for state in last).backward(retain_graph=True)
+    assert not any(leaf.grad.any() for leaf in (x, h, c))
+    y[0].sum().backward()
+    assert x.grad.any()
+    assert not any(leaf.grad.any() for leaf in (h, c))

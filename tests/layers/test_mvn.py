@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import check_layer
-from refusals import refusal
+import torch
+from harness import check_layer, run_layer
+from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError
 
@@ -43,3 +44,16 @@ def test_refuses_five_axes() -> None:
     error = refusal('type: "MVN" bottom: "x" top: "y"', (2, 3, 5, 7, 2))
     assert isinstance(error, NetError)
     assert "more than four axes" in str(error)
+
+
+def test_gradient_divides_by_the_deviation_and_eps() -> None:
+    rng = np.random.default_rng(3)
+    x, dy = rng.standard_normal((2, 2, 3, 5, 7))
+    x[1, 2] = 4  # No deviation at all.
+    layer = resolved('type: "MVN" bottom: "x" top: "y" mvn_param { eps: 0.25 }')
+    leaf = torch.tensor(x, requires_grad=True)
+    run_layer(layer, [leaf], {}, training=True).backward(torch.tensor(dy))
+    axes = (2, 3)
+    y, divisor = oracle(x, False, True, 0.25), x.std(axes, keepdims=True) + 0.25
+    means = dy.mean(axes, keepdims=True) + y * (y * dy).mean(axes, keepdims=True)
+    np.testing.assert_allclose(leaf.grad, (dy - means) / divisor, rtol=1e-12, atol=1e-12)

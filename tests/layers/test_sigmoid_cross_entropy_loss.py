@@ -4,9 +4,10 @@ import math
 
 import numpy as np
 import pytest
-from harness import check_layer
+import torch
+from harness import check_layer, run_layer
 from loss_oracles import MODES
-from refusals import refusal
+from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError
 
@@ -40,6 +41,13 @@ def test_loss(
 def test_large_scores() -> None:
     x, t = np.array([[200.0, -200.0]]), np.array([[0.0, 1.0]])
     check_layer('type: "SigmoidCrossEntropyLoss"', [x, t], [np.array(400.0)])
+
+
+def test_gradient_is_that_of_the_sigmoid_also_at_0() -> None:
+    layer = resolved('type: "SigmoidCrossEntropyLoss" bottom: "x" bottom: "t" top: "y"')
+    x = torch.tensor([[0.0, 0.0, 2.0]], requires_grad=True)
+    run_layer(layer, [x, torch.tensor([[0.0, 1.0, 1.0]])], {}, training=True).backward()
+    np.testing.assert_allclose(x.grad, [[0.5, -0.5, 1 / (1 + math.exp(-2)) - 1]], rtol=1e-6)
 
 
 def test_refuses_other_counts() -> None:

@@ -87,6 +87,15 @@ def test_loss_is_bounded_and_its_gradient_is_not() -> None:
     np.testing.assert_allclose(x.grad, [[-0.5, 0.5], [0.5, -0.5]])
 
 
+def test_probabilities_have_no_gradient() -> None:
+    layer = resolved('type: "SoftmaxWithLoss" bottom: "x" bottom: "l" top: "y" top: "p"')
+    x = torch.eye(2, 3, requires_grad=True)
+    _, probabilities = run_layer(layer, [x, torch.zeros(2)], {}, training=True)
+    probabilities.square().sum().backward()
+    assert x.grad is not None
+    assert not x.grad.any()
+
+
 def test_without_a_top_it_has_no_output() -> None:
     layer = resolved('type: "SoftmaxWithLoss" bottom: "x" bottom: "l"')
     assert layer.role is Role.LOSS

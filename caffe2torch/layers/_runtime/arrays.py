@@ -17,6 +17,23 @@ class Arrays(nn.Module):
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
 
 
+class LearnedBlob(nn.Module):
+    """A learned array as a function of nothing."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(shape))
+
+    def forward(self) -> Tensor:
+        """A copy: the array itself would need a gradient where none is wanted."""
+        return self.weight.clone()
+
+    def keep(self, value: Tensor, top: int = 0) -> None:
+        """Take what in-place layers made of the array: the next pass begins with it."""
+        with torch.no_grad():
+            self.weight.copy_(value.reshape(self.weight.shape))
+
+
 class Constants(nn.Module):
     """Tensors that hold one of ``values`` everywhere, each of its shape."""
 
@@ -25,10 +42,17 @@ class Constants(nn.Module):
     def __init__(self, values: Sequence[float], shapes: Sequence[list[int]]) -> None:
         super().__init__()
         self.shapes = shapes
+        self.kept: dict[int, Tensor] = {}
         self.register_buffer("values", torch.tensor(values), persistent=False)
 
     def forward(self) -> Tensor | list[Tensor]:
         """The tensor, or all of them."""
         pairs = zip(self.values, self.shapes, strict=True)
         tensors = [value.expand(shape) for value, shape in pairs]
+        for top, value in self.kept.items():
+            tensors[top] = value.to(tensors[top])
         return tensors if len(tensors) > 1 else tensors[0]
+
+    def keep(self, value: Tensor, top: int = 0) -> None:
+        """Take what in-place layers made of a tensor: the next pass begins with it."""
+        self.kept[top] = value.detach().reshape(self.shapes[top])

@@ -7,6 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
+def constant(x: Tensor, value: float | Tensor) -> Tensor:
+    """``value`` in the shape of ``x``, of which it has a gradient of 0."""
+    return torch.where(torch.zeros_like(x, dtype=torch.bool), x, value)
+
+
 def eltwise_max(first: Tensor, second: Tensor, *others: Tensor) -> Tensor:
     """The largest of each element; the gradient of equal ones goes to one alone."""
     largest = torch.where(first > second, first, second)
@@ -35,9 +40,19 @@ def l2_normalize(x: Tensor, scale: Tensor, dims: list[int], eps: float) -> Tenso
 
 
 def mvn(x: Tensor, dims: list[int], eps: float | None) -> Tensor:
-    """``x`` as (N, C, H, W) less its mean; over its deviation if ``eps`` is given."""
+    """``x`` as (N, C, H, W) less its mean; over its deviation if ``eps`` is given.
+
+    Caffe's gradient takes the deviation that was divided by, ``eps`` included.
+    """
     x = x.reshape(x.shape + (1,) * (4 - x.ndim))
     x = x - x.mean(dims, keepdim=True)
     if eps is None:
         return x
-    return x / (x.square().mean(dims, keepdim=True).sqrt() + eps)
+    return x / (root(x.square().mean(dims, keepdim=True), eps) + eps)
+
+
+def root(squares: Tensor, eps: float) -> Tensor:
+    """The root, with the gradient 1 / (2 (root + eps)): finite at 0."""
+    value = squares.detach().sqrt()
+    slope = squares / (2 * (value + eps))
+    return value + (slope - slope.detach())

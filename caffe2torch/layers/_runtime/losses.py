@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from caffe2torch.layers._runtime.elementwise import constant, root
+
 FLT_MIN = 1.1754943508222875e-38
 LOG_THRESHOLD = 1e-20
 
@@ -15,13 +17,13 @@ LOG_THRESHOLD = 1e-20
 def softmax_with_loss(
     scores: Tensor, labels: Tensor, dim: int, ignore_label: int | None, mode: str
 ) -> tuple[Tensor, Tensor]:
-    """The multinomial logistic loss of scores, and the probabilities."""
+    """The multinomial logistic loss of scores; the probabilities, without gradient."""
     dim %= scores.ndim
     logs = scores.log_softmax(dim)
     values, _, valid = pick(logs, labels, dim, ignore_label)
     losses = -floored(values, math.log(FLT_MIN))
     batch = math.prod(scores.shape[:dim])
-    return normalized(losses, valid, mode, batch), logs.exp()
+    return normalized(losses, valid, mode, batch), constant(logs, logs.exp().detach())
 
 
 def multinomial_logistic_loss(probabilities: Tensor, labels: Tensor) -> Tensor:
@@ -39,7 +41,10 @@ def infogain_loss(
     ignore_label: int | None,
     mode: str,
 ) -> tuple[Tensor, Tensor]:
-    """The logistic loss of scores weighed by a row of ``matrix``; the probabilities."""
+    """The logistic loss of scores weighed by a row of ``matrix``; the probabilities.
+
+    These have no gradient.
+    """
     dim %= scores.ndim
     logs = scores.log_softmax(dim)
     _, index, valid = pick(logs, labels, dim, ignore_label)
@@ -48,7 +53,7 @@ def infogain_loss(
     bounded = floored(logs, math.log(LOG_THRESHOLD)).movedim(dim, -1)
     losses = -(rows * bounded).sum(-1, keepdim=True).movedim(-1, dim)
     batch = math.prod(scores.shape[:dim])
-    return normalized(losses, valid, mode, batch), logs.exp()
+    return normalized(losses, valid, mode, batch), constant(logs, logs.exp().detach())
 
 
 def sigmoid_cross_entropy_loss(
@@ -56,7 +61,7 @@ def sigmoid_cross_entropy_loss(
 ) -> Tensor:
     """The cross entropy of the scores' sigmoid."""
     targets = targets.reshape(scores.shape)
-    losses = F.softplus(-scores.abs()) + scores.relu() - scores * targets
+    losses = -F.logsigmoid(-scores) - scores * targets
     valid = None if ignore_label is None else targets.long() != ignore_label
     return normalized(losses, valid, mode, scores.shape[0])
 
@@ -97,7 +102,7 @@ def contrastive_loss(
     if legacy:
         apart = (margin - squares).relu()
     else:
-        apart = (margin - distance(squares)).relu().square()
+        apart = (margin - root(squares, 1e-4)).relu().square()
     is_alike = alike.reshape(-1).long() != 0
     return torch.where(is_alike, squares, apart).sum() / (2 * num)
 
@@ -149,10 +154,3 @@ def normalized(losses: Tensor, valid: Tensor | None, mode: str, batch: int) -> T
 def floored(x: Tensor, least: float) -> Tensor:
     """max(x, least) with the gradient of x: Caffe's gradients do not see the bound."""
     return x + (x.clamp(min=least) - x).detach()
-
-
-def distance(squares: Tensor) -> Tensor:
-    """The root with Caffe's gradient, which adds 1e-4 to the root: finite at 0."""
-    root = squares.detach().sqrt()
-    slope = squares / (2 * (root + 1e-4))
-    return root + (slope - slope.detach())

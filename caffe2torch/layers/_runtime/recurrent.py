@@ -2,60 +2,97 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from caffe2torch.layers._runtime.arrays import Arrays
+from caffe2torch.layers._runtime.elementwise import constant
 
-def recurrent(
-    arrays: Any,
-    num_states: int,
-    step: Callable[[Tensor, Tensor, Sequence[Tensor]], Sequence[Tensor]],
-    x: Tensor,
-    cont: Tensor,
-    static: Tensor | None,
-    states: Sequence[Tensor],
-) -> tuple[Tensor, list[Tensor]]:
-    """Hidden states (T, N, D) of all steps, and the last states, the hidden one first.
 
-    ``arrays`` has the learned arrays as attributes. ``x`` is (T, N, ..), ``cont``
-    (T, N), ``static`` (N, ..), a state (1, N, D).
+class Recurrent(Arrays):
+    """The arrays of a recurrent layer, and the state in which its last pass ended.
+
+    A pass begins with that state, as in Caffe, unless it is given states. So a sequence
+    goes on over passes where ``cont`` is not 0 at the first step. A batch of another
+    size begins with 0.
     """
-    from_input = F.linear(x.flatten(2), arrays.weight_x, arrays.bias)
-    if static is not None:
-        from_input = from_input + F.linear(static.flatten(1), arrays.weight_static)
-    zero = x.new_zeros(x.shape[1], arrays.weight_h.shape[1])
-    now: Sequence[Tensor] = [state.squeeze(0) for state in states]
-    now = now or [zero] * num_states
-    outputs = []
-    for gates, go_on in zip(from_input, cont.unsqueeze(-1), strict=True):
-        gates = gates + F.linear(go_on * now[0], arrays.weight_h)
-        now = step(gates, go_on, now)
-        outputs.append(now[0])
-    return torch.stack(outputs), [state.unsqueeze(0) for state in now]
+
+    weight_x: Tensor
+    bias: Tensor
+    weight_static: Tensor
+    weight_h: Tensor
+    weight_o: Tensor
+    bias_o: Tensor
+    num_states = 1
+    state: Sequence[Tensor] = ()
+
+    def forward(
+        self,
+        x: Tensor,
+        cont: Tensor,
+        static: Tensor | None = None,
+        states: Sequence[Tensor] = (),
+    ) -> tuple[Tensor, ...]:
+        """The outputs (T, N, D) of all steps; the last states, the hidden one first.
+
+        ``x`` is (T, N, ..), ``cont`` (T, N), ``static`` (N, ..), a state (1, N, D). No
+        gradient flows through the states: Caffe's ends with the pass.
+        """
+        from_input = F.linear(x.flatten(2), self.weight_x, self.bias)
+        if static is not None:
+            from_input = from_input + F.linear(static.flatten(1), self.weight_static)
+        now = [constant(state, state.detach()).squeeze(0) for state in states]
+        now = now or self.last_state(x)
+        outputs = []
+        for gates, go_on in zip(from_input, cont.unsqueeze(-1), strict=True):
+            gates = gates + F.linear(go_on * now[0], self.weight_h)
+            now = self.step(gates, go_on, now)
+            outputs.append(now[0])
+        if not states:
+            self.state = [state.detach() for state in now]
+        last = [constant(state, state.detach()).unsqueeze(0) for state in now]
+        return self.output(torch.stack(outputs)), *last
+
+    def last_state(self, x: Tensor) -> list[Tensor]:
+        """The states that a pass on ``x`` begins with."""
+        zero = x.new_zeros(x.shape[1], self.weight_h.shape[1])
+        if self.state and self.state[0].shape == zero.shape:
+            return [state.to(zero) for state in self.state]
+        return [zero] * self.num_states
+
+    def step(
+        self, gates: Tensor, cont: Tensor, states: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The next states, the hidden one first."""
+        return [gates.tanh()]
+
+    def output(self, hidden: Tensor) -> Tensor:
+        """The output for hidden states."""
+        return hidden
 
 
-def lstm(
-    arrays: Any,
-    x: Tensor,
-    cont: Tensor,
-    static: Tensor | None = None,
-    states: Sequence[Tensor] = (),
-) -> tuple[Tensor, ...]:
-    """The outputs of an LSTM and its last states h, c."""
-    hidden, last = recurrent(arrays, 2, lstm_step, x, cont, static, states)
-    return hidden, *last
+class CaffeLSTM(Recurrent):
+    """Caffe's LSTM. Its states are h, c."""
+
+    num_states = 2
+
+    def step(
+        self, gates: Tensor, cont: Tensor, states: Sequence[Tensor]
+    ) -> list[Tensor]:
+        """The next h, c."""
+        cell, hidden = lstm_unit(states[1], gates, cont)
+        return [hidden, cell]
 
 
-def lstm_step(
-    gates: Tensor, cont: Tensor, states: Sequence[Tensor]
-) -> Sequence[Tensor]:
-    """The next states h, c."""
-    cell, hidden = lstm_unit(states[1], gates, cont)
-    return [hidden, cell]
+class CaffeRNN(Recurrent):
+    """Caffe's RNN. Its state is h, not the output."""
+
+    def output(self, hidden: Tensor) -> Tensor:
+        """The output for hidden states."""
+        return F.linear(hidden, self.weight_o, self.bias_o).tanh()
 
 
 def lstm_unit(cell: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,20 +100,3 @@ def lstm_unit(cell: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor
     i, f, o, g = gates.chunk(4, -1)
     cell = cont * f.sigmoid() * cell + i.sigmoid() * g.tanh()
     return cell, o.sigmoid() * cell.tanh()
-
-
-def rnn(
-    arrays: Any,
-    x: Tensor,
-    cont: Tensor,
-    static: Tensor | None = None,
-    states: Sequence[Tensor] = (),
-) -> tuple[Tensor, ...]:
-    """The outputs of an RNN and its last state h."""
-    hidden, last = recurrent(arrays, 1, rnn_step, x, cont, static, states)
-    return F.linear(hidden, arrays.weight_o, arrays.bias_o).tanh(), *last
-
-
-def rnn_step(gates: Tensor, cont: Tensor, states: Sequence[Tensor]) -> Sequence[Tensor]:
-    """The next state."""
-    return [gates.tanh()]
