@@ -2,16 +2,82 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 import numpy as np
 
-from caffe2torch.graph import FloatArray
-from caffe2torch.layers._base import Affine, OnnxBuilder
+from caffe2torch.graph import FloatArray, Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers._base import (
+    Affine,
+    BlobSpec,
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    constant_filler,
+)
 from caffe2torch.layers._onnx import check_constant
 
-if TYPE_CHECKING:
-    pass
+CUDNN_MIN_EPS = 1e-5
+"""cuDNN takes no smaller eps, so forks that call it raise theirs to this."""
+
+
+@dataclass(frozen=True)
+class ScaledNorm(Layer):
+    """Base: y = weight[c] * (x - mean[c]) / sqrt(variance[c] + eps) + bias[c].
+
+    The statistics are those of the batch (biased variance) or the running ones. Training
+    moves the latter: running' = momentum * running + (1 - momentum) * batch.
+    """
+
+    buffers: ClassVar[frozenset[str]] = frozenset({"running_mean", "running_var"})
+    works_in_place: ClassVar[bool] = True
+
+    by_batch: bool | None
+    """Whether the batch's statistics count; None if they do while the module trains."""
+    eps: float
+    momentum: float
+    fillers: tuple[Message, Message] = field(repr=False)
+    """Of weight and bias."""
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        if len(bottoms[0]) < 2:
+            raise self.net_error(f"a bottom of shape {bottoms[0]} has fewer than two axes")
+        return [bottoms[0]]
+
+    def own_specs(self, shape: Shape, other_shapes: tuple[Shape, ...]) -> list[BlobSpec]:
+        """Weight, bias, running_mean and running_var, for the subclass to order."""
+        given = self.by_batch is True
+        zero = constant_filler(0)
+        return [
+            BlobSpec("weight", shape, self.fillers[0], True, other_shapes),
+            BlobSpec("bias", shape, self.fillers[1], True, other_shapes),
+            BlobSpec("running_mean", shape, zero, given, other_shapes),
+            BlobSpec("running_var", shape, constant_filler(1), given, other_shapes),
+        ]
+
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        return t.runtime.BN(bottoms[0][1], self.eps, t.exact(self.momentum), self.by_batch)
+
+    def affine(self, params: Mapping[str, FloatArray], channels: int) -> Affine | None:
+        if self.by_batch:
+            return None
+        own = Affine(params["weight"].astype(np.float64), params["bias"].astype(np.float64))
+        mean, variance = params["running_mean"], params["running_var"]
+        return affine_of_normalize(mean, variance, self.eps).then(own)
+
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        (x,) = inputs
+        names = ("running_mean", "running_var", "weight", "bias")
+        mean, variance, weight, bias = (g.params[name] for name in names)
+        if not self.by_batch:
+            return [normalize_onnx(g, x, mean, variance, self.eps, weight, bias)]
+        y, _, _ = normalize_by_batch_onnx(g, x, self.eps)
+        column = g.const([-1] + [1] * (len(g.shape(x)) - 2), np.int64)
+        y = g.op("Mul", y, g.op("Reshape", weight, column))
+        return [g.op("Add", y, g.op("Reshape", bias, column))]
 
 
 def affine_of_normalize(mean: FloatArray, variance: FloatArray, eps: float) -> Affine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ from caffe2torch.layers import (
     register_layer,
 )
 from caffe2torch.layers._normalization import (
+    CUDNN_MIN_EPS,
+    ScaledNorm,
     affine_of_normalize,
     normalize_by_batch_onnx,
     normalize_onnx,
@@ -44,6 +47,8 @@ class BatchNorm(Layer):
     with the batch's variance corrected by m / (m - 1).
 
     A bottom of fewer than two axes is an error, as is a ``param`` with a learning rate.
+    A net with ``scale_bias``, ``scale_filler`` or ``bias_filler`` is one of NVIDIA's fork:
+    see ``ScaledBatchNorm``.
     """
 
     type = "BatchNorm"
@@ -57,6 +62,8 @@ class BatchNorm(Layer):
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         param = proto.batch_norm_param
+        if param.scale_bias or param.HasField("scale_filler") or param.HasField("bias_filler"):
+            return ScaledBatchNorm.from_proto(proto)
         if any(spec.lr_mult for spec in proto.param[:3]):
             raise net_error(
                 proto, "running statistics cannot be learned; set it to 0", "param.lr_mult"
@@ -123,6 +130,52 @@ class BatchNorm(Layer):
             return [normalize_by_batch_onnx(g, inputs[0], self.eps)[0]]
         mean, variance = g.params["running_mean"], g.params["running_var"]
         return [normalize_onnx(g, inputs[0], mean, variance, self.eps)]
+
+
+@dataclass(frozen=True)
+class ScaledBatchNorm(ScaledNorm):
+    """BatchNorm that scales and shifts (NVIDIA's Caffe 0.16 and 0.17: batch_norm_layer.cpp).
+
+    Five blobs: mean (C), variance (C), a correction (1), scale (C) and bias (C). The
+    statistics are used as they are: the correction, 1 in that fork's files, divides nothing.
+    The phase alone decides between running and batch statistics: ``use_global_stats`` has no
+    effect there. eps is at least 1e-5. Scale starts at 1 and bias at 0 unless ``scale_filler``
+    and ``bias_filler`` say otherwise.
+
+    That fork's version 0.15 writes the blobs in another order, scale first; its files are
+    refused by the shape of the third blob.
+    """
+
+    type = "BatchNorm"
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Layer:
+        param = proto.batch_norm_param
+        scale = param.scale_filler if param.HasField("scale_filler") else constant_filler(1)
+        return cls(
+            name=proto.name,
+            by_batch=True if proto.phase == enum_value("Phase", "TRAIN") else None,
+            eps=max(param.eps, CUDNN_MIN_EPS),
+            momentum=param.moving_average_fraction,
+            fillers=(scale, param.bias_filler),
+        )
+
+    def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
+        weight, bias, mean, variance = self.own_specs((bottoms[0][1],), ())
+        correction = BlobSpec("correction", (1,), constant_filler(1), True)
+        return [mean, variance, correction, weight, bias]
+
+    def import_blobs(
+        self, blobs: Sequence[FloatArray], bottoms: Sequence[Shape]
+    ) -> Mapping[str, FloatArray]:
+        named = dict(super().import_blobs(blobs, bottoms))
+        del named["correction"]
+        return named
+
+    def export_blobs(
+        self, params: Mapping[str, FloatArray], bottoms: Sequence[Shape]
+    ) -> Sequence[FloatArray]:
+        return super().export_blobs({**params, "correction": np.ones(1, np.float32)}, bottoms)
 
 
 def _inverse(factor: FloatArray) -> FloatArray:

@@ -41,7 +41,8 @@ class DetectionOutput(Layer):
     ``nms_threshold`` (default 0.3) is dropped, the threshold falling by ``eta`` (see
     ``suppress``). Then the best ``keep_top_k`` of an image remain. A negative limit, the
     default, is none. ``code_type`` (default CORNER) is explained at ``decode_boxes``;
-    ``variance_encoded_in_target`` ignores the variances. Boxes are not clipped.
+    ``variance_encoded_in_target`` ignores the variances. ``clip`` (OpenCV's and OpenVINO's,
+    default false) limits the decoded boxes to [0, 1] before the suppression.
 
     ``save_output_param`` and ``visualize`` have effects outside the net and are left out.
     Caffe would stop at CENTER_SIZE and CORNER_SIZE priors without area; they are decoded.
@@ -56,6 +57,7 @@ class DetectionOutput(Layer):
     background: int
     code_type: str
     use_variance: bool
+    clip: bool
     confidence_threshold: float
     nms_threshold: float
     eta: float
@@ -93,6 +95,7 @@ class DetectionOutput(Layer):
             background=p.background_label_id,
             code_type=enum_name(p, "code_type"),
             use_variance=not p.variance_encoded_in_target,
+            clip=p.clip,
             confidence_threshold=(
                 p.confidence_threshold if p.HasField("confidence_threshold") else LOWEST
             ),
@@ -133,6 +136,7 @@ class DetectionOutput(Layer):
             share_location=self.share_location,
             code_type=self.code_type,
             use_variance=self.use_variance,
+            clip=self.clip,
             confidence_threshold=self.confidence_threshold,
             nms_threshold=self.nms_threshold,
             eta=self.eta,
@@ -174,6 +178,8 @@ class DetectionOutput(Layer):
             loc = g.op("Gather", loc, labels, axis=1)
         prior, variance = self._priors_onnx(g, inputs[2], priors)
         boxes = decode_boxes_onnx(g, loc, prior, variance, self.code_type)
+        if self.clip:
+            boxes = g.op("Clip", boxes, g.const(0.0), g.const(1.0))
         if self.share_location:
             boxes = g.op("Expand", boxes, g.const([1, len(self._labels), 1, 1], np.int64))
         scores = g.op("Reshape", inputs[1], g.const([0, priors, -1], np.int64))

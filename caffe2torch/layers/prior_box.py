@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
-from math import isfinite, prod, sqrt
+from math import inf, isfinite, prod, sqrt
 from typing import Any
 
 import numpy as np
@@ -39,21 +39,37 @@ class PriorBox(Layer):
     one are dropped. ``clip`` (default false) limits the boxes, not the variances, to [0, 1].
     Cell x has its centre at (x + ``offset``) ``step``; the step is by default image size /
     map size, the offset 0.5. ``variance`` is one value or four (default 0.1).
+
+    Forks: ``denser_prior_boxes`` (TextBoxes++) follows each box with one whose centre is at
+    (y + 1) ``step`` instead. ``width`` and ``height`` (OpenCV) list the boxes instead of
+    sizes and ratios, uncut; ``offset_h`` and ``offset_w`` (OpenCV), one or two of each,
+    repeat each box at every pair of offsets. ``fixed_size`` and ``density`` (FaceBoxes
+    rewritten for SSD: lippman1125/faceboxes_lqy): see ``_dense_boxes``.
     """
 
     type = "PriorBox"
     bottoms = (1, None)
 
     boxes: tuple[Box, ...]
+    """Height and width of a cell's boxes."""
+    offsets: tuple[Box, ...]
+    """From a cell's corner to a box's centre, in cells: one for all boxes, or one a box."""
+    shifts: tuple[Box, ...]
+    """What comes to that in pixels, likewise."""
+    bounded: bool
+    """Whether low edges are at least 0 and high ones at most 1."""
     variance: tuple[float, float, float, float]
     clip: bool
-    offset: float
     image: tuple[int, int] | None
     step: tuple[float, float] | None
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        p = proto.prior_box_param
+        boxes, shifts = cls._boxes(proto)
+        offsets = _offsets(proto)
+        if len(offsets) > 1:
+            boxes = [box for box in boxes for _ in offsets]
+            offsets *= len(boxes) // len(offsets)
         image = _pair(proto, "img_size", "img_h", "img_w")
         if image is None and len(proto.bottom) < 2:
             raise net_error(
@@ -63,13 +79,33 @@ class PriorBox(Layer):
             )
         return cls(
             name=proto.name,
-            boxes=tuple(_boxes(proto)),
+            boxes=tuple(boxes),
+            offsets=tuple(offsets),
+            shifts=tuple(shifts),
+            bounded=bool(proto.prior_box_param.fixed_size),
             variance=_variance(proto),
-            clip=p.clip,
-            offset=p.offset,
+            clip=proto.prior_box_param.clip,
             image=image,
             step=_pair(proto, "step", "step_h", "step_w"),
         )
+
+    @classmethod
+    def _boxes(cls, proto: Message) -> tuple[list[Box], list[Box]]:
+        """The boxes of a cell before they are repeated at offsets, and their shifts."""
+        p = proto.prior_box_param
+        given = [name for name in ("min_size", "fixed_size", "width") if getattr(p, name)]
+        if len(given) > 1:
+            raise unsupported(
+                proto,
+                f"{' and '.join(given)} are of different forks; keep those of the one that "
+                "trained the net",
+                f"prior_box_param.{given[1]}",
+            )
+        if p.width or p.height:
+            return _listed_boxes(proto), [(0, 0)]
+        if p.fixed_size or p.density or p.fixed_ratio:
+            return _dense_boxes(proto)
+        return _boxes(proto), [(0, 0)]
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         for shape in bottoms[: 1 if self.image else 2]:
@@ -86,35 +122,31 @@ class PriorBox(Layer):
             image = inputs[1].shape[2:]
         options = {} if self.step is None else {"step": t.exact(self.step)}
         boxes, variance = t.exact(self.boxes), t.exact(self.variance)
-        offset = t.exact(self.offset)
+        options.update(offset=t.exact(self.offsets), shift=t.exact(self.shifts))
         return t.runtime.prior_boxes(
-            inputs[0], image, boxes, variance, **options, offset=offset, clip=self.clip
+            inputs[0], image, boxes, variance, **options, bounded=self.bounded, clip=self.clip
         )
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         shapes = [g.shape(inputs[0]), g.shape(inputs[-1])]
         height, width = _plane(shapes[0])
         check_constant(prod(self.infer_shapes(shapes)[0]))
-        extents = np.array(self.boxes)
-        ys, xs = self._edges(
-            shapes,
-            (np.arange(height)[:, None], np.arange(width)[:, None]),
-            (extents[:, 0], extents[:, 1]),
-        )
+        cells = np.arange(height)[:, None], np.arange(width)[:, None]
+        image = self.image or _plane(shapes[1])
+        offsets, shifts = np.array(self.offsets).T, np.array(self.shifts).T
+        extents = np.array(self.boxes).T
+        ys, xs = box_edges((height, width), image, self.step, offsets, shifts, cells, extents)
         top = np.empty((2, height, width, len(self.boxes), 4), np.float32)
         boxes, top[1] = top[0], self.variance
         for i in range(2):
             boxes[..., 2 * i] = xs[i][None]
             boxes[..., 2 * i + 1] = ys[i][:, None]
+        if self.bounded:
+            np.maximum(boxes[..., :2], 0, out=boxes[..., :2])
+            np.minimum(boxes[..., 2:], 1, out=boxes[..., 2:])
         if self.clip:
             boxes.clip(0, 1, out=boxes)
         return [g.op("Identity", g.const(top.reshape(1, 2, -1)))]
-
-    def _edges(self, bottoms: Sequence[Shape], cells: Any, extents: Any) -> Any:
-        """Low and high edges, on each axis, of every cell's boxes; for numpy and torch."""
-        image = self.image or _plane(bottoms[1])
-        plane = _plane(bottoms[0])
-        return box_edges(plane, image, self.step, self.offset, cells, extents)
 
 
 def _plane(shape: Sequence[int]) -> tuple[int, int]:
@@ -154,6 +186,79 @@ def _boxes(proto: Message) -> list[Box]:
             boxes.append((sqrt(size * largest[i]),) * 2)
         boxes += [(size / sqrt(ratio), size * sqrt(ratio)) for ratio in _ratios(proto)]
     return boxes
+
+
+def _listed_boxes(proto: Message) -> list[Box]:
+    """The boxes whose sizes the net lists one by one."""
+    p = proto.prior_box_param
+    if p.max_size or p.aspect_ratio or len(p.width) != len(p.height):
+        raise net_error(
+            proto,
+            f"{len(p.width)} width, {len(p.height)} height, {len(p.max_size)} max_size and "
+            f"{len(p.aspect_ratio)} aspect_ratio are given; give as many height as width, and "
+            "none of the others",
+            "prior_box_param.width",
+        )
+    if not all(0 < size < inf for size in (*p.width, *p.height)):
+        raise net_error(proto, "a size must be a positive number", "prior_box_param.width")
+    return list(zip(p.height, p.width, strict=True))
+
+
+def _dense_boxes(proto: Message) -> tuple[list[Box], list[Box]]:
+    """For each fixed_size s and its density d: a d x d grid of boxes for each ratio.
+
+    The ratios are 1 and those of ``aspect_ratio``, flipped as elsewhere, or the one
+    ``fixed_ratio``. Boxes of ratio 1 have the side s, cut to a whole number, others
+    s sqrt(a) x s / sqrt(a). Grid points are whole(s / d) pixels apart and start at half of
+    that from the corner of a square of side 2 whole(s / 2) around the centre, row by row.
+    """
+    p = proto.prior_box_param
+    if len(p.density) != len(p.fixed_size) or len(p.fixed_ratio) > 1 or p.max_size:
+        raise net_error(
+            proto,
+            f"{len(p.fixed_size)} fixed_size, {len(p.density)} density, {len(p.fixed_ratio)} "
+            f"fixed_ratio and {len(p.max_size)} max_size are given; give a density for each "
+            "fixed_size, at most one fixed_ratio and no max_size",
+            "prior_box_param.density",
+        )
+    if p.fixed_ratio and p.aspect_ratio:
+        raise net_error(proto, "it does not go with aspect_ratio", "prior_box_param.fixed_ratio")
+    for field in ("fixed_size", "fixed_ratio", "density"):
+        if not all(0 < value < inf for value in getattr(p, field)):
+            raise net_error(proto, "it must be a positive number", f"prior_box_param.{field}")
+    if min(p.density) < 1:
+        raise net_error(proto, "it must be 1 or more", "prior_box_param.density")
+    boxes: list[Box] = []
+    shifts: list[Box] = []
+    for size, density in zip(p.fixed_size, map(int, p.density), strict=True):
+        start, gap = -(int(size) // 2), int(size / density)
+        line = [start + gap / 2 + i * gap for i in range(density)]
+        sides: list[Box] = [] if p.fixed_ratio else [(int(size), int(size))]
+        for ratio in p.fixed_ratio or _ratios(proto):
+            sides.append((size / sqrt(ratio), size * sqrt(ratio)))
+        boxes += [side for side in sides for _ in range(density**2)]
+        shifts += [(y, x) for y in line for x in line] * len(sides)
+    return boxes, shifts
+
+
+def _offsets(proto: Message) -> list[Box]:
+    """Where the boxes of a cell have their centres, in cells from its corner."""
+    p = proto.prior_box_param
+    if p.offset_h or p.offset_w:
+        if len(p.offset_h) != len(p.offset_w) or len(p.offset_h) > 2 or p.HasField("offset"):
+            raise net_error(
+                proto,
+                "give one or two offset_h, as many offset_w, and no offset",
+                "prior_box_param.offset_h",
+            )
+        if p.denser_prior_boxes:
+            raise unsupported(proto, "no fork has it beside offset_h", "denser_prior_boxes")
+        return list(zip(p.offset_h, p.offset_w, strict=True))
+    if p.denser_prior_boxes:
+        if p.fixed_size or p.width:
+            raise unsupported(proto, "its fork knows min_size only", "denser_prior_boxes")
+        return [(p.offset, p.offset), (1.0, p.offset)]
+    return [(p.offset, p.offset)]
 
 
 def _ratios(proto: Message) -> list[float]:

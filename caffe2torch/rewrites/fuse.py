@@ -102,7 +102,7 @@ def _absorbed(node: Node, arrays: Mapping[str, FloatArray], into: _Step, graph: 
     proto, in_place = node.proto, into.proto.top[0] in into.proto.bottom
     if in_place and proto.top[0] != into.proto.top[0]:
         return False  # A new top would leave the name to the blob before the change.
-    if isinstance(node.layer, Dropout) and node.layer.phase == "TEST":
+    if isinstance(node.layer, Dropout) and node.layer.is_identity:
         into.absorb(proto, None)
         return True
     shape = graph.shapes[node.inputs[0]]

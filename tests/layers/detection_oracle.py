@@ -25,6 +25,7 @@ class Settings:
     nms_threshold: float = 0.3
     top_k: int | None = None
     eta: float = 1.0
+    clip: bool = False
 
     def prototxt(self) -> str:
         """The layer's type and parameters."""
@@ -43,6 +44,7 @@ class Settings:
               code_type: {self.code_type}
               variance_encoded_in_target: {str(self.variance_encoded_in_target).lower()}
               keep_top_k: {self.keep_top_k} {threshold}
+              {"clip: true" if self.clip else ""}
               nms_param {{ nms_threshold: {self.nms_threshold} eta: {self.eta} {top_k} }}
             }}
         """
@@ -63,6 +65,8 @@ def detect(settings: Settings, loc: Array, conf: Array, prior: Array) -> Array:
                 decode(s, boxes_of[image, i, 0 if s.share_location else label], prior, i)
                 for i in range(count)
             ]
+            if s.clip:
+                boxes = [[min(max(edge, 0.0), 1.0) for edge in box] for box in boxes]
             scores = scores_of[image, :, label]
             found += [(image, label, scores[i], *boxes[i]) for i in suppress(s, boxes, scores)]
         if -1 < s.keep_top_k < len(found):

@@ -130,3 +130,44 @@ def test_refuses_one_axis_and_learning_rates() -> None:
     assert "shape (7,) has fewer than two axes" in str(error)
     with pytest.raises(NetError, match=r"param.lr_mult: running statistics cannot be learned"):
         resolved('type: "BatchNorm" bottom: "x" top: "y" param { lr_mult: 1 }')
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (2, 3, 7), (2, 3, 5, 7)])
+@pytest.mark.parametrize("param", ["scale_bias: true", "scale_filler {}", "bias_filler {}"])
+def test_nvidia_fork_scales_and_shifts(shape: tuple[int, ...], param: str) -> None:
+    rng = np.random.default_rng(7)
+    x, mean, var, scale, bias = (rng.uniform(0.5, 2, s) for s in (shape, 3, 3, 3, 3))
+    check_layer(
+        f'type: "BatchNorm" batch_norm_param {{ eps: 0.01 {param} }} param {{ lr_mult: 1 }}',
+        [x],
+        [oracle(x, mean, var, 0.01) * per_channel(scale, x) + per_channel(bias, x)],
+        blobs=[mean, var, np.ones(1), scale, bias],
+    )
+
+
+def test_nvidia_fork_takes_the_phase_for_the_statistics_and_eps_of_1e_5_at_least() -> None:
+    rng = np.random.default_rng(8)
+    x, scale, bias = rng.standard_normal((2, 3, 5, 7)), rng.random(3), rng.random(3)
+    check_layer(
+        'type: "BatchNorm" batch_norm_param { eps: 1e-7 scale_bias: true use_global_stats: true }',
+        [x * 1e-3],
+        [batch_oracle(x * 1e-3) * per_channel(scale, x) + per_channel(bias, x)],
+        blobs=[np.ones(3), np.ones(3), np.ones(1), scale, bias],
+        phase="TRAIN",
+    )
+
+
+def test_nvidia_fork_without_weights_starts_at_scale_one_and_bias_zero() -> None:
+    layer = resolved('type: "BatchNorm" bottom: "x" top: "y" batch_norm_param { scale_bias: true }')
+    specs = {spec.name: spec.filler.value for spec in layer.blob_specs([(2, 3)])}
+    assert list(specs) == ["running_mean", "running_var", "correction", "weight", "bias"]
+    assert (specs["weight"], specs["bias"], specs["correction"]) == (1, 0, 1)
+
+
+def test_nvidia_fork_export_inverts_import() -> None:
+    layer = resolved('type: "BatchNorm" bottom: "x" top: "y" batch_norm_param { scale_bias: true }')
+    rng = np.random.default_rng(9)
+    blobs = [rng.random(n).astype(np.float32) for n in (3, 3, 1, 3, 3)]
+    exported = layer.export_blobs(layer.import_blobs(blobs, [(2, 3)]), [(2, 3)])
+    for got, given in zip(exported, [*blobs[:2], np.ones(1), *blobs[3:]], strict=True):
+        np.testing.assert_array_equal(got, given)

@@ -7,12 +7,15 @@ import pytest
 import torch
 from detection_oracle import Settings, detect, random_inputs
 from harness import check_layer
+from opencv_net import run_opencv
 from refusals import refusal, resolved
 
 from caffe2torch.errors import Caffe2TorchError, NetError, UnsupportedLayerError
 from caffe2torch.lower.to_torch import module_of
 
 PLAIN = Settings(num_classes=3, code_type="CENTER_SIZE", confidence_threshold=0.1)
+OPENCV_TOLERANCE = 1e-6
+"""A few roundings of float32 edges near 1."""
 BOTTOMS = 'bottom: "loc" bottom: "conf" bottom: "prior" top: "rows"'
 
 
@@ -46,6 +49,8 @@ def expected(settings, inputs):
         {"nms_threshold": 0.9, "eta": 0.8},
         {"nms_threshold": 0.4, "eta": 0.8},
         {"confidence_threshold": 2.0},
+        {"clip": True},
+        {"clip": True, "code_type": "CORNER", "share_location": False},
     ],
     ids=str,
 )
@@ -146,3 +151,16 @@ def test_refuses_onnx_for_a_threshold_that_falls_too_slowly():
     layer = resolved(f"{BOTTOMS} {settings.prototxt()}")
     with pytest.raises(UnsupportedLayerError, match=r"eta: 0\.999 lets the threshold fall"):
         layer.to_onnx(None, ["loc", "conf", "prior"])
+
+
+def test_clipped_boxes_are_those_of_opencv():
+    settings = replace(PLAIN, clip=True, nms_threshold=0.45, top_k=400, keep_top_k=200)
+    loc, conf, prior = random_inputs(np.random.default_rng(2), settings, images=1, priors=23)
+    (expected_rows,) = expected(settings, [loc, conf, prior])
+    assert np.any(expected_rows[..., 3:] == 0)
+    rows = run_opencv(settings.prototxt(), [loc, conf, prior])
+    # OpenCV orders by score alone and pads with rows of zeros.
+    by_score = sorted(expected_rows[0, 0].tolist(), key=lambda row: -row[2])
+    got = sorted(rows[0, 0].tolist(), key=lambda row: -row[2])
+    np.testing.assert_allclose(got[: len(by_score)], by_score, rtol=0, atol=OPENCV_TOLERANCE)
+    assert not np.any(got[len(by_score) :])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from harness import check_layer
+from harness import check_layer, run_layer
 from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
@@ -34,3 +34,34 @@ def test_refuses_a_ratio_beyond_one() -> None:
     error = refusal(f"{HALF} dropout_param {{ dropout_ratio: 1.5 }}", (2, 3))
     assert isinstance(error, NetError)
     assert "1.5 is not between 0 and 1" in str(error)
+
+
+def test_fast_rcnn_fork_scales_at_inference_instead() -> None:
+    x = np.random.default_rng(2).standard_normal((2, 3, 5, 7))
+    check_layer(
+        'type: "Dropout" dropout_param { dropout_ratio: 0.25 scale_train: false }', [x], [0.75 * x]
+    )
+
+
+def test_fast_rcnn_fork_does_not_scale_in_training() -> None:
+    torch.manual_seed(0)
+    text = f"{HALF} dropout_param {{ dropout_ratio: 0.75 scale_train: false }}"
+    layer, x = resolved(text, "TRAIN"), torch.ones(200, 500)
+    y = run_layer(layer, [x], {}, training=True)
+    assert sorted(y.unique().tolist()) == [0, 1]
+    assert abs((y > 0).float().mean().item() - 0.25) < 0.01
+
+
+def test_segnet_fork_samples_at_inference() -> None:
+    torch.manual_seed(0)
+    text = f"{HALF} dropout_param {{ dropout_ratio: 0.75 sample_weights_test: true }}"
+    y = run_layer(resolved(text), [torch.ones(200, 500)], {}, training=False)
+    assert sorted(y.unique().tolist()) == [0, 4]
+    assert abs((y > 0).float().mean().item() - 0.25) < 0.01
+    with pytest.raises(UnsupportedLayerError, match="set it to false for the mean"):
+        resolved(text).to_onnx(None, ["x"])
+
+
+def test_two_forks_at_once_are_refused() -> None:
+    error = refusal(f"{HALF} dropout_param {{ scale_train: false sample_weights_test: true }}")
+    assert "no fork has it beside scale_train: false" in str(error)

@@ -5,18 +5,25 @@ from math import sqrt
 import numpy as np
 import pytest
 from harness import check_layer
+from opencv_net import run_opencv
 from refusals import refusal
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
 
 
-def priors(cells, image, step, offset, boxes, variance, clip=False):
-    """The top, from the boxes (width, height) of a cell."""
+def priors(cells, image, step, offset, boxes, variance, clip=False, places=((0, 0),)):
+    """The top, from the boxes (width, height) of a cell.
+
+    Each box is repeated at the ``places`` (x, y) in cells, added to the offset.
+    """
     rows = []
     for y in range(cells[0]):
         for x in range(cells[1]):
-            centre = ((x + offset) * step[1], (y + offset) * step[0])
-            for box in boxes:
+            for box, place in ((box, place) for box in boxes for place in places):
+                centre = (
+                    (x + offset + place[0]) * step[1],
+                    (y + offset + place[1]) * step[0],
+                )
                 rows.append(
                     [
                         (centre[i] + sign * box[i] / 2) / image[1 - i]
@@ -129,3 +136,100 @@ def test_refuses_a_ratio_that_makes_no_box():
     error = refusal(fields, (1, 2, 3, 5), (1, 3, 20, 30))
     assert isinstance(error, UnsupportedLayerError)
     assert "aspect_ratio 0 makes no box" in str(error)
+
+
+def test_textboxes_fork_repeats_each_box_half_a_cell_lower():
+    root = sqrt(2)
+    boxes = [(8, 8), (sqrt(8 * 20),) * 2, (8 * root, 8 / root), (8 / root, 8 * root)]
+    check_layer(
+        prior_box("min_size: 8 max_size: 20 aspect_ratio: 2 denser_prior_boxes: true clip: true"),
+        zeros((1, 2, 3, 5), (1, 1, 31, 53)),
+        [
+            priors(
+                (3, 5), (31, 53), (31 / 3, 53 / 5), 0.5, boxes, [0.1] * 4, True, ((0, 0), (0, 0.5))
+            )
+        ],
+    )
+
+
+def test_opencv_lists_boxes_and_offsets():
+    check_layer(
+        prior_box(
+            "width: 9.5 width: 4 height: 3 height: 6.25 step: 11 offset_h: 0.25 offset_h: 0.75 "
+            "offset_w: 0.5 offset_w: 1"
+        ),
+        zeros((1, 2, 3, 5), (1, 1, 31, 53)),
+        [
+            priors(
+                (3, 5),
+                (31, 53),
+                (11, 11),
+                0,
+                [(9.5, 3), (4, 6.25)],
+                [0.1] * 4,
+                places=((0.5, 0.25), (1, 0.75)),
+            )
+        ],
+    )
+
+
+@pytest.mark.parametrize("offsets", ["", "offset_h: 0.25 offset_h: 0.75 offset_w: 0.5 offset_w: 1"])
+def test_listed_boxes_are_those_of_opencv(offsets):
+    fields = f"width: 9.5 width: 4 height: 3 height: 6.25 variance: 0.2 clip: false {offsets}"
+    inputs = zeros((1, 2, 3, 5), (1, 3, 31, 53))
+    check_layer(prior_box(fields), inputs, [run_opencv(prior_box(fields), inputs)])
+
+
+def dense(cells, image, step, sizes, ratios):
+    """FaceBoxes' boxes as lippman1125/faceboxes_lqy computes them, in loops."""
+    rows = []
+    for y in range(cells[0]):
+        for x in range(cells[1]):
+            centre = ((x + 0.5) * step[1], (y + 0.5) * step[0])
+            for size, density in sizes:
+                shift = int(size / density)
+                for ratio in ratios:
+                    whole = int(size) if ratio == 1 else size
+                    box = (whole * sqrt(ratio), whole / sqrt(ratio))
+                    for row in range(density):
+                        for column in range(density):
+                            for sign in (-1, 1):
+                                for i, step_of in enumerate((column, row)):
+                                    at = centre[i] - int(size) // 2 + shift / 2 + step_of * shift
+                                    edge = (at + sign * box[i] / 2) / image[1 - i]
+                                    rows.append(max(edge, 0) if sign < 0 else min(edge, 1))
+    values = np.array(rows)
+    return np.stack([values, np.full(len(values), 0.1)])[None]
+
+
+@pytest.mark.parametrize(
+    ("fields", "ratios"),
+    [("", [1]), ("aspect_ratio: 2", [1, 2, 0.5]), ("fixed_ratio: 1.5", [1.5])],
+)
+def test_density_spreads_fixed_sizes(fields, ratios):
+    text = f"fixed_size: 33.5 fixed_size: 21 density: 3 density: 1 {fields}"
+    check_layer(
+        prior_box(text),
+        zeros((1, 2, 3, 5), (1, 1, 31, 53)),
+        [dense((3, 5), (31, 53), (31 / 3, 53 / 5), [(33.5, 3), (21, 1)], ratios)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("fields", "text"),
+    [
+        ("width: 5", "1 width, 0 height"),
+        ("width: 5 height: 5 aspect_ratio: 2", "1 aspect_ratio are given"),
+        ("width: -5 height: 5", "a size must be a positive number"),
+        ("min_size: 5 width: 5 height: 5", "min_size and width are of different forks"),
+        ("fixed_size: 5", "1 fixed_size, 0 density"),
+        ("fixed_size: 5 density: 0.5", "density: it must be 1 or more"),
+        ("fixed_size: 5 density: 1 fixed_ratio: 1 fixed_ratio: 2", "2 fixed_ratio"),
+        ("min_size: 5 offset_h: 1", "give one or two offset_h, as many offset_w"),
+        ("width: 5 height: 5 denser_prior_boxes: true", "its fork knows min_size only"),
+    ],
+)
+def test_forks_forms_are_not_mixed(fields, text):
+    bottoms = 'bottom: "a" bottom: "b" top: "t"'
+    error = refusal(f"{bottoms} {prior_box(fields)}", (1, 2, 3, 5), (1, 3, 20, 30))
+    assert text in str(error)

@@ -64,6 +64,12 @@ FOLDED = {
     "dropout_after_a_pool": IMAGE
     + layer("c", "Pooling", "data", "c", "pooling_param { kernel_size: 2 }")
     + layer("drop", "Dropout", "c", "d"),
+    "dropout_that_scales": IMAGE
+    + conv("data", "c")
+    + layer("drop", "Dropout", "c", "d", "dropout_param { scale_train: false }"),
+    "nvidia_batch_norm": IMAGE
+    + conv("data", "c")
+    + layer("bn", "BatchNorm", "c", "c", "batch_norm_param { scale_bias: true }"),
     "dropout_before_scale": IMAGE + conv("data", "c") + layer("drop", "Dropout", "c", "c") + SCALE,
     "read_after_it": IMAGE
     + conv("data", "c")
@@ -72,6 +78,9 @@ FOLDED = {
     + layer("relu", "ReLU", "c", "r"),
 }
 KEPT = {
+    "dropout_that_scales_after_a_pool": IMAGE
+    + layer("c", "Pooling", "data", "c", "pooling_param { kernel_size: 2 }")
+    + layer("drop", "Dropout", "c", "d", "dropout_param { scale_train: false }"),
     "read_before_it": IMAGE + conv("data", "c") + OTHER_PATH + layer("bn", "BatchNorm", "c", "b"),
     "statistics_of_the_batch": IMAGE
     + conv("data", "c")

@@ -18,6 +18,7 @@ def detection_output(
     share_location: bool,
     code_type: str,
     use_variance: bool,
+    clip: bool,
     confidence_threshold: float,
     nms_threshold: float,
     eta: float,
@@ -39,6 +40,8 @@ def detection_output(
     if not share_location:
         loc = loc[:, classes]
     boxes = decode_boxes(loc, prior[0], prior[1] if use_variance else 1.0, code_type)
+    if clip:
+        boxes = boxes.clamp(0, 1)
     boxes = boxes.expand(-1, len(classes), -1, -1)
     scores = conf.reshape(batch, priors, -1).transpose(1, 2)[:, classes]
     scores = scores.where(scores > confidence_threshold, -torch.inf)
