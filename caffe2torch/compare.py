@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from caffe2torch.errors import ParityError
 from caffe2torch.graph import Array
 
 RELATIVE_TOLERANCE = 1e-4
@@ -22,11 +21,16 @@ SAMPLE = 1000
 
 @dataclass
 class BlobDifference:
-    """The largest difference over all batches of one blob between two engines."""
+    """The largest difference over all batches of one blob between two engines.
+
+    ``detections`` says that its rows are (image, label, score, box): of those with equal
+    scores, the order is of no account.
+    """
 
     blob: str
     max_abs: float = 0.0
     peak: float = 0.0
+    detections: bool = False
 
     @property
     def max_rel(self) -> float:
@@ -34,14 +38,13 @@ class BlobDifference:
         return self.max_abs / self.peak if self.peak else float(self.max_abs > 0)
 
     def add(self, reference: Array, other: Array) -> None:
-        """Take one more batch into account. Raises ParityError if the shapes differ."""
-        if reference.size != other.size:
-            raise ParityError(
-                f"the blob {self.blob!r} has the shape {reference.shape} in one engine and "
-                f"{other.shape} in the other."
-            )
+        """Take one more batch into account; arrays of different sizes differ infinitely."""
         first, second = reference.reshape(-1), other.reshape(-1)
-        worst = float(np.max(_difference(first, second), initial=0))
+        worst = float("inf")
+        if first.size == second.size:
+            if self.detections:
+                second = matched_detections(reference, other).reshape(-1)
+            worst = float(np.max(_difference(first, second), initial=0))
         self.max_abs = float("inf") if np.isnan(worst) else max(self.max_abs, worst)
         sizes = np.abs(first)
         self.peak = max(self.peak, float(sizes[sizes < MARK].max(initial=0)))
@@ -60,6 +63,40 @@ class BlobDifference:
     def exceeds(self, tolerance: float | None) -> bool:
         """Whether the difference is above ``tolerance`` (absolute), or above the default."""
         return self.max_abs > self.limit(tolerance)
+
+
+DETECTION = 7
+"""Values of a row of detections: image, label, score, and the four edges of a box."""
+
+
+def is_detections(shape: Sequence[int], free_axes: Container[int]) -> bool:
+    """Whether a blob of ``shape`` is a list of detections, (1, 1, K, 7) with K open."""
+    return len(shape) == 4 and shape[3] == DETECTION and 2 in free_axes
+
+
+def matched_detections(reference: Array, other: Array) -> Array:
+    """``other`` with detections of equal scores in the order in which ``reference`` has them.
+
+    Both are (1, 1, K, 7). Where images, labels or scores are not the same, row by row,
+    ``other`` stays as it is.
+    """
+    rows, others = reference.reshape(-1, DETECTION), other.reshape(-1, DETECTION)
+    near = RELATIVE_TOLERANCE * float(np.max(np.abs(rows[:, 2]), initial=0)) + ABSOLUTE_FLOOR
+    if not np.array_equal(rows[:, :2], others[:, :2]):
+        return other
+    if not np.all(_difference(rows[:, 2], others[:, 2]) <= near):
+        return other
+    order = []
+    free = np.ones(len(others), bool)
+    for row in rows:
+        equal = (others[:, :2] == row[:2]).all(1) & (np.abs(others[:, 2] - row[2]) <= near)
+        candidates = np.flatnonzero(free & equal)
+        if not len(candidates):
+            return other
+        distances = _difference(others[candidates, 3:], row[3:]).max(axis=1)
+        order.append(candidates[np.argmin(np.nan_to_num(distances, nan=np.inf))])
+        free[order[-1]] = False
+    return others[order].reshape(other.shape)
 
 
 def worst_item(reference: Array, other: Array) -> int:

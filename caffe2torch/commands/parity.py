@@ -68,7 +68,8 @@ def parity(
 ) -> None:
     """Run MODEL on torch, ONNX Runtime and OpenCV and compare every blob.
 
-    Exit code 0: all agree; 1: a blob differs by more than the tolerance; 2: unusable input.
+    Exit code 0: all agree, but for rounding and known faults of an engine, which are named;
+    1: a blob differs; 2: unusable input.
     """
     from caffe2torch.parity.check import check_parity
 
@@ -97,7 +98,7 @@ def parity(
 
 
 def print_report(report: ParityReport) -> None:
-    """The table of the pairs of engines, the scores and the engines left out."""
+    """The table of the pairs of engines, what explains differences, scores, engines left out."""
     click.echo(f"{report.model}: {report.images} inputs")
     rows = []
     for c in report.comparisons:
@@ -126,6 +127,9 @@ def print_report(report: ParityReport) -> None:
         ),
         rows,
     )
+    for c in report.comparisons:
+        for line in c.notes():
+            click.echo(f"{c.engine} / {c.baseline}: {line}")
     for name, score in report.scores.items():
         click.echo(f"{name}: top-1 {score.top1}/{score.images}, top-5 {score.top5}/{score.images}")
     for name, reason in report.skipped.items():

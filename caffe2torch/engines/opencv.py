@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from caffe2torch.compare import is_detections
 from caffe2torch.engines import Blobs, Job, register_engine
 from caffe2torch.errors import EngineError, first_line
 
@@ -41,24 +43,62 @@ class OpenCVEngine:
             )
         # A layer that is fused into another, or writes into a Concat's memory, shows garbage.
         self.net.enableFusion(False)
+        # Winograd's convolutions are 20 times as far from the exact result as others.
+        if hasattr(self.net, "enableWinograd"):
+            self.net.enableWinograd(False)
         blob_of = {value: blob for blob, value in graph.blobs.items()}
-        self.shown = {
-            node.layer.name: blob_of[node.outputs[0]]
-            for node in graph.nodes
-            if node.outputs[:1]
-            and node.outputs[0] in blob_of
-            and (job.every_blob or blob_of[node.outputs[0]] in graph.outputs)
-        }
+        self.shown: dict[str, dict[int, str]] = {}
+        self.detections: set[str] = set()
+        repeated: Counter[str] = Counter()
+        for node in graph.nodes:
+            name = node.layer.name
+            # OpenCV numbers the layers of a name from the second on.
+            known_as = f"{name}_{repeated[name]}" if repeated[name] else name
+            repeated[name] += 1
+            tops = {i: blob_of[top] for i, top in enumerate(node.outputs) if top in blob_of}
+            asked = {i: b for i, b in tops.items() if job.every_blob or b in graph.outputs}
+            if asked:
+                self.shown[known_as] = asked
+            if is_detections(graph.shapes[node.outputs[0]], node.layer.free_axes):
+                self.detections.update(tops.values())
 
     def run(self, inputs: Mapping[str, FloatArray]) -> Blobs:
-        """The first output of every layer that OpenCV knows by its Caffe name."""
+        """The outputs of every layer that OpenCV knows by its Caffe name."""
         for name, array in inputs.items():
             self.net.setInput(array, name if len(inputs) > 1 else "")
         known = set(self.net.getLayerNames())
         layers = [name for name in self.shown if name in known]
+        if not layers:
+            raise EngineError("OpenCV shows none of the net's blobs under their names")
         with _errors("OpenCV cannot run the net: "):
-            values = _forward(self.net, layers)
-        return {self.shown[name]: value for name, value in values.items()}
+            values = self.net.forwardAndRetrieve(layers)
+        found = {
+            blob: tops[i].copy()  # OpenCV uses their memory again.
+            for layer, tops in zip(layers, values, strict=True)
+            for i, blob in self.shown[layer].items()
+            if i < len(tops)
+        }
+        images = max((len(array) for array in inputs.values() if array.ndim), default=1)
+        for blob in self.detections.intersection(found):
+            found[blob] = _as_caffe_lists(found[blob], images)
+        return found
+
+
+def _as_caffe_lists(detections: Array, images: int) -> Array:
+    """Detections (1, 1, K, 7) as Caffe has them.
+
+    OpenCV fills their table up with zeros and orders all of an image by score; Caffe orders them
+    by label first, and has a row of -1 for each image where there are none at all.
+    """
+    import numpy as np
+
+    rows = detections.reshape(-1, detections.shape[-1])
+    rows = rows[rows.any(axis=1)]
+    rows = rows[np.lexsort((-rows[:, 2], rows[:, 1], rows[:, 0]))]
+    if not len(rows):
+        rows = np.full((images, detections.shape[-1]), -1, np.float32)
+        rows[:, 0] = np.arange(images)
+    return rows[None, None]
 
 
 class OpenCVOnnxEngine:
@@ -85,16 +125,8 @@ class OpenCVOnnxEngine:
         with _errors():
             for name, array in inputs.items():
                 self.net.setInput(array, name)
-            return _forward(self.net, self.outputs)
-
-
-def _forward(net: Any, outputs: Sequence[str]) -> dict[str, Array]:
-    """The outputs by name, copied: OpenCV uses their memory again."""
-    if not outputs:  # OpenCV would give its last layer instead.
-        raise EngineError("OpenCV shows none of the net's blobs under their names")
-    return {
-        name: value.copy() for name, value in zip(outputs, net.forward(list(outputs)), strict=True)
-    }
+            values = self.net.forward(list(self.outputs))
+        return {name: value.copy() for name, value in zip(self.outputs, values, strict=True)}
 
 
 @contextmanager

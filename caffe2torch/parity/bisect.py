@@ -8,10 +8,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from caffe2torch.compare import BlobDifference, common_blobs, worst_item
-from caffe2torch.engines import Blobs, Job, start_engine
+from caffe2torch.engines import BASELINE, Blobs, Job, start_engine
 from caffe2torch.engines.reference import REFERENCE
 from caffe2torch.errors import Caffe2TorchError, EngineError, UnsupportedLayerError
 from caffe2torch.graph import Array, FloatArray, Graph, Node
+from caffe2torch.parity.float64 import Float64, back_to
 from caffe2torch.parity.reproducer import Reproducer, excerpt, one_item, write_excerpt
 from caffe2torch.parity.result import Bisection, Case, ParityReport
 
@@ -49,10 +50,18 @@ def bisect(
     recorded. ``check`` is ``check_parity``, for the layer by itself.
     """
     names = (case.baseline, case.engine)
-    baseline, engine = names[::-1] if case.engine == REFERENCE else names
+    names = names[::-1] if case.engine == REFERENCE else names
+    baseline, engine = names
     whole = with_every_value(graph)
-    first, second = (_values(whole, graph, n, case, model, prototxt) for n in (baseline, engine))
-    suspects = find_suspects(whole, case.inputs, first, second, tolerance)
+    values = [_values(whole, graph, n, case, model, prototxt) for n in names]
+    first, second = values
+    float64 = Float64(whole, case.inputs)
+
+    def is_rounding(value: str) -> bool:
+        steps = (float64.step(value, v, n == BASELINE) for n, v in zip(names, values, strict=True))
+        return tolerance is None and all(step.explained for step in steps)
+
+    suspects = find_suspects(whole, case.inputs, first, second, tolerance, is_rounding)
     if not suspects:
         return Bisection(
             baseline,
@@ -80,10 +89,12 @@ def find_suspects(
     first: Mapping[str, Array],
     second: Mapping[str, Array],
     tolerance: float | None,
+    is_rounding: Callable[[str], bool],
 ) -> list[Suspect]:
     """All places where inputs that agree become an output that does not, in net order.
 
-    ``graph`` has every value as a blob; ``first`` and ``second`` are two engines' values.
+    ``graph`` has every value as a blob; ``first`` and ``second`` are two engines' values. They
+    agree on a value, too, where ``is_rounding`` of it.
     """
     shown = set(common_blobs(list(graph.blobs), first, second)) | set(inputs)
     producer = {value: node for node in graph.nodes for value in node.outputs}
@@ -95,32 +106,15 @@ def find_suspects(
                 continue
             difference = BlobDifference(value)
             difference.add(first[value], second[value])
-            if not difference.exceeds(tolerance):
+            if not difference.exceeds(tolerance) or is_rounding(value):
                 continue
             wrong.add(value)
-            nodes, reads = _back_to(shown, producer, value)
+            nodes, reads = back_to(shown, producer, value)
             if wrong.isdisjoint(reads):
                 ordered = tuple(n for n in graph.nodes if any(n is found for found in nodes))
                 key = tuple(id(n) for n in ordered)
                 suspects.setdefault(key, Suspect(ordered, reads, value, difference))
     return list(suspects.values())
-
-
-def _back_to(
-    shown: set[str], producer: Mapping[str, Node], value: str
-) -> tuple[list[Node], tuple[str, ...]]:
-    """The layers between ``value`` and the nearest values that both engines show; those."""
-    nodes = [producer[value]]
-    reads: dict[str, None] = {}
-    pending = list(producer[value].inputs)
-    while pending:
-        current = pending.pop(0)
-        if current in shown:
-            reads[current] = None
-        elif not any(node is producer[current] for node in nodes):
-            nodes.append(producer[current])
-            pending.extend(producer[current].inputs)
-    return nodes, tuple(reads)
 
 
 def _values(

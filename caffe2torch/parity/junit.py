@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
 from caffe2torch.io.atomic import atomic_write
+from caffe2torch.parity.verdict import AGREES, DIFFERS, KNOWN, ROUNDING
 
 if TYPE_CHECKING:
     from caffe2torch.compare import BlobDifference
@@ -20,8 +21,9 @@ NOT_XML = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 def write_junit(report: ParityReport, path: str | os.PathLike[str]) -> None:
     """Write ``report`` to ``path``; a blob that differs is a failure with its figures.
 
-    An engine that could not run is a suite of one skipped case. Raises ArtefactError where
-    the file cannot be written.
+    One that differs by a known fault of an engine is skipped; one that rounding explains passes,
+    with a line of output. An engine that could not run is a suite of one skipped case. Raises
+    ArtefactError where the file cannot be written.
     """
     root = ElementTree.Element("testsuites", name=_text(f"parity of {report.model}"))
     for comparison in report.comparisons:
@@ -36,14 +38,21 @@ def write_junit(report: ParityReport, path: str | os.PathLike[str]) -> None:
 
 
 def _add_suite(root: ElementTree.Element, model: str, comparison: Comparison) -> None:
-    failed = sum(d.exceeds(comparison.tolerance) for d in comparison.blobs)
-    counts = {"tests": len(comparison.blobs), "failures": failed, "errors": 0, "skipped": 0}
+    failed, known = (len(comparison.judged(kind)) for kind in (DIFFERS, KNOWN))
+    counts = {"tests": len(comparison.blobs), "failures": failed, "errors": 0, "skipped": known}
     name = f"{comparison.engine} / {comparison.baseline}"
     suite = _element(root, "testsuite", name=name, **counts)
     for difference in comparison.blobs:
         case = _element(suite, "testcase", classname=f"{model} {name}", name=difference.blob)
-        if difference.exceeds(comparison.tolerance):
-            _element(case, "failure", message=_figures(difference, comparison.tolerance))
+        kind = comparison.kind(difference)
+        if kind == AGREES:
+            continue
+        reason = comparison.verdicts[difference.blob].reason
+        message = f"{_figures(difference, comparison.tolerance)}; {reason}"
+        if kind == ROUNDING:
+            _element(case, "system-out").text = _text(f"{kind}: {message}")
+        else:
+            _element(case, "failure" if kind == DIFFERS else "skipped", message=message)
 
 
 def _figures(difference: BlobDifference, tolerance: float | None) -> str:

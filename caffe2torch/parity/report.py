@@ -75,6 +75,7 @@ def render_report(report: ParityReport) -> str:
         error_plot=_uri(error_plot(report), "svg+xml"),
         scatters=[None if svg is None else _uri(svg, "svg+xml") for svg in scatters],
         thumbnails=[row.path and _thumbnail(row.path) for row in report.top5.rows],
+        notes=[(f"{c.engine} / {c.baseline}", n) for c in report.comparisons for n in c.notes()],
         engines=_engines(content),
         bisection=[] if report.bisection is None else report.bisection.summary(),
     )

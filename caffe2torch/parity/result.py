@@ -18,9 +18,19 @@ from caffe2torch.compare import (
 )
 from caffe2torch.engines import Blobs
 from caffe2torch.engines.reference import REFERENCE
+from caffe2torch.errors import ParityError
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.parity.inputs import SEED
 from caffe2torch.parity.top5 import TopFive, has_classes
+from caffe2torch.parity.verdict import (
+    AGREES,
+    DIFFERS,
+    KNOWN,
+    ROUNDING,
+    VERDICTS,
+    Judge,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from caffe2torch.parity.feed import Feed
@@ -47,8 +57,9 @@ class Case:
 class Comparison:
     """One engine against another, over all batches.
 
-    ``differences`` are by blob, in the order of the net. ``case`` is the batch in which a
-    blob exceeds its tolerance by the largest factor, ``excess``.
+    ``differences`` are by blob, in the order of the net, and ``verdicts`` the worst on those
+    that exceeded the tolerance. ``case`` is the batch in which a blob that differs exceeds it by
+    the largest factor, ``excess``.
     """
 
     engine: str
@@ -56,32 +67,63 @@ class Comparison:
     logits: str
     tolerance: float | None
     differences: dict[str, BlobDifference] = field(default_factory=dict)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
     agreement: Agreement = field(default_factory=Agreement)
     sample: LogitSample = field(default_factory=LogitSample)
     case: Case | None = None
     excess: float = 1.0
 
-    def add(self, batch: Batch, order: Sequence[str], results: Mapping[str, Blobs]) -> None:
-        """Take one batch into account: ``results`` has the blobs of both engines by name.
-
-        ``order`` are the net's blobs in its order, without its inputs.
-        """
-        first, second = results[self.baseline], results[self.engine]
+    def add(self, batch: Batch, order: Sequence[str], judge: Judge) -> None:
+        """Take one batch into account; ``order`` are the net's blobs, without its inputs."""
+        first, second = judge.results[self.baseline], judge.results[self.engine]
         common = common_blobs(order, first, second)
         for blob in common:
-            found = BlobDifference(blob)
-            found.add(first[blob], second[blob])
+            found = judge.difference(blob, self.baseline, self.engine)
             self.differences.setdefault(blob, BlobDifference(blob)).merge(found)
-            limit = found.limit(self.tolerance)
-            excess = found.max_abs / limit if limit else math.inf
-            if found.exceeds(self.tolerance) and (self.case is None or excess > self.excess):
-                record = dict(results.get(REFERENCE, {}))
-                self.case = Case(self.baseline, self.engine, batch.inputs, record)
-                self.excess = excess
+            if found.exceeds(self.tolerance):
+                verdict = judge.verdict(blob, self.baseline, self.engine, self.tolerance)
+                self._note(found, verdict, batch, judge.results.get(REFERENCE, {}))
         if self.logits in common:
             self.sample.add(first[self.logits], second[self.logits])
             if first[self.logits].ndim > 1:
                 self.agreement.add(first[self.logits], second[self.logits])
+
+    def _note(self, found: BlobDifference, verdict: Verdict, batch: Batch, record: Blobs) -> None:
+        before = self.verdicts.get(found.blob)
+        if before is None or VERDICTS.index(verdict.kind) > VERDICTS.index(before.kind):
+            self.verdicts[found.blob] = verdict
+        limit = found.limit(self.tolerance)
+        excess = found.max_abs / limit if limit else math.inf
+        if verdict.kind == DIFFERS and (self.case is None or excess > self.excess):
+            self.case = Case(self.baseline, self.engine, batch.inputs, dict(record))
+            self.excess = excess
+
+    def kind(self, difference: BlobDifference) -> str:
+        """The verdict on a blob: one of VERDICTS."""
+        if not difference.exceeds(self.tolerance):
+            return AGREES
+        return self.verdicts[difference.blob].kind
+
+    def judged(self, kind: str) -> list[BlobDifference]:
+        """The blobs with that verdict, in the order of the net."""
+        return [d for d in self.blobs if self.kind(d) == kind]
+
+    def notes(self) -> list[str]:
+        """What explains the differences above the tolerance, in lines of text."""
+        lines = []
+        rounded = self.judged(ROUNDING)
+        if rounded:
+            worst = max(rounded, key=lambda d: d.max_rel)
+            lines.append(
+                f"{len(rounded)} blobs differ by rounding, which the net amplifies up to "
+                f"{worst.max_rel:.2g} of a peak ({worst.blob}); layer by layer both agree with "
+                "float64"
+            )
+        for d in self.judged(KNOWN):
+            lines.append(f"{d.blob} differs by a known fault: {self.verdicts[d.blob].reason}")
+        for d in self.judged(DIFFERS)[:1]:
+            lines.append(f"{d.blob} differs: {self.verdicts[d.blob].reason}")
+        return lines
 
     @property
     def blobs(self) -> list[BlobDifference]:
@@ -90,8 +132,8 @@ class Comparison:
 
     @property
     def first_divergence(self) -> str | None:
-        """The first blob along the net that differs by more than the tolerance."""
-        return next((d.blob for d in self.blobs if d.exceeds(self.tolerance)), None)
+        """The first blob along the net that differs, for no known reason."""
+        return next((d.blob for d in self.judged(DIFFERS)), None)
 
     @property
     def worst(self) -> BlobDifference:
@@ -105,7 +147,7 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether no blob differs by more than the tolerance."""
+        """Whether no blob differs but for rounding and known faults of an engine."""
         return self.first_divergence is None
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,18 +160,26 @@ class Comparison:
             "worst": self.worst.blob,
             "logits": self.logits,
             "agreement": asdict(self.agreement),
-            "blobs": [
-                {
-                    "blob": d.blob,
-                    "max_abs": d.max_abs,
-                    "max_rel": d.max_rel,
-                    "peak": d.peak,
-                    "limit": d.limit(self.tolerance),
-                    "passed": not d.exceeds(self.tolerance),
-                }
-                for d in self.blobs
-            ],
+            "blobs": [self._blob(d) for d in self.blobs],
             "scatter": {"total": self.sample.seen, "pairs": self.sample.pairs.tolist()},
+        }
+
+    def _blob(self, difference: BlobDifference) -> dict[str, Any]:
+        kind = self.kind(difference)
+        verdict = None if kind == AGREES else self.verdicts[difference.blob]
+        return {
+            "blob": difference.blob,
+            "max_abs": difference.max_abs,
+            "max_rel": difference.max_rel,
+            "peak": difference.peak,
+            "limit": difference.limit(self.tolerance),
+            "passed": kind != DIFFERS,
+            "verdict": kind,
+            "reason": verdict and verdict.reason,
+            "float64": {
+                name: {"error": step.error, "rounding": step.limit}
+                for name, step in (verdict.steps.items() if verdict else ())
+            },
         }
 
 
@@ -220,9 +270,10 @@ class ParityReport:
         """Take what the engines made of one batch into account."""
         self.images += max((len(a) for a in batch.inputs.values() if a.ndim), default=1)
         order = [blob for blob in self.graph.blobs if blob not in batch.inputs]
+        judge = Judge(self.graph, batch.inputs, results)
         for pair in self.comparisons:
             if pair.engine in results and pair.baseline in results:
-                pair.add(batch, order, results)
+                pair.add(batch, order, judge)
         logits = {n: blobs[self.logits] for n, blobs in results.items() if self.logits in blobs}
         if batch.labels:
             for name, array in logits.items():
@@ -309,10 +360,17 @@ class ParityReport:
 
 
 def logits_of(graph: Graph) -> str:
-    """The blob to judge classes by: the first output, before a softmax if it has one."""
+    """The blob to judge classes by: the first output, before a softmax if it has one.
+
+    Of a net without outputs it is the last blob. Raises ParityError for a net without layers.
+    """
     from caffe2torch.layers.softmax import Softmax
 
-    blob = graph.outputs[0]
+    fed = {declared.name for declared in graph.inputs}
+    computed = [blob for blob, value in graph.blobs.items() if value not in fed]
+    if not computed:
+        raise ParityError("the net computes nothing: no layer of it has a top to compare.")
+    blob = graph.outputs[0] if graph.outputs else computed[-1]
     by_value = {value: name for name, value in graph.blobs.items()}
     for node in graph.nodes:
         if graph.blobs[blob] in node.outputs and isinstance(node.layer, Softmax):
