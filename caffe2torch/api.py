@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -14,7 +15,7 @@ from caffe2torch.artefact.layout import write_layout
 from caffe2torch.artefact.read import is_artefact, read_artefact
 from caffe2torch.artefact.write import check_suffix, write_graph
 from caffe2torch.compressed import convolution_shapes, net_of_compressed
-from caffe2torch.errors import ArtefactError, Caffe2TorchWarning, NetError
+from caffe2torch.errors import ArtefactError, Caffe2TorchError, Caffe2TorchWarning, NetError
 from caffe2torch.graph import Graph, Shape
 from caffe2torch.io.arrays import ignore
 from caffe2torch.io.caffemodel import Weights, read_caffemodel
@@ -99,8 +100,10 @@ def read(
     graph = replace(graph, source_sha256=weights.sha256 if weights else None)
     if graph.preprocessing is None and weights is not None and prototxt is not None:
         # A deploy net has no data layer; that of the file of its weights may have one.
-        recorded = find_preprocessing(upgrade_net(weights.net).layer)
-        graph = replace(graph, preprocessing=recorded)
+        # What a fork wrote there may be unreadable, and is of no interest beside a prototxt.
+        with suppress(Caffe2TorchError):
+            recorded = find_preprocessing(upgrade_net(weights.net).layer)
+            graph = replace(graph, preprocessing=recorded)
     for warning in graph.warnings:
         warnings.warn(warning, Caffe2TorchWarning, stacklevel=2)
     return graph

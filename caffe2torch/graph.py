@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from google.protobuf import text_format
 
+from caffe2torch.io.prototxt import write_prototxt
 from caffe2torch.io.schema import Message, enum_name, message_class
 from caffe2torch.preprocessing import Preprocessing
 
@@ -107,7 +107,7 @@ class Graph:
     @property
     def definition(self) -> str:
         """The net as a V2 prototxt without weights: enough to build it again."""
-        return str(text_format.MessageToString(self.net))
+        return write_prototxt(self.net)
 
     @property
     def net(self) -> Message:

@@ -14,6 +14,7 @@ from caffe2torch.passes.attach_weights import attach_weights, share_blobs
 from caffe2torch.passes.data_layers import replace_data_layers
 from caffe2torch.passes.draft import DEFAULTS, TEST, BlobSource, Draft, Options, Pass, State
 from caffe2torch.passes.filter_layers import filter_layers, remove_splits
+from caffe2torch.passes.parameters import claim_parameters, decode_parameters
 from caffe2torch.passes.propagate_shapes import propagate_shapes
 from caffe2torch.passes.resolve import drop_labelled, resolve
 from caffe2torch.passes.to_graph import to_graph
@@ -29,6 +30,7 @@ from caffe2torch.passes.upgrade_v0 import upgrade_v0
 
 UPGRADES: tuple[Pass, ...] = (
     check_generation,
+    decode_parameters,
     upgrade_v0,
     upgrade_data,
     upgrade_v1,
@@ -41,6 +43,7 @@ PASSES: tuple[Pass, ...] = (
     *UPGRADES,
     filter_layers,
     remove_splits,
+    claim_parameters,
     drop_labelled,
     resolve,
     replace_data_layers,

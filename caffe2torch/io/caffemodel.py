@@ -10,7 +10,7 @@ from __future__ import annotations
 import mmap
 from dataclasses import dataclass, field
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -20,11 +20,11 @@ from caffe2torch.io.checksum import Checksum, OpenedFile
 from caffe2torch.io.fields import BYTES, Field, Fields, head_bytes
 from caffe2torch.io.files import HDF5_SIGNATURE, Buffer, Source, is_text, other_kind
 from caffe2torch.io.hdf5 import read_hdf5
-from caffe2torch.io.schema import FIRST_FORK_NUMBER, FORK_FIELDS, Message, message_class
+from caffe2torch.io.schema import FIRST_PRIVATE, Message, message_class
+from caffe2torch.io.unknown import fits
 
-_LAYER, _V1_LAYER = 100, 2
+_LAYER, _V1_LAYER, _UNKNOWN = 100, 2, 500_000_001
 _V0_IN_V1 = 1
-_NOTES = 10100
 
 # Far above any net, and low enough that a hostile file cannot take the memory.
 _MAX_LAYERS = 20_000
@@ -32,24 +32,40 @@ _MAX_BLOBS = 100_000
 _MAX_REST = 8 << 20  # Bytes without the arrays; a net of 1000 layers has half a million.
 
 
+_COMMON_MESSAGES = ("include", "exclude", "param", "layer", "input_shape", "state")
+"""Messages of a net or layer that are no parameters of one layer type."""
+
+
 @cache
-def _known(message: str) -> frozenset[int]:
-    """The numbers of the fields that protobuf is given: the notes are not a file's to set."""
-    return frozenset(message_class(message).DESCRIPTOR.fields_by_number) - {_NOTES}
+def _known(message: str) -> dict[int, Any]:
+    """The fields that protobuf is given, by number.
+
+    Parameter messages are not among them: what their numbers mean depends on the layer's type,
+    and they are of no interest if a prototxt gives the net.
+    """
+    return {
+        field.number: field
+        for field in message_class(message).DESCRIPTOR.fields
+        if field.number < FIRST_PRIVATE
+        and (
+            field.message_type is None
+            or field.name in _COMMON_MESSAGES
+            or message == "V0LayerParameter"
+        )
+    }
 
 
 class _Format(NamedTuple):
-    """Where a layer of one format generation has its name, its type and its blobs."""
+    """Where a layer of one format generation has its name and its blobs."""
 
     message: str
     name: int
-    type: int
     blobs: int
 
 
-_V2 = _Format("LayerParameter", 1, 2, 7)
-_V1 = _Format("V1LayerParameter", 4, 0, 6)
-_V0 = _Format("V0LayerParameter", 1, 2, 50)
+_V2 = _Format("LayerParameter", 1, 7)
+_V1 = _Format("V1LayerParameter", 4, 6)
+_V0 = _Format("V0LayerParameter", 1, 50)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +133,6 @@ class _Layer:
     unknown: list[Field] = field(default_factory=list)
     blobs: list[Field] = field(default_factory=list)
     name: str = ""
-    type: str = ""
 
 
 class _Walk:
@@ -160,26 +175,26 @@ class _Walk:
             raise ReadError(
                 f"{self.fields.source}: the net is not readable ({error}); the file is corrupt"
             ) from None
-        _check_text(net, self.fields.source)
+        check_text(net, self.fields.source)
         return net, blobs
 
     def _layer(self, item: Field, index: int) -> tuple[bytes, list[Blob]]:
         layer = self._split(item, _V2)
-        own = FORK_FIELDS.get(layer.type)
-        body = self._fork_body(layer, own) if own else self._body(layer.rest)
-        return body, self._blobs(layer, index)
+        return self._body(layer), self._blobs(layer, index)
 
     def _v1_layer(self, item: Field, index: int) -> tuple[bytes, list[Blob]]:
         layer = self._split(item, _V1)
         inner = [part for part in layer.rest if (part.number, part.wire) == (_V0_IN_V1, BYTES)]
         if not inner:
-            return self._body(layer.rest), self._blobs(layer, index)
+            return self._body(layer), self._blobs(layer, index)
         # A V0 layer is wrapped in a V1 layer and has the blobs itself.
-        out = [self._body([part for part in layer.rest if part.number != _V0_IN_V1])]
+        layer.rest = [part for part in layer.rest if part.number != _V0_IN_V1]
+        out = [self._body(layer)]
         blobs: list[Blob] = []
         for part in inner:
             v0 = self._split(part, _V0)
-            out.append(_message(_V0_IN_V1, self._body(v0.rest)))
+            v0.unknown.clear()
+            out.append(_message(_V0_IN_V1, self._body(v0)))
             blobs += self._blobs(v0, index)
         return b"".join(out), blobs
 
@@ -199,14 +214,9 @@ class _Walk:
                     continue
                 if number == form.name:
                     layer.name = self._text(item)
-                elif number == form.type:
-                    layer.type = self._text(item)
-                elif form is _V2 and number >= FIRST_FORK_NUMBER and number not in known:
-                    self._count(item)
-                    layer.unknown.append(item)
-            if number in known:
-                self._count(item)
-                layer.rest.append(item)
+            self._count(item)
+            fit = number in known and fits(known[number], item)
+            (layer.rest if fit else layer.unknown).append(item)
         return layer
 
     def _blobs(self, layer: _Layer, index: int) -> list[Blob]:
@@ -216,22 +226,12 @@ class _Walk:
             for i, item in enumerate(layer.blobs)
         ]
 
-    def _body(self, items: list[Field]) -> bytes:
-        return b"".join([self._bytes(item) for item in items])
-
-    def _fork_body(self, layer: _Layer, own: str) -> bytes:
-        """The layer's fields, its own parameter message under our number for it."""
-        number = message_class("LayerParameter").DESCRIPTOR.fields_by_name[own].number
-        out, params = [], set()
-        for item in [*layer.rest, *layer.unknown]:
-            if item.wire == BYTES and item.number >= FIRST_FORK_NUMBER:
-                params.add(item.number)
-                out.append(_message(number, self.fields.buffer[item.value : item.end]))
-            else:
-                out.append(self._bytes(item))
-        if len(params) > 1:
-            note = f"fields {sorted(params)}, of which only one can be the layer's {own}"
-            out.append(_message(_NOTES, note.encode()))
+    def _body(self, layer: _Layer) -> bytes:
+        """The layer's fields for protobuf: those that it knows, and the others as UnknownFields."""
+        out = [self._bytes(item) for item in layer.rest]
+        for item in layer.unknown:
+            field = message_class("UnknownField")(number=item.number, data=self._bytes(item))
+            out.append(_message(_UNKNOWN, field.SerializeToString()))
         return b"".join(out)
 
     def _count(self, item: Field) -> None:
@@ -249,13 +249,13 @@ class _Walk:
         return self.fields.buffer[item.value : item.end][:4096].decode("utf-8", "replace")
 
 
-def _check_text(message: Message, source: str, layer: str = "") -> None:
+def check_text(message: Message, source: str, layer: str = "") -> None:
     """Protobuf hands out bytes for a string that is not UTF-8, which no later code expects."""
     for known, value in message.ListFields():
         if known.message_type is not None:
             for inner in value if hasattr(value, "add") else (value,):
                 name = getattr(inner, "name", "") or layer
-                _check_text(inner, source, name if isinstance(name, str) else layer)
+                check_text(inner, source, name if isinstance(name, str) else layer)
         elif known.type == known.TYPE_STRING:
             for text in value if hasattr(value, "append") else (value,):
                 if isinstance(text, bytes):

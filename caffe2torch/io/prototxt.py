@@ -2,10 +2,10 @@
 
 Fields that the schema does not know are found before the text is parsed. Such a field must not
 pass unseen, but neither should it keep a net from being read when it stands in a layer that is
-not even used. So it is blanked out of the text, and noted for the message that it stands in:
-whoever uses that layer refuses it then. The rest is for protobuf's own parser to judge, but for
-brackets, characters and escapes, of which its errors say too little, and for text that would
-take all memory.
+not even used. So it is blanked out of the text, and kept as an UnknownField of the message that
+it stands in: the layer's type may know it, and whoever uses that layer refuses it else. The
+rest is for protobuf's own parser to judge, but for brackets, characters and escapes, of which its
+errors say too little, and for text that would take all memory.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from google.protobuf import text_format
 
 from caffe2torch.errors import ReadError
 from caffe2torch.io.files import Source, name_of, open_file, other_kind
-from caffe2torch.io.schema import Message, message_class
+from caffe2torch.io.schema import FIRST_PRIVATE, Message, message_class
 
 _PLAIN = (
     (
@@ -48,7 +48,7 @@ MAX_BYTES = 8 << 20
 """Of a prototxt: those of the largest nets have one."""
 
 NOTES_FIELD = "unknown_field"
-"""The field, of messages that have it, for the notes. Text cannot set it."""
+"""The field, of messages that have it, for what the schema does not know."""
 
 _SKIP = re.compile(r"(?:[ \t\r\n\f\v]+|#[^\n]*)*")
 _TOKEN = re.compile(
@@ -70,7 +70,6 @@ _MAX_UNKNOWN = 5000
 _MAX_BLANKS = 10_000
 _BLANKS = re.compile(rf"[ \t\r\f\v]{{{_MAX_BLANKS}}}")
 _LINE_PART = re.compile(r"[^\n]+")
-_MAX_NOTES = 20  # Of one message: enough to act on.
 
 Path = tuple[tuple[str, int], ...]
 """From the outermost message to one within: fields, each with its index if it is repeated."""
@@ -104,14 +103,25 @@ def read_prototxt(path: Source) -> Message:
             f"{source}: describes no layers; give the prototxt of a net "
             "(a solver.prototxt names its net in the field 'net' or 'train_net')"
         )
+    net.place, net.text = source, text.encode("utf-8", "replace").decode()
     return net
 
 
 def parse_prototxt(text: str, source: str = "<text>", message: str = "NetParameter") -> Message:
     """Parse text as the message ``caffe.<message>``; ``source`` names it in errors."""
     result = message_class(message)()
+    parse_into(result, text, source)
+    return result
+
+
+def parse_into(result: Message, text: str, source: str) -> None:
+    """Parse text as what an empty message holds; ``source`` names it in errors.
+
+    Unknown fields are noted in the messages that have ``unknown_field``; elsewhere they are a
+    ReadError.
+    """
     scan = _Scan(text, source)
-    owner: Path | None = () if NOTES_FIELD in result.DESCRIPTOR.fields_by_name else None
+    owner: Path | None = () if _has_notes(result.DESCRIPTOR) else None
     with suppress(_ParserSaysError):
         scan.take()
         scan.fields(_Message(result.DESCRIPTOR, (), owner, ""), "")
@@ -120,13 +130,18 @@ def parse_prototxt(text: str, source: str = "<text>", message: str = "NetParamet
     except text_format.ParseError as error:
         place = f"{source}:{error.GetLine()}:{error.GetColumn()}"
         raise ReadError(f"{place}: {_cause(str(error))}") from None
-    for path, causes in scan.notes.items():
-        noted = result
-        for name, index in path:
-            value = getattr(noted, name)
-            noted = value[index] if isinstance(value, MutableSequence) else value
-        getattr(noted, NOTES_FIELD).extend(causes)
-    return result
+    for path, place in scan.places.items():
+        _at(result, path).place = place
+    for path, fields in scan.notes.items():
+        getattr(_at(result, path), NOTES_FIELD).extend(fields)
+
+
+def _at(message: Message, path: Path) -> Message:
+    """The message at ``path`` within ``message``."""
+    for name, index in path:
+        value = getattr(message, name)
+        message = value[index] if isinstance(value, MutableSequence) else value
+    return message
 
 
 def _cause(error: str) -> str:
@@ -163,7 +178,9 @@ class _Scan:
         self.start, self.token = 0, ""
         self.known: list[str] = []
         self.done = self.unknown = self.last_end = 0
-        self.notes: dict[Path, list[str]] = {}
+        self.counted = self.line = 0
+        self.notes: dict[Path, list[Message]] = {}
+        self.places: dict[Path, str] = {}
 
     def fields(self, message: _Message, close: str) -> None:
         """The fields of a message up to its closing bracket, or to the end of the text."""
@@ -172,16 +189,16 @@ class _Scan:
             known = message.type.fields_by_name.get(name)
             if not _NAME.fullmatch(name):
                 raise _ParserSaysError
-            if known is None or name == NOTES_FIELD:
+            if known is None or (known.number >= FIRST_PRIVATE and _has_notes(message.type)):
                 self._value()
                 self._note(message, name, start)
             elif known.message_type is not None:
-                self._messages(message, known)
+                self._messages(message, known, start)
             else:
                 values = self._value(scalar=True)
                 odd = [v for v in values if known.enum_type and _is_unknown(known.enum_type, v)]
                 if odd:
-                    self._note(message, f"{name}: {odd[0]}", start)
+                    self._note(message, name, start)
         self.take()
 
     def take(self) -> str:
@@ -190,23 +207,23 @@ class _Scan:
         self.start, self.token = next(self.tokens)
         return token
 
-    def _messages(self, outer: _Message, known: Any) -> None:
-        """One message, or a list of them."""
+    def _messages(self, outer: _Message, known: Any, start: int) -> None:
+        """One message, or a list of them, of the field that begins at ``start``."""
         if self.token == ":":
             self.take()
         if self.token != "[":
-            self._message(outer, known)
+            self._message(outer, known, start)
         else:
             self.take()
             while self.token != "]":
                 if self.token == ",":
                     self.take()
                 else:
-                    self._message(outer, known)
+                    self._message(outer, known, self.start)
             self.take()
         self._separator()
 
-    def _message(self, outer: _Message, known: Any) -> None:
+    def _message(self, outer: _Message, known: Any, start: int) -> None:
         if self.token not in ("{", "<"):
             raise _ParserSaysError
         path = (*outer.path, (known.name, outer.counts[known.name]))
@@ -214,8 +231,9 @@ class _Scan:
         if outer.counts[known.name] > _MAX_REPEATS:
             self._fail(self.start, f"more than {_MAX_REPEATS} times {known.name!r}; this is no net")
         owner, prefix = outer.owner, f"{outer.prefix}{known.name}."
-        if NOTES_FIELD in known.message_type.fields_by_name:
+        if _has_notes(known.message_type):
             owner, prefix = path, ""
+            self.places[path] = "{}:{}:{}".format(self.source, *self._place(start))
         self.fields(_Message(known.message_type, path, owner, prefix), _CLOSE[self.take()])
 
     def _value(self, scalar: bool = False) -> list[str]:
@@ -245,16 +263,20 @@ class _Scan:
         if self.token in (",", ";"):
             self.take()
 
-    def _note(self, message: _Message, what: str, start: int) -> None:
+    def _note(self, message: _Message, name: str, start: int) -> None:
         line, column = self._place(start)
-        what = message.prefix + (what if len(what) <= 80 else what[:80] + "...")
+        text = self.text[start : self.last_end].rstrip(" \t\r\n,;")
         if message.owner is None:
+            shown = name if message.type.fields_by_name.get(name) is None else text
             self._fail(
-                start, f"{what!r} is not known in Caffe's schema; correct or remove the field"
+                start,
+                f"{message.prefix + shown[:80]!r} is not known in Caffe's schema; correct or "
+                "remove the field",
             )
-        notes = self.notes.setdefault(message.owner, [])
-        if len(notes) < _MAX_NOTES:
-            notes.append(f"{what} (line {line}, column {column})")
+        note = message_class("UnknownField")(
+            parent=message.prefix.rstrip("."), name=name, text=text, line=line, column=column
+        )
+        self.notes.setdefault(message.owner, []).append(note)
         self.unknown += 1
         if self.unknown > _MAX_UNKNOWN:
             self._fail(start, f"more than {_MAX_UNKNOWN} unknown fields; this is no net")
@@ -320,12 +342,21 @@ class _Scan:
                 )
 
     def _place(self, offset: int) -> tuple[int, int]:
-        """Line and column of an offset, counted from 1."""
-        return self.text.count("\n", 0, offset) + 1, offset - self.text.rfind("\n", 0, offset)
+        """Line and column of an offset, counted from 1. Offsets mostly grow from call to call."""
+        if offset < self.counted:
+            self.counted = self.line = 0
+        self.line += self.text.count("\n", self.counted, offset)
+        self.counted = offset
+        return self.line + 1, offset - self.text.rfind("\n", 0, offset)
 
     def _fail(self, offset: int, cause: str) -> NoReturn:
         line, column = self._place(offset)
         raise ReadError(f"{self.source}:{line}:{column}: {cause}")
+
+
+def _has_notes(descriptor: Any) -> bool:
+    """Whether unknown fields within such a message are kept in it."""
+    return NOTES_FIELD in descriptor.fields_by_name
 
 
 def _is_unknown(enum: Any, value: str) -> bool:
@@ -336,3 +367,26 @@ def _is_unknown(enum: Any, value: str) -> bool:
         return int(value, 0) not in enum.values_by_number
     except ValueError:
         return False
+
+
+def write_prototxt(net: Message) -> str:
+    """A V2 net as text that ``read_prototxt`` reads as the same net, unknown fields included."""
+    return str(text_format.MessageToString(net, message_formatter=_format_layer))
+
+
+def _format_layer(message: Message, indent: int, as_one_line: bool) -> str | None:
+    """The text of a LayerParameter with its unknown fields where they stood; else None."""
+    if message.DESCRIPTOR.name != "LayerParameter":
+        return None
+    bare = message_class("LayerParameter")()
+    bare.CopyFrom(message)
+    bare.ClearField("place")
+    bare.ClearField(NOTES_FIELD)
+    lines = text_format.MessageToString(bare, indent=indent).splitlines()
+    for unknown in message.unknown_field:
+        at, depth = len(lines), indent
+        for part in unknown.parent.split(".") if unknown.parent else ():
+            at = lines.index(" " * depth + part + " {", 0 if depth == indent else at) + 1
+            depth += 2
+        lines.insert(at, " " * depth + unknown.text)
+    return "\n".join(lines).removeprefix(" " * indent)  # The printer indents and ends it.

@@ -18,24 +18,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 Message = Any
 """A protobuf message of the private pool; its fields are known only at run time."""
 
-FORK_FIELDS = {
-    "ROIPooling": "roi_pooling_param",
-    "PSROIPooling": "psroi_pooling_param",
-    "Interp": "interp_param",
-    "Upsample": "upsample_param",
-    "ShuffleChannel": "shuffle_channel_param",
-    "Reorg": "reorg_param",
-    "ReLU6": "relu6_param",
-    "BN": "bn_param",
-}
-"""Layer type to the field of our ``LayerParameter`` that holds its parameters.
-
-Each fork gave its layers the next free number of ``LayerParameter``, so that the same number
-means another message in another fork, or in BVLC Caffe. The type says which is meant.
-"""
-
-FIRST_FORK_NUMBER = 102
-"""Numbers from here on are parameter messages of one layer type; lower ones are common."""
+FIRST_PRIVATE = 500_000_000
+"""Numbers of fields from here on are not of Caffe: no file may set them."""
 
 
 @lru_cache(maxsize=1)

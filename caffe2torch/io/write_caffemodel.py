@@ -103,7 +103,13 @@ def _entries(net: Message, graph: Graph) -> list[_Entry]:
 def _entry(
     proto: Message, node: Node | None, bottoms: Sequence[Shape], shapes: Sequence[Shape]
 ) -> _Entry:
-    body = proto.SerializeToString()
+    bare = message_class("LayerParameter")()
+    bare.CopyFrom(proto)
+    bare.ClearField("place")
+    bare.ClearField("unknown_field")
+    body = bare.SerializeToString()
+    if node is not None and node.layer.parameters is not None:
+        body += node.layer.parameters.as_bytes(proto)
     blob_heads = [_blob_head(shape) for shape in shapes]
     length = sum(map(len, (body, *blob_heads))) + sum(map(_value_bytes, shapes))
     head = _head("NetParameter", "layer", length)

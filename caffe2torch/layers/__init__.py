@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from caffe2torch.io.parameters import TEXT_ONLY, Parameters
+from caffe2torch.io.schema import Message
 from caffe2torch.layers._base import (
     Affine,
     BlobSpec,
@@ -40,10 +42,12 @@ else:  # It only tells type checkers that the decorator makes dataclasses.
 
 
 __all__ = [
+    "TEXT_ONLY",
     "Affine",
     "BlobSpec",
     "Layer",
     "OnnxBuilder",
+    "Parameters",
     "Role",
     "TorchBuilder",
     "all_layers",
@@ -55,6 +59,7 @@ __all__ = [
     "python_params",
     "refuse_in_place",
     "register_layer",
+    "type_name",
     "unsupported",
 ]
 
@@ -90,6 +95,25 @@ def find_layer(type: str) -> type[Layer] | None:
     if type not in _registry:
         return all_layers().get(type)
     return _registry[type]
+
+
+def type_name(proto: Message) -> str:
+    """The type under which the class of a LayerParameter is found.
+
+    It is Caffe's, but for Python layers: ``"Python MODULE.LAYER"``. Nothing is imported for them.
+    """
+    if proto.type != "Python":
+        return str(proto.type)
+    return f"Python {proto.python_param.module}.{proto.python_param.layer}"
+
+
+def type_of_v1(word: str) -> str:
+    """The type that a V1 layer of a fork names: ``CONVOLUTION3D`` is Convolution3D.
+
+    A word that no class has for its type is returned as it is.
+    """
+    squashed = word.replace("_", "").lower()
+    return next((known for known in all_layers() if known.lower() == squashed), word)
 
 
 def all_layers() -> dict[str, type[Layer]]:

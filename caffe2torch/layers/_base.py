@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.graph import Array, FloatArray, Shape
+from caffe2torch.io.parameters import Parameters
 from caffe2torch.io.schema import Message, message_class
 
 
@@ -154,6 +155,8 @@ class Layer:
     place is there in the next pass. Its torch module has ``keep(value, top)`` for that."""
     buffers: ClassVar[frozenset[str]] = frozenset()
     """Names of learned arrays that are torch buffers, not parameters."""
+    parameters: ClassVar[Parameters | None] = None
+    """The parameter message of a layer of a fork, or what the fork adds to one of Caffe's."""
 
     name: str
 

@@ -13,11 +13,13 @@ from caffe2torch.layers import (
     BlobSpec,
     Layer,
     OnnxBuilder,
+    Parameters,
     TorchBuilder,
     canonical_axis,
     net_error,
 )
 from caffe2torch.layers._spatial import (
+    HOLES,
     Window,
     require_positive,
     resolve_window,
@@ -40,6 +42,7 @@ class ConvolutionBase(Layer):
     bottoms: ClassVar[tuple[int, int | None]] = (1, None)
     tops: ClassVar[tuple[int, int | None]] = (1, None)
     same_bottoms_and_tops: ClassVar[bool] = True
+    parameters: ClassVar[Parameters | None] = HOLES
     torch_family: ClassVar[str]
     """The class in torch.nn without its number of axes."""
     torch_function: ClassVar[str]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from caffe2torch.graph import Shape
+from caffe2torch.io.parameters import TEXT_ONLY, Parameters
 from caffe2torch.io.schema import Message
 from caffe2torch.layers._base import Layer, net_error
 
@@ -54,13 +55,24 @@ def _truncated_quotient(a: int, b: int) -> int:
     return a // b if a >= 0 else -(-a // b)
 
 
+HOLES = Parameters(
+    "convolution_param",
+    f"""
+    repeated uint32 hole = 17;
+    optional uint32 hole_h = {TEXT_ONLY};
+    optional uint32 hole_w = {TEXT_ONLY + 1};
+    """,
+)
+"""Dilation, as DeepLab's fork writes it. In Caffe 17 is a bool, ``force_nd_im2col``."""
+
+
 def window_from_proto(proto: Message, param: Message) -> Window:
     """The kernel, stride, pad and dilation fields of a ConvolutionParameter, as written.
 
     The ``hole`` fields of DeepLab's fork are its name for dilation.
     """
     dilation = tuple(param.dilation)
-    holes = _per_axis(proto, param, "hole", ("hole_h", "hole_w"))
+    holes = _per_axis(proto, HOLES.of(proto), "hole", ("hole_h", "hole_w"))
     if dilation and holes:
         raise net_error(proto, "dilation and hole are both given; write only one", "hole")
     return Window(

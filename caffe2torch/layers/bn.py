@@ -15,6 +15,7 @@ from caffe2torch.layers import (
     BlobSpec,
     Layer,
     OnnxBuilder,
+    Parameters,
     TorchBuilder,
     constant_filler,
     net_error,
@@ -55,6 +56,23 @@ class BN(Layer):
 
     type = "BN"
     works_in_place = True
+    parameters = Parameters(
+        "bn_param",
+        """
+        enum BNMode {
+          LEARN = 0;
+          INFERENCE = 1;
+        }
+        optional FillerParameter scale_filler = 1;
+        optional FillerParameter shift_filler = 2;
+        optional BNMode bn_mode = 3 [default = LEARN];
+        optional FillerParameter slope_filler = 500000001;
+        optional FillerParameter bias_filler = 500000002;
+        optional float momentum = 500000003 [default = 0.9];
+        optional float eps = 500000004 [default = 1e-5];
+        optional bool frozen = 500000005 [default = false];
+        """,
+    )
     tops = (1, 3)
     buffers = frozenset({"running_mean", "running_var"})
 
@@ -69,10 +87,12 @@ class BN(Layer):
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        running = _has_running_stats(proto)
-        param = proto.bn_param
+        param = cls.parameters.of(proto)
+        running = _has_running_stats(proto, param)
         names = ("slope_filler", "bias_filler") if running else ("scale_filler", "shift_filler")
-        by_batch = _running_form(proto) if running else enum_name(param, "bn_mode") == "LEARN"
+        by_batch = (
+            _running_form(proto, param) if running else enum_name(param, "bn_mode") == "LEARN"
+        )
         if len(proto.top) > 1 and (running or not by_batch):
             raise net_error(proto, "only bn_mode LEARN has more than one top", "top")
         return cls(
@@ -156,9 +176,8 @@ class BN(Layer):
         return [y, *(g.op("Reshape", s, statistics) for s in (mean, variance)[: self.num_tops - 1])]
 
 
-def _has_running_stats(proto: Message) -> bool:
+def _has_running_stats(proto: Message, param: Message) -> bool:
     """Whether the layer is of the form with running statistics; raises if it cannot be told."""
-    param = proto.bn_param
     scale_shift = [name for name in SCALE_SHIFT_FIELDS if param.HasField(name)]
     running = [name for name in RUNNING_FIELDS if param.HasField(name)]
     if scale_shift and running:
@@ -183,7 +202,7 @@ def _has_running_stats(proto: Message) -> bool:
     )
 
 
-def _running_form(proto: Message) -> bool | None:
-    if proto.bn_param.frozen:
+def _running_form(proto: Message, param: Message) -> bool | None:
+    if param.frozen:
         return False
     return True if proto.phase == enum_value("Phase", "TRAIN") else None

@@ -19,6 +19,7 @@ from caffe2torch.layers import (
 )
 from caffe2torch.layers._onnx import check_constant
 from caffe2torch.layers._spatial import (
+    HOLES,
     Window,
     require_positive,
     resolve_window,
@@ -36,6 +37,7 @@ class Im2col(Layer):
     """
 
     type = "Im2col"
+    parameters = HOLES
 
     axis: int
     window: Window

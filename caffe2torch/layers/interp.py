@@ -12,6 +12,7 @@ from caffe2torch.io.schema import Message
 from caffe2torch.layers import (
     Layer,
     OnnxBuilder,
+    Parameters,
     TorchBuilder,
     net_error,
     register_layer,
@@ -35,6 +36,17 @@ class Interp(Layer):
     """
 
     type = "Interp"
+    parameters = Parameters(
+        "interp_param",
+        """
+        optional int32 height = 1 [default = 0];
+        optional int32 width = 2 [default = 0];
+        optional int32 zoom_factor = 3 [default = 1];
+        optional int32 shrink_factor = 4 [default = 1];
+        optional int32 pad_beg = 5 [default = 0];
+        optional int32 pad_end = 6 [default = 0];
+        """,
+    )
     bottoms: ClassVar[tuple[int, int | None]] = (1, 2)
 
     pad_beg: int
@@ -46,7 +58,7 @@ class Interp(Layer):
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        param = proto.interp_param
+        param = cls.parameters.of(proto)
         for field in ("pad_beg", "pad_end"):
             if getattr(param, field) > 0:
                 raise net_error(proto, "it only crops: it must not be positive", field)

@@ -8,8 +8,10 @@ from typing import Any, ClassVar
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name, enum_value
 from caffe2torch.layers import (
+    TEXT_ONLY,
     Layer,
     OnnxBuilder,
+    Parameters,
     TorchBuilder,
     net_error,
     register_layer,
@@ -41,6 +43,9 @@ class Pooling(Layer):
     """
 
     type = "Pooling"
+    parameters = Parameters(
+        "pooling_param", f"optional bool ceil_mode = {TEXT_ONLY} [default = true];"
+    )
     tops: ClassVar[tuple[int, int | None]] = (1, 2)
 
     method: str
@@ -125,7 +130,7 @@ def _window(proto: Message, param: Message) -> PoolWindow | None:
         raise net_error(proto, "STOCHASTIC pooling cannot be padded", "pad")
     if any(pad) and any(p >= k for p, k in zip(pad, kernel, strict=True)):
         raise net_error(proto, f"pad {pad} must be smaller than the kernel {kernel}", "pad")
-    ceil = enum_name(param, "round_mode") == "CEIL" and param.ceil_mode
+    ceil = enum_name(param, "round_mode") == "CEIL" and Pooling.parameters.of(proto).ceil_mode
     return PoolWindow(kernel, stride, pad, ceil)
 
 

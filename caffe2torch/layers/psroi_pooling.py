@@ -10,7 +10,14 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    Parameters,
+    TorchBuilder,
+    net_error,
+    register_layer,
+)
 from caffe2torch.layers._onnx import check_constant, to_float, to_int
 from caffe2torch.layers._spatial import check_regions
 
@@ -32,6 +39,14 @@ class PSROIPooling(Layer):
     """
 
     type = "PSROIPooling"
+    parameters = Parameters(
+        "psroi_pooling_param",
+        """
+        optional float spatial_scale = 1;
+        optional int32 output_dim = 2;
+        optional int32 group_size = 3;
+        """,
+    )
     bottoms = (2, 2)
 
     spatial_scale: float
@@ -40,7 +55,7 @@ class PSROIPooling(Layer):
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        p = proto.psroi_pooling_param
+        p = cls.parameters.of(proto)
         for field in ("spatial_scale", "output_dim", "group_size"):
             if not p.HasField(field):
                 raise net_error(proto, "is required but not given", f"psroi_pooling_param.{field}")

@@ -7,7 +7,7 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import Layer, OnnxBuilder, Parameters, TorchBuilder, register_layer
 
 
 @register_layer()
@@ -20,12 +20,18 @@ class ReLU6(Layer):
 
     type = "ReLU6"
     works_in_place = True
+    parameters = Parameters(
+        "relu6_param",
+        """
+        optional float negative_slope = 1 [default = 0];
+        """,
+    )
 
     negative_slope: float
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        return cls(name=proto.name, negative_slope=proto.relu6_param.negative_slope)
+        return cls(name=proto.name, negative_slope=cls.parameters.of(proto).negative_slope)
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return None if self.negative_slope else t.nn.ReLU6()

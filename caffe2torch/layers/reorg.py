@@ -9,7 +9,14 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    Parameters,
+    TorchBuilder,
+    net_error,
+    register_layer,
+)
 from caffe2torch.layers._spatial import require_axes
 
 
@@ -28,13 +35,20 @@ class Reorg(Layer):
     """
 
     type = "Reorg"
+    parameters = Parameters(
+        "reorg_param",
+        """
+        optional uint32 stride = 1 [default = 2];
+        optional bool reverse = 2 [default = false];
+        """,
+    )
 
     stride: int
     reverse: bool
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        param = proto.reorg_param
+        param = cls.parameters.of(proto)
         if param.stride < 1:
             raise net_error(proto, "it must be positive", "stride")
         return cls(name=proto.name, stride=param.stride, reverse=param.reverse)

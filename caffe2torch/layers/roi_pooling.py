@@ -9,7 +9,14 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    Parameters,
+    TorchBuilder,
+    net_error,
+    register_layer,
+)
 from caffe2torch.layers._spatial import check_regions
 
 
@@ -26,6 +33,14 @@ class ROIPooling(Layer):
     """
 
     type = "ROIPooling"
+    parameters = Parameters(
+        "roi_pooling_param",
+        """
+        optional uint32 pooled_h = 1 [default = 0];
+        optional uint32 pooled_w = 2 [default = 0];
+        optional float spatial_scale = 3 [default = 1];
+        """,
+    )
     bottoms = (2, 2)
 
     pooled: tuple[int, int]
@@ -33,7 +48,7 @@ class ROIPooling(Layer):
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        p = proto.roi_pooling_param
+        p = cls.parameters.of(proto)
         for field in ("pooled_h", "pooled_w"):
             if not getattr(p, field):
                 raise net_error(proto, "must be greater than 0", f"roi_pooling_param.{field}")

@@ -9,7 +9,14 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    Parameters,
+    TorchBuilder,
+    net_error,
+    register_layer,
+)
 
 
 @register_layer()
@@ -22,12 +29,18 @@ class ShuffleChannel(Layer):
     """
 
     type = "ShuffleChannel"
+    parameters = Parameters(
+        "shuffle_channel_param",
+        """
+        optional uint32 group = 1 [default = 1];
+        """,
+    )
 
     group: int
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        group = proto.shuffle_channel_param.group
+        group = cls.parameters.of(proto).group
         if group < 1:
             raise net_error(proto, "it must be positive", "group")
         return cls(name=proto.name, group=group)

@@ -12,6 +12,7 @@ from caffe2torch.io.schema import Message
 from caffe2torch.layers import (
     Layer,
     OnnxBuilder,
+    Parameters,
     TorchBuilder,
     net_error,
     register_layer,
@@ -36,6 +37,18 @@ class Upsample(Layer):
     """
 
     type = "Upsample"
+    parameters = Parameters(
+        "upsample_param",
+        """
+        optional uint32 scale = 1 [default = 2];
+        optional uint32 scale_h = 2;
+        optional uint32 scale_w = 3;
+        optional bool pad_out_h = 4 [default = false];
+        optional bool pad_out_w = 5 [default = false];
+        optional uint32 upsample_h = 6;
+        optional uint32 upsample_w = 7;
+        """,
+    )
     bottoms: ClassVar[tuple[int, int | None]] = (1, 2)
 
     scale: Shape
@@ -45,7 +58,7 @@ class Upsample(Layer):
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        param = proto.upsample_param
+        param = cls.parameters.of(proto)
         if len(proto.bottom) == 1:
             return cls(proto.name, _nearest_scale(proto, param), (0, 0), None)
         if param.HasField("upsample_h") and param.HasField("upsample_w"):

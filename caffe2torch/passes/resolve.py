@@ -7,9 +7,13 @@ from collections.abc import Iterable, Sequence
 
 from caffe2torch.errors import UnsupportedLayerError
 from caffe2torch.io.schema import Message, replace_all
-from caffe2torch.layers import Layer, Role, find_layer, net_error, unsupported
+from caffe2torch.io.unknown import describe
+from caffe2torch.layers import Layer, Role, find_layer, net_error, type_name, unsupported
 from caffe2torch.passes.draft import Draft, DraftNode
 from caffe2torch.passes.naming import unused
+
+MAX_SHOWN = 20
+"""Unknown fields that an error lists: enough to act on."""
 
 AUTOMATIC = "(automatic)"
 """Caffe's name for the top of a loss that declares none; it is never an output."""
@@ -68,11 +72,16 @@ def resolve(draft: Draft) -> None:
 def resolve_layer(proto: Message) -> Layer:
     """The resolved layer of one LayerParameter; its ``phase`` must be set."""
     cls = _find(proto)
-    if len(proto.unknown_field):
+    unknown = [
+        field
+        for field in proto.unknown_field
+        if cls.parameters is None or not cls.parameters.claims(field)
+    ]
+    if unknown:
         raise unsupported(
             proto,
-            f"unknown parameter {', '.join(proto.unknown_field)}. It may change what the layer "
-            "computes: correct its spelling, or remove it if it does not.",
+            f"unknown parameter {', '.join(map(describe, unknown[:MAX_SHOWN]))}. It may change "
+            "what the layer computes: correct its spelling, or remove it if it does not.",
         )
     _check_count(proto, "bottom", len(proto.bottom), cls.bottoms)
     _check_count(proto, "top", len(proto.top), cls.tops)
@@ -87,7 +96,7 @@ def resolve_layer(proto: Message) -> Layer:
 
 
 def _find(proto: Message) -> type[Layer]:
-    cls = find_layer(proto.type)
+    cls = find_layer(type_name(proto))
     if cls is not None:
         return cls
     if not proto.type:

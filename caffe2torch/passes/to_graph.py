@@ -19,9 +19,9 @@ def to_graph(draft: Draft) -> Graph:
     return Graph(
         name=draft.net.name,
         phase=draft.state.phase,
-        sources=tuple(_without_blobs(node.proto) for node in draft.sources),
+        sources=tuple(_bare(node.proto) for node in draft.sources),
         nodes=tuple(
-            Node(node.layer, _without_blobs(node.proto), key, node.inputs, node.outputs, params)
+            Node(node.layer, _bare(node.proto), key, node.inputs, node.outputs, params)
             for node, key, params in zip(draft.nodes, keys, names, strict=True)
         ),
         outputs=draft.outputs,
@@ -65,9 +65,11 @@ def _graph_keys(
     ]
 
 
-def _without_blobs(proto: Message) -> Message:
-    if not proto.blobs:
+def _bare(proto: Message) -> Message:
+    """The layer without its blobs and its place in a file, which are no part of a graph."""
+    if not proto.blobs and not proto.place:
         return proto
     bare = deepcopy(proto)
     bare.ClearField("blobs")
+    bare.ClearField("place")
     return bare

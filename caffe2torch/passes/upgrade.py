@@ -9,8 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from caffe2torch.errors import NetError
+from caffe2torch.io.fields import Fields
 from caffe2torch.io.schema import Message, enum_name, message_class, put_field, replace_all
+from caffe2torch.layers import type_of_v1
 from caffe2torch.passes.draft import Draft
+
+V1_TYPE = 5
+"""The number of V1LayerParameter's ``type``."""
 
 OTHER_WORDS = {
     "NONE": "",
@@ -126,7 +131,21 @@ def _upgrade_layer(v1: Message) -> Message:
                 setattr(spec, PARAM_SPEC[field], number)
         else:
             put_field(v2, field, value)
+    other_types = [unknown for unknown in v2.unknown_field if _is_type(unknown)]
+    for unknown in other_types:
+        v2.unknown_field.remove(unknown)
+        word = unknown.text.partition(":")[2].strip() or f"number {_number(unknown)} of a fork"
+        v2.type = type_of_v1(word)
     return v2
+
+
+def _is_type(unknown: Message) -> bool:
+    return not unknown.parent and (unknown.name == "type" or unknown.number == V1_TYPE)
+
+
+def _number(unknown: Message) -> int:
+    (item,) = Fields(unknown.data, "the file").items(0, len(unknown.data))
+    return item.value
 
 
 def upgrade_input(draft: Draft) -> None:

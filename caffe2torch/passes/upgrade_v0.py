@@ -23,7 +23,7 @@ TYPES = {name: name.upper() for name in SAME_WORDS.split()} | OTHER_WORDS
 KEPT = ("name", "blobs", "blobs_lr", "weight_decay", "hdf5_output_param")
 """Fields of the inner ``layer`` that V1 has under the same name."""
 
-KEPT_OF_ENTRY = ("bottom", "top", "unknown_field")
+KEPT_OF_ENTRY = ("bottom", "top", "unknown_field", "place")
 """Fields that V0 has beside the inner ``layer``; Caffe drops any other."""
 
 TRANSFORM = {

@@ -1,58 +1,178 @@
+"""Parameters of forks, which layers declare, in binaries and texts."""
+
 from __future__ import annotations
+
+from collections.abc import MutableSequence
 
 import pytest
 import wire_bytes as w
 
+from caffe2torch.errors import ReadError, UnsupportedLayerError
 from caffe2torch.io.caffemodel import walk
-from caffe2torch.io.schema import FORK_FIELDS, message_class
+from caffe2torch.io.prototxt import parse_prototxt, read_prototxt, write_prototxt
+from caffe2torch.io.schema import Message, message_class
+from caffe2torch.layers import Parameters, all_layers
+from caffe2torch.pipeline import build_graph, upgrade_net
+
+OWN = {
+    name: cls.parameters
+    for name, cls in all_layers().items()
+    if cls.parameters is not None and cls.parameters.is_own
+}
+
+
+def decoded(data: bytes) -> Message:
+    (layer,) = upgrade_net(walk(data, "x")[0]).layer
+    return layer
 
 
 @pytest.mark.parametrize("type_first", [True, False])
-@pytest.mark.parametrize("number", [102, 143, 150, 200, 8266711])
-@pytest.mark.parametrize("layer_type", FORK_FIELDS)
+@pytest.mark.parametrize("number", [102, 143, 150, 200, 10001, 8266711])
+@pytest.mark.parametrize("layer_type", OWN)
 def test_own_parameters_are_found_by_layer_type(
     layer_type: str, number: int, type_first: bool
 ) -> None:
-    field = FORK_FIELDS[layer_type]
-    layer = message_class("LayerParameter")()
-    own = getattr(layer, field)
-    first = own.DESCRIPTOR.fields[0]
-    value = {"scale_filler": None}.get(first.name, 3)
-    if value is None:
-        own.scale_filler.value = 3
+    own = OWN[layer_type].of(message_class("LayerParameter")())
+    first = next(f for f in own.DESCRIPTOR.fields if f.number < 500_000_000)
+    if first.message_type is not None:
+        getattr(own, first.name).SetInParent()
+    elif isinstance(getattr(own, first.name), MutableSequence):
+        getattr(own, first.name).append(3)
+    elif first.type == first.TYPE_STRING:
+        setattr(own, first.name, "3")
     else:
-        setattr(own, first.name, value)
+        setattr(own, first.name, first.enum_type.values[0].number if first.enum_type else 1)
     kind, params = w.text(2, layer_type), w.message(number, own.SerializeToString())
     data = w.message(100, *([kind, params] if type_first else [params, kind]))
-    (read,) = walk(data, "x")[0].layer
-    assert getattr(read, field) == own
-    assert [item[0].name for item in read.ListFields()] == ["type", field]
+    layer = decoded(data)
+    assert OWN[layer_type].of(layer) == own
+    assert [item[0].name for item in layer.ListFields()] == ["type", "unknown_field"]
 
 
 def test_common_fields_of_fork_layers_stay() -> None:
     common = w.message(100, w.number(3, 227)) + w.message(101, w.number(1, 255)) + w.number(10, 1)
-    (layer,) = walk(w.layer("r", type="ReLU6", extra=common), "x")[0].layer
+    layer = decoded(w.layer("r", type="ReLU6", extra=common))
     assert layer.transform_param.crop_size == 227
     assert layer.loss_param.ignore_label == 255
     assert layer.phase == 1
-    assert not layer.HasField("relu6_param")
-
-
-def test_other_layer_types_keep_their_numbers() -> None:
-    params = w.message(143, w.message(1, w.number(1, 5))) + w.message(150, w.number(1, 2))
-    (layer,) = walk(w.layer("i", type="Input", extra=params), "x")[0].layer
-    assert list(layer.input_param.shape[0].dim) == [5]
     assert not layer.unknown_field
 
 
-def test_two_candidates_are_noted() -> None:
+def test_layers_of_caffe_keep_their_numbers_and_note_what_caffe_does_not_know() -> None:
+    params = w.message(143, w.message(1, w.number(1, 5))) + w.message(150, w.number(1, 2))
+    layer = decoded(w.layer("i", type="Input", extra=params + w.number(12, 3)))
+    assert list(layer.input_param.shape[0].dim) == [5]
+    assert [field.number for field in layer.unknown_field] == [150]
+
+
+def test_numbers_of_caffe_that_a_fork_gave_to_others_are_no_values_of_caffe() -> None:
+    inner = w.number(1, 4) + w.number(4, 3) + w.number(17, 2)
+    layer = decoded(w.layer("c", type="Convolution", extra=w.message(106, inner)))
+    assert not layer.convolution_param.force_nd_im2col
+    assert [(f.parent, f.number) for f in layer.unknown_field] == [("convolution_param", 17)]
+
+
+def test_fields_within_parameters_of_caffe_that_nobody_knows_are_refused() -> None:
+    inner = w.text(3, "x") + w.text(4, "y") + w.message(117, w.number(1, 4) + w.number(77, 1))
+    net = walk(w.layer("f", type="InnerProduct", extra=inner), "x")[0]
+    net.input[:] = ["x"]
+    net.input_dim[:] = [1, 2, 3, 4]
+    with pytest.raises(UnsupportedLayerError, match=r"inner_product_param, field 77"):
+        build_graph(net)
+
+
+def test_two_candidates_are_refused() -> None:
     extra = w.message(150, w.number(1, 2)) + w.message(121, w.number(2, 3))
-    (layer,) = walk(w.layer("p", type="Reorg", extra=extra), "x")[0].layer
-    assert list(layer.unknown_field) == [
-        "fields [121, 150], of which only one can be the layer's reorg_param"
+    layer = decoded(w.layer("p", type="Reorg", extra=extra))
+    with pytest.raises(ReadError, match=r"reorg_param is given 2 times \(150 and 121\)"):
+        OWN["Reorg"].of(layer)
+
+
+def test_an_unknown_number_within_an_own_message_is_refused() -> None:
+    layer = decoded(w.layer("p", type="Reorg", extra=w.message(150, w.number(9, 2))))
+    with pytest.raises(ReadError, match=r"layer 'p': field 9 of its reorg_param"):
+        OWN["Reorg"].of(layer)
+
+
+DECLARED = Parameters(
+    ("odd_param", "strange_param"),
+    """
+    // Everything that the language of such messages has.
+    repeated Kind kinds = 3;
+    enum Kind { PLAIN = 0; SPECIAL = 7; }
+    message Inner {
+      optional Kind kind = 1 [default = SPECIAL];
+      repeated float sizes = 2 [packed = true];
+    }
+    optional Inner inner = 4;
+    optional FillerParameter filler = 5;
+    optional PoolingParameter.PoolMethod pool = 6 [default = AVE];
+    optional string word = 7 [default = "a b"];
+    optional float number = 8 [default = -0.5];
+    optional bool text_only = 500000000;
+    """,
+)  # fmt: skip
+
+
+def layer_of(text: str) -> Message:
+    (layer,) = read_prototxt(b'layer {\n  name: "n" type: "Odd"\n  ' + text.encode() + b"\n}").layer
+    return layer
+
+
+def test_a_declared_message_is_read_from_text_with_its_defaults() -> None:
+    message = DECLARED.of(
+        layer_of(
+            "strange_param { kinds: SPECIAL kinds: PLAIN inner { sizes: [1, 2] } "
+            'filler { type: "xavier" } text_only: true }'
+        )
+    )
+    assert list(message.kinds) == [7, 0]
+    assert (message.inner.kind, list(message.inner.sizes)) == (7, [1, 2])
+    assert (message.filler.type, message.pool, message.word) == ("xavier", 1, "a b")
+    assert message.number == pytest.approx(-0.5)
+    assert message.text_only
+    assert not DECLARED.of(layer_of("")).HasField("filler")
+
+
+def test_errors_in_a_declared_message_tell_the_place() -> None:
+    with pytest.raises(ReadError, match=r"^the buffer:3:15: 'odd_param.kind' is not known"):
+        DECLARED.of(layer_of("odd_param { kind: PLAIN }"))
+    with pytest.raises(ReadError, match=r"^the buffer:3:23: .*not a number"):
+        DECLARED.of(layer_of("odd_param { number: 'x' }"))
+    with pytest.raises(ReadError, match=r"^the buffer:1:1: the layer's odd_param is given 2 times"):
+        DECLARED.of(layer_of("odd_param { } strange_param { }"))
+
+
+@pytest.mark.parametrize(
+    ("declaration", "cause"),
+    [
+        ("optional uint32 a = 1", "ends in the middle"),
+        ("optional Nothing a = 1;", "'Nothing' is neither declared nor"),
+        ("uint32 a = 1;", "'uint32' is neither optional"),
+        ("optional uint32 a : 1;", "cannot be here"),
+        ("}", "closes nothing"),
+    ],
+)
+def test_wrong_declarations_say_what_is_wrong(declaration: str, cause: str) -> None:
+    with pytest.raises(ValueError, match=f"the declaration of odd_param: .*{cause}"):
+        Parameters("odd_param", declaration).of(message_class("LayerParameter")())
+
+
+def test_unknown_fields_are_written_where_they_stood() -> None:
+    text = (
+        'layer { name: "c" type: "Convolution"\n'
+        "  convolution_param { num_output: 4 weight_filler { odd: 3 } hole: 2 }\n"
+        '  odd_param { a: "}" } }\n'
+        'layer { name: "d" dropout_param { odd: false } }'
+    )
+    net = parse_prototxt(text)
+    again = parse_prototxt(write_prototxt(net))
+    assert [[(f.parent, f.name, f.text) for f in layer.unknown_field] for layer in again.layer] == [
+        [
+            ("convolution_param", "hole", "hole: 2"),
+            ("convolution_param.weight_filler", "odd", "odd: 3"),
+            ("", "odd_param", 'odd_param { a: "}" }'),
+        ],
+        [("dropout_param", "odd", "odd: false")],
     ]
-
-
-def test_every_field_is_of_the_schema() -> None:
-    fields = message_class("LayerParameter").DESCRIPTOR.fields_by_name
-    assert {fields[name].number for name in FORK_FIELDS.values()} == set(range(10001, 10009))
+    assert again.layer[0].convolution_param == net.layer[0].convolution_param

@@ -106,4 +106,4 @@ def test_enum_names_and_values() -> None:
 
 def test_notes_have_a_field_in_nets_and_layers() -> None:
     for name in ("NetParameter", "LayerParameter", "V1LayerParameter"):
-        assert message_class(name).DESCRIPTOR.fields_by_name["unknown_field"].number == 10100
+        assert message_class(name).DESCRIPTOR.fields_by_name["unknown_field"].number == 500_000_001

@@ -182,9 +182,10 @@ def test_both_formats_at_once_are_refused() -> None:
 
 
 def test_file_cannot_set_the_notes() -> None:
-    net, _ = walk(w.layer("a", extra=w.text(10100, "hi")) + w.text(10100, "ho"), "x")
-    assert not net.unknown_field
-    assert not net.layer[0].unknown_field
+    note, place = w.message(500_000_001, w.text(2, "hi")), w.text(500_000_002, "there")
+    net, _ = walk(w.layer("a", extra=note + place) + note + place, "x")
+    assert (list(net.unknown_field), net.place, net.layer[0].place) == ([], "", "")
+    assert [f.number for f in net.layer[0].unknown_field] == [500_000_001, 500_000_002]
 
 
 @pytest.mark.parametrize(
@@ -234,7 +235,7 @@ def test_error_names_layer_blob_and_offset() -> None:
         (w.tag(9, 3) * 1000, "nested too deeply"),
         (w.tag(9, 5) + b"abc", "1 bytes past the end"),
         (w.tag(9, 1) + b"abc", "5 bytes past the end"),
-        (w.message(100, w.message(106, b"\xff")), "the net is not readable"),
+        (w.message(100, w.message(8, b"\xff")), "the net is not readable"),
         (w.message(100, w.message(1, b"\xff")), "not UTF-8 text"),
         (w.text(1, "n"), "holds no layers"),
     ],
@@ -282,13 +283,13 @@ def test_file_that_grows_meanwhile_is_refused(
 ) -> None:
     path = tmp_path / "net.caffemodel"
     path.write_bytes(w.layer("c"))
-    parse = caffemodel._check_text
+    parse = caffemodel.check_text
 
     def append(*args: object) -> None:
         parse(*args)
         with path.open("ab") as file:
             file.write(w.layer("d"))
 
-    monkeypatch.setattr(caffemodel, "_check_text", append)
+    monkeypatch.setattr(caffemodel, "check_text", append)
     with pytest.raises(ReadError, match="the file changed while it was read"):
         read_caffemodel(path)

@@ -228,11 +228,12 @@ def test_net_fields_are_kept(head):
     kind = '"ReLU"' if head == "layer" else "RELU"
     net = parse(
         'name: "n" force_backward: true debug_info: true state { level: 2 stage: "s" } '
-        f'unknown_field: "x" {head} {{ name: "r" type: {kind} unknown_field: "y" }}'
+        f'unknown_field {{ name: "x" }} {head} {{ name: "r" type: {kind} '
+        'unknown_field { name: "y" } }'
     )
     assert upgrade_net(net) == parse(
         'name: "n" force_backward: true debug_info: true state { level: 2 stage: "s" } '
-        'unknown_field: "x" layer { name: "r" type: "ReLU" unknown_field: "y" }'
+        'unknown_field { name: "x" } layer { name: "r" type: "ReLU" unknown_field { name: "y" } }'
     )
 
 

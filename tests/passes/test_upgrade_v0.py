@@ -121,8 +121,11 @@ def test_field_that_the_type_does_not_have_is_dropped():
 
 
 def test_entry_fields_that_v0_does_not_have_are_dropped():
-    text = 'layers { layer { name: "n" type: "relu" } include { phase: TRAIN } unknown_field: "x" }'
-    assert upgrade(text) == parse('layer { name: "n" type: "ReLU" unknown_field: "x" }')
+    text = (
+        'layers { layer { name: "n" type: "relu" } include { phase: TRAIN } '
+        'unknown_field { name: "x" } }'
+    )
+    assert upgrade(text) == parse('layer { name: "n" type: "ReLU" unknown_field { name: "x" } }')
 
 
 def test_unknown_type():

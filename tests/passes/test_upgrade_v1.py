@@ -80,7 +80,7 @@ def test_empty_parameter_message_stays_present():
 def test_rules_losses_blobs_and_unknown_fields():
     rest = (
         'include { phase: TEST stage: "a" } include { min_level: 2 } exclude { not_stage: "b" } '
-        'loss_weight: 3 loss_weight: 0 unknown_field: "x" '
+        'loss_weight: 3 loss_weight: 0 unknown_field { name: "x" } '
         "blobs { shape { dim: 2 } data: 5 data: 7 }"
     )
     assert upgrade(f'layers {{ name: "n" {rest} }}') == parse(f'layer {{ name: "n" {rest} }}')
