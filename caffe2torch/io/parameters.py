@@ -141,10 +141,8 @@ class Parameters:
     def _read(self, unknown: Message, proto: Message) -> Message:
         message = self._holder() if self.is_own else self._class()
         if unknown.HasField("name"):
-            # Where the text stands in its file, so that errors tell the place.
-            blank = "\n" * (unknown.line - 1) + " " * (unknown.column - 1)
             source = proto.place.rsplit(":", 2)[0] or f"layer {proto.name!r}"
-            parse_into(message, (blank if unknown.line else "") + unknown.text, source)
+            parse_into(message, unknown.text, source, (unknown.line or 1, unknown.column or 1))
             return getattr(message, unknown.name) if self.is_own else message
         data = payload(unknown.data) if self.is_own else unknown.data
         known, others = split_known(self._class.DESCRIPTOR, data)

@@ -114,13 +114,13 @@ def parse_prototxt(text: str, source: str = "<text>", message: str = "NetParamet
     return result
 
 
-def parse_into(result: Message, text: str, source: str) -> None:
+def parse_into(result: Message, text: str, source: str, first: tuple[int, int] = (1, 1)) -> None:
     """Parse text as what an empty message holds; ``source`` names it in errors.
 
-    Unknown fields are noted in the messages that have ``unknown_field``; elsewhere they are a
-    ReadError.
+    ``first`` is the line and column of the text's beginning, where it is a part of one. Unknown
+    fields are noted in the messages that have ``unknown_field``; elsewhere they are a ReadError.
     """
-    scan = _Scan(text, source)
+    scan = _Scan(text, source, first)
     owner: Path | None = () if _has_notes(result.DESCRIPTOR) else None
     with suppress(_ParserSaysError):
         scan.take()
@@ -128,8 +128,8 @@ def parse_into(result: Message, text: str, source: str) -> None:
     try:
         text_format.Parse("".join(scan.known) + text[scan.done :], result)
     except text_format.ParseError as error:
-        place = f"{source}:{error.GetLine()}:{error.GetColumn()}"
-        raise ReadError(f"{place}: {_cause(str(error))}") from None
+        line, column = scan.shifted(error.GetLine() or 1, error.GetColumn() or 1)
+        raise ReadError(f"{source}:{line}:{column}: {_cause(str(error))}") from None
     for path, place in scan.places.items():
         _at(result, path).place = place
     for path, fields in scan.notes.items():
@@ -172,8 +172,8 @@ class _Message:
 class _Scan:
     """Reads the text once, one token ahead; recurses as deeply as the schema does."""
 
-    def __init__(self, text: str, source: str) -> None:
-        self.text, self.source = text, source
+    def __init__(self, text: str, source: str, first: tuple[int, int]) -> None:
+        self.text, self.source, self.first = text, source, first
         self.tokens = self._tokens()
         self.start, self.token = 0, ""
         self.known: list[str] = []
@@ -347,7 +347,11 @@ class _Scan:
             self.counted = self.line = 0
         self.line += self.text.count("\n", self.counted, offset)
         self.counted = offset
-        return self.line + 1, offset - self.text.rfind("\n", 0, offset)
+        return self.shifted(self.line + 1, offset - self.text.rfind("\n", 0, offset))
+
+    def shifted(self, line: int, column: int) -> tuple[int, int]:
+        """Line and column in the whole text of those in the part that is read."""
+        return self.first[0] + line - 1, column + (self.first[1] - 1 if line == 1 else 0)
 
     def _fail(self, offset: int, cause: str) -> NoReturn:
         line, column = self._place(offset)
