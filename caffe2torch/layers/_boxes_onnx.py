@@ -123,3 +123,21 @@ def _product(g: OnnxBuilder, pairs: str) -> str:
 def _halves(g: OnnxBuilder, boxes: str) -> tuple[str, str]:
     low, high = g.op("Split", boxes, g.const([2, 2], np.int64), axis=-1, outputs=2)
     return low, high
+
+
+def no_rows_onnx(g: OnnxBuilder, batch: str) -> str:
+    """The rows (image, -1, ...) that stand for no detection in a batch of this size."""
+    scalar = g.op("Squeeze", batch)
+    images = g.op("Range", g.const(0, np.int64), scalar, g.const(1, np.int64))
+    images = g.op("Unsqueeze", g.op("Cast", images, to=FLOAT), g.const([1], np.int64))
+    return str(g.op("Pad", images, g.const([0, 0, 0, 6], np.int64), g.const(-1.0)))
+
+
+def rows_or_none_onnx(g: OnnxBuilder, rows: str, batch: str) -> str:
+    """``rows`` (K, 7) as (1, 1, K, 7), or ``no_rows_onnx`` if there is none."""
+    first = g.const([0], np.int64)
+    number = g.op("Shape", rows, start=0, end=1)
+    empty = g.op("Cast", g.op("Equal", number, first), to=INT64)
+    no_rows = g.op("Slice", no_rows_onnx(g, batch), first, g.op("Mul", empty, batch), first)
+    joined = g.op("Concat", rows, no_rows, axis=0)
+    return str(g.op("Reshape", joined, g.const([1, 1, -1, 7], np.int64)))

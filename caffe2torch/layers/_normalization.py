@@ -58,6 +58,12 @@ class ScaledNorm(Layer):
             BlobSpec("running_var", shape, constant_filler(1), given, other_shapes),
         ]
 
+    def import_blobs(
+        self, blobs: Sequence[FloatArray], bottoms: Sequence[Shape]
+    ) -> Mapping[str, FloatArray]:
+        named = super().import_blobs(blobs, bottoms)
+        return {name: blob.reshape(-1) for name, blob in named.items()}
+
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return t.runtime.BN(bottoms[0][1], self.eps, t.exact(self.momentum), self.by_batch)
 

@@ -15,6 +15,7 @@ from caffe2torch.layers import (
     BlobSpec,
     Layer,
     OnnxBuilder,
+    Parameters,
     TorchBuilder,
     constant_filler,
     net_error,
@@ -27,6 +28,16 @@ from caffe2torch.layers._normalization import (
     normalize_by_batch_onnx,
     normalize_onnx,
 )
+
+SCALED = Parameters(
+    "batch_norm_param",
+    """
+    optional FillerParameter scale_filler = 5;
+    optional FillerParameter bias_filler = 6;
+    optional bool scale_bias = 7 [default = false];
+    """,
+)
+"""What NVIDIA's fork adds."""
 
 
 @register_layer()
@@ -52,6 +63,7 @@ class BatchNorm(Layer):
     """
 
     type = "BatchNorm"
+    parameters = SCALED
     works_in_place = True
     buffers = frozenset({"running_mean", "running_var", "scale_factor"})
 
@@ -61,8 +73,8 @@ class BatchNorm(Layer):
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        param = proto.batch_norm_param
-        if param.scale_bias or param.HasField("scale_filler") or param.HasField("bias_filler"):
+        param, scaled = proto.batch_norm_param, cls.parameters.of(proto)
+        if scaled.scale_bias or scaled.HasField("scale_filler") or scaled.HasField("bias_filler"):
             return ScaledBatchNorm.from_proto(proto)
         if any(spec.lr_mult for spec in proto.param[:3]):
             raise net_error(
@@ -147,17 +159,18 @@ class ScaledBatchNorm(ScaledNorm):
     """
 
     type = "BatchNorm"
+    parameters = SCALED
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        param = proto.batch_norm_param
-        scale = param.scale_filler if param.HasField("scale_filler") else constant_filler(1)
+        param, scaled = proto.batch_norm_param, cls.parameters.of(proto)
+        scale = scaled.scale_filler if scaled.HasField("scale_filler") else constant_filler(1)
         return cls(
             name=proto.name,
             by_batch=True if proto.phase == enum_value("Phase", "TRAIN") else None,
             eps=max(param.eps, CUDNN_MIN_EPS),
             momentum=param.moving_average_fraction,
-            fillers=(scale, param.bias_filler),
+            fillers=(scale, scaled.bias_filler),
         )
 
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:

@@ -10,14 +10,23 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers import (
+    TEXT_ONLY,
+    Layer,
+    OnnxBuilder,
+    Parameters,
+    TorchBuilder,
+    net_error,
+    register_layer,
+)
 from caffe2torch.layers._boxes_onnx import (
     BOOL,
     FLOAT,
-    INT64,
     LOWEST,
     decode_boxes_onnx,
     falling_thresholds,
+    no_rows_onnx,
+    rows_or_none_onnx,
     suppress_onnx,
 )
 
@@ -49,6 +58,7 @@ class DetectionOutput(Layer):
     """
 
     type = "DetectionOutput"
+    parameters = Parameters("detection_output_param", f"optional bool clip = {TEXT_ONLY};")
     bottoms = (3, 3)
     free_axes = frozenset({2})
 
@@ -95,7 +105,7 @@ class DetectionOutput(Layer):
             background=p.background_label_id,
             code_type=enum_name(p, "code_type"),
             use_variance=not p.variance_encoded_in_target,
-            clip=p.clip,
+            clip=cls.parameters.of(proto).clip,
             confidence_threshold=(
                 p.confidence_threshold if p.HasField("confidence_threshold") else LOWEST
             ),
@@ -152,20 +162,14 @@ class DetectionOutput(Layer):
                 " too many to write as ONNX; convert to torch, or use eta: 1",
                 "detection_output_param.nms_param.eta",
             )
-        first, top = g.const([0], np.int64), g.const([1, 1, -1, 7], np.int64)
-        batch = g.op("Gather", g.op("Shape", inputs[0]), first)
-        no_rows = _no_rows_onnx(g, batch)
+        batch = g.op("Shape", inputs[0], start=0, end=1)
         if not self._labels or self.top_k == 0 or self.keep_top_k == 0:
-            return [g.op("Reshape", no_rows, top)]
+            return [g.op("Reshape", no_rows_onnx(g, batch), g.const([1, 1, -1, 7], np.int64))]
         priors = _num_priors(g.shape(inputs[2]))
         count = min(self.top_k, priors) if self.top_k > 0 else priors
         boxes, scores = self._best_onnx(g, inputs, priors, count)
         kept = self._kept_onnx(g, boxes, scores, count, limits)
-        rows = self._rows_onnx(g, boxes, scores, kept)
-        number = g.op("Gather", g.op("Shape", rows), first)
-        empty = g.op("Cast", g.op("Equal", number, first), to=INT64)
-        no_rows = g.op("Slice", no_rows, first, g.op("Mul", empty, batch), first)
-        return [g.op("Reshape", g.op("Concat", rows, no_rows, axis=0), top)]
+        return [rows_or_none_onnx(g, self._rows_onnx(g, boxes, scores, kept), batch)]
 
     def _best_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], priors: int, count: int
@@ -245,11 +249,3 @@ class DetectionOutput(Layer):
 
 def _num_priors(shape: Sequence[int]) -> int:
     return (*shape, 1, 1, 1)[2] // 4
-
-
-def _no_rows_onnx(g: OnnxBuilder, batch: str) -> str:
-    """The rows (image, -1, ...) that stand for no detection in a batch of this size."""
-    scalar = g.op("Squeeze", batch)
-    images = g.op("Range", g.const(0, np.int64), scalar, g.const(1, np.int64))
-    images = g.op("Unsqueeze", g.op("Cast", images, to=FLOAT), g.const([1], np.int64))
-    return str(g.op("Pad", images, g.const([0, 0, 0, 6], np.int64), g.const(-1.0)))

@@ -10,12 +10,15 @@ import numpy as np
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
+    TEXT_ONLY,
     Affine,
     Layer,
     OnnxBuilder,
+    Parameters,
     TorchBuilder,
     net_error,
     register_layer,
+    unsupported,
 )
 
 
@@ -28,10 +31,18 @@ class Dropout(Layer):
 
     ``scale_train: false`` (Fast R-CNN's fork) moves the factor to the other phase:
     y = (1 - dropout_ratio) * x in TEST, mask * x in TRAIN. ``sample_weights_test`` (SegNet's
-    fork) draws the mask in TEST too, so that several passes give a sample of predictions.
+    fork) draws the mask in TEST too, so that several passes give a sample of predictions. Both
+    have the number 2: a binary in which it is true is refused.
     """
 
     type = "Dropout"
+    parameters = Parameters(
+        "dropout_param",
+        f"""
+        optional bool scale_train = 2 [default = true];
+        optional bool sample_weights_test = {TEXT_ONLY};
+        """,
+    )
     works_in_place = True
 
     dropout_ratio: float
@@ -41,11 +52,18 @@ class Dropout(Layer):
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        param = proto.dropout_param
-        ratio = param.dropout_ratio
+        ratio, param = proto.dropout_param.dropout_ratio, cls.parameters.of(proto)
         if not 0 <= ratio <= 1:
             raise net_error(
                 proto, f"{ratio:g} is not between 0 and 1", "dropout_param.dropout_ratio"
+            )
+        numbers = [u for u in proto.unknown_field if cls.parameters.claims(u) and u.number]
+        if numbers and param.scale_train:
+            raise unsupported(
+                proto,
+                "field 2 is true in the binary, which is scale_train in Fast R-CNN's fork and "
+                "sample_weights_test in SegNet's; give the net's prototxt",
+                "dropout_param",
             )
         if param.sample_weights_test and not param.scale_train:
             raise net_error(

@@ -12,8 +12,10 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import (
+    TEXT_ONLY,
     Layer,
     OnnxBuilder,
+    Parameters,
     TorchBuilder,
     net_error,
     register_layer,
@@ -23,6 +25,21 @@ from caffe2torch.layers._onnx import check_constant
 from caffe2torch.layers._runtime.box_edges import box_edges
 
 Box = tuple[float, float]
+
+FORKS = Parameters(
+    "prior_box_param",
+    f"""
+    optional bool denser_prior_boxes = {TEXT_ONLY} [default = false];
+    repeated float fixed_size = {TEXT_ONLY + 1};
+    repeated float fixed_ratio = {TEXT_ONLY + 2};
+    repeated float density = {TEXT_ONLY + 3};
+    repeated float width = {TEXT_ONLY + 4};
+    repeated float height = {TEXT_ONLY + 5};
+    repeated float offset_h = {TEXT_ONLY + 6};
+    repeated float offset_w = {TEXT_ONLY + 7};
+    """,
+)
+"""What forks add. They give 14 and the numbers after it to different fields."""
 
 
 @register_layer()
@@ -48,6 +65,7 @@ class PriorBox(Layer):
     """
 
     type = "PriorBox"
+    parameters = FORKS
     bottoms = (1, None)
 
     boxes: tuple[Box, ...]
@@ -82,7 +100,7 @@ class PriorBox(Layer):
             boxes=tuple(boxes),
             offsets=tuple(offsets),
             shifts=tuple(shifts),
-            bounded=bool(proto.prior_box_param.fixed_size),
+            bounded=bool(FORKS.of(proto).fixed_size),
             variance=_variance(proto),
             clip=proto.prior_box_param.clip,
             image=image,
@@ -92,8 +110,9 @@ class PriorBox(Layer):
     @classmethod
     def _boxes(cls, proto: Message) -> tuple[list[Box], list[Box]]:
         """The boxes of a cell before they are repeated at offsets, and their shifts."""
-        p = proto.prior_box_param
-        given = [name for name in ("min_size", "fixed_size", "width") if getattr(p, name)]
+        p, fork = proto.prior_box_param, FORKS.of(proto)
+        given = ["min_size"] * bool(p.min_size)
+        given += [name for name in ("fixed_size", "width") if getattr(fork, name)]
         if len(given) > 1:
             raise unsupported(
                 proto,
@@ -101,9 +120,9 @@ class PriorBox(Layer):
                 "trained the net",
                 f"prior_box_param.{given[1]}",
             )
-        if p.width or p.height:
+        if fork.width or fork.height:
             return _listed_boxes(proto), [(0, 0)]
-        if p.fixed_size or p.density or p.fixed_ratio:
+        if fork.fixed_size or fork.density or fork.fixed_ratio:
             return _dense_boxes(proto)
         return _boxes(proto), [(0, 0)]
 
@@ -190,18 +209,18 @@ def _boxes(proto: Message) -> list[Box]:
 
 def _listed_boxes(proto: Message) -> list[Box]:
     """The boxes whose sizes the net lists one by one."""
-    p = proto.prior_box_param
-    if p.max_size or p.aspect_ratio or len(p.width) != len(p.height):
+    p, fork = proto.prior_box_param, FORKS.of(proto)
+    if p.max_size or p.aspect_ratio or len(fork.width) != len(fork.height):
         raise net_error(
             proto,
-            f"{len(p.width)} width, {len(p.height)} height, {len(p.max_size)} max_size and "
+            f"{len(fork.width)} width, {len(fork.height)} height, {len(p.max_size)} max_size and "
             f"{len(p.aspect_ratio)} aspect_ratio are given; give as many height as width, and "
             "none of the others",
             "prior_box_param.width",
         )
-    if not all(0 < size < inf for size in (*p.width, *p.height)):
+    if not all(0 < size < inf for size in (*fork.width, *fork.height)):
         raise net_error(proto, "a size must be a positive number", "prior_box_param.width")
-    return list(zip(p.height, p.width, strict=True))
+    return list(zip(fork.height, fork.width, strict=True))
 
 
 def _dense_boxes(proto: Message) -> tuple[list[Box], list[Box]]:
@@ -212,29 +231,29 @@ def _dense_boxes(proto: Message) -> tuple[list[Box], list[Box]]:
     s sqrt(a) x s / sqrt(a). Grid points are whole(s / d) pixels apart and start at half of
     that from the corner of a square of side 2 whole(s / 2) around the centre, row by row.
     """
-    p = proto.prior_box_param
-    if len(p.density) != len(p.fixed_size) or len(p.fixed_ratio) > 1 or p.max_size:
+    p, fork = proto.prior_box_param, FORKS.of(proto)
+    if len(fork.density) != len(fork.fixed_size) or len(fork.fixed_ratio) > 1 or p.max_size:
         raise net_error(
             proto,
-            f"{len(p.fixed_size)} fixed_size, {len(p.density)} density, {len(p.fixed_ratio)} "
-            f"fixed_ratio and {len(p.max_size)} max_size are given; give a density for each "
-            "fixed_size, at most one fixed_ratio and no max_size",
+            f"{len(fork.fixed_size)} fixed_size, {len(fork.density)} density, "
+            f"{len(fork.fixed_ratio)} fixed_ratio and {len(p.max_size)} max_size are given; "
+            "give a density for each fixed_size, at most one fixed_ratio and no max_size",
             "prior_box_param.density",
         )
-    if p.fixed_ratio and p.aspect_ratio:
+    if fork.fixed_ratio and p.aspect_ratio:
         raise net_error(proto, "it does not go with aspect_ratio", "prior_box_param.fixed_ratio")
     for field in ("fixed_size", "fixed_ratio", "density"):
-        if not all(0 < value < inf for value in getattr(p, field)):
+        if not all(0 < value < inf for value in getattr(fork, field)):
             raise net_error(proto, "it must be a positive number", f"prior_box_param.{field}")
-    if min(p.density) < 1:
+    if min(fork.density) < 1:
         raise net_error(proto, "it must be 1 or more", "prior_box_param.density")
     boxes: list[Box] = []
     shifts: list[Box] = []
-    for size, density in zip(p.fixed_size, map(int, p.density), strict=True):
+    for size, density in zip(fork.fixed_size, map(int, fork.density), strict=True):
         start, gap = -(int(size) // 2), int(size / density)
         line = [start + gap / 2 + i * gap for i in range(density)]
-        sides: list[Box] = [] if p.fixed_ratio else [(int(size), int(size))]
-        for ratio in p.fixed_ratio or _ratios(proto):
+        sides: list[Box] = [] if fork.fixed_ratio else [(int(size), int(size))]
+        for ratio in fork.fixed_ratio or _ratios(proto):
             sides.append((size / sqrt(ratio), size * sqrt(ratio)))
         boxes += [side for side in sides for _ in range(density**2)]
         shifts += [(y, x) for y in line for x in line] * len(sides)
@@ -243,19 +262,23 @@ def _dense_boxes(proto: Message) -> tuple[list[Box], list[Box]]:
 
 def _offsets(proto: Message) -> list[Box]:
     """Where the boxes of a cell have their centres, in cells from its corner."""
-    p = proto.prior_box_param
-    if p.offset_h or p.offset_w:
-        if len(p.offset_h) != len(p.offset_w) or len(p.offset_h) > 2 or p.HasField("offset"):
+    p, fork = proto.prior_box_param, FORKS.of(proto)
+    if fork.offset_h or fork.offset_w:
+        if (
+            len(fork.offset_h) != len(fork.offset_w)
+            or len(fork.offset_h) > 2
+            or p.HasField("offset")
+        ):
             raise net_error(
                 proto,
                 "give one or two offset_h, as many offset_w, and no offset",
                 "prior_box_param.offset_h",
             )
-        if p.denser_prior_boxes:
+        if fork.denser_prior_boxes:
             raise unsupported(proto, "no fork has it beside offset_h", "denser_prior_boxes")
-        return list(zip(p.offset_h, p.offset_w, strict=True))
-    if p.denser_prior_boxes:
-        if p.fixed_size or p.width:
+        return list(zip(fork.offset_h, fork.offset_w, strict=True))
+    if fork.denser_prior_boxes:
+        if fork.fixed_size or fork.width:
             raise unsupported(proto, "its fork knows min_size only", "denser_prior_boxes")
         return [(p.offset, p.offset), (1.0, p.offset)]
     return [(p.offset, p.offset)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import net_error, register_layer
-from caffe2torch.layers.prior_box import Box, PriorBox
+from caffe2torch.layers.prior_box import FORKS, Box, PriorBox
 
 
 @register_layer()
@@ -20,10 +20,10 @@ class PriorBoxClustered(PriorBox):
 
     @classmethod
     def _boxes(cls, proto: Message) -> tuple[list[Box], list[Box]]:
-        p = proto.prior_box_param
-        if not p.width:
+        fork = FORKS.of(proto)
+        if not fork.width:
             raise net_error(proto, "no width is given", "prior_box_param.width")
-        if p.min_size or p.fixed_size:
+        if proto.prior_box_param.min_size or fork.fixed_size:
             raise net_error(
                 proto, "the layer has width and height instead", "prior_box_param.min_size"
             )

@@ -6,6 +6,7 @@ import re
 
 import golden
 import pytest
+import torch
 from support import genuine
 
 import caffe2torch
@@ -42,3 +43,24 @@ def test_what_was_accepted_is_refused(name: str) -> None:
     case = golden.Case(genuine("SHARED", "faults", name))
     with pytest.raises(caffe2torch.Caffe2TorchError, match=re.escape(REFUSED[name])):
         case.read()
+
+
+@pytest.mark.parametrize(
+    ("file", "factor"),
+    [("binary_unknown_params/dropout", 0.5), ("wild/fork_dropout_scale_train", 0.75)],
+)
+def test_fast_rcnns_dropout_scales_in_binary_and_text(file: str, factor: float) -> None:
+    folder, name = genuine("SHARED", "faults"), file
+    for prototxt in (None, folder / f"{name}.prototxt"):
+        module = caffe2torch.load(folder / f"{name}.caffemodel", prototxt)
+        x = torch.rand(caffe2torch.read(folder / f"{name}.caffemodel").inputs[0].shape)
+        torch.testing.assert_close(module(x), factor * x)
+
+
+def test_the_boxes_of_opencvs_face_detector_are_clipped() -> None:
+    folder = genuine("SHARED", "faults", "face_detector_clip")
+    module = caffe2torch.load(folder / "net.caffemodel", folder / "net.prototxt")
+    x = 50 * torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        edges = module(x)[0, 0, :, 3:]
+    assert (edges.min(), edges.max()) == (0, 1)

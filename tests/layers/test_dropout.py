@@ -7,7 +7,10 @@ from harness import check_layer, run_layer
 from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
+from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.io.schema import enum_value
 from caffe2torch.lower.to_torch import module_of
+from caffe2torch.passes.resolve import resolve_layer
 
 HALF = 'type: "Dropout" bottom: "x" top: "y"'
 
@@ -65,3 +68,15 @@ def test_segnet_fork_samples_at_inference() -> None:
 def test_two_forks_at_once_are_refused() -> None:
     error = refusal(f"{HALF} dropout_param {{ scale_train: false sample_weights_test: true }}")
     assert "no fork has it beside scale_train: false" in str(error)
+
+
+def test_a_binarys_field_2_is_of_two_forks() -> None:
+    """``scale_train`` and ``sample_weights_test`` have one number; only false tells which."""
+    proto = parse_prototxt('layer { name: "l" type: "Dropout" bottom: "x" top: "y" }').layer[0]
+    proto.phase = enum_value("Phase", "TEST")
+    proto.unknown_field.add(parent="dropout_param", number=2, data=b"\x10\x00")
+    x = torch.ones(2, 3)
+    assert torch.equal(run_layer(resolve_layer(proto), [x], {}, training=False), x / 2)
+    proto.unknown_field[0].data = b"\x10\x01"
+    with pytest.raises(UnsupportedLayerError, match="sample_weights_test in SegNet's; give the"):
+        resolve_layer(proto)
