@@ -45,6 +45,7 @@ class ReadOptions(TypedDict, total=False):
     allow_missing: bool
     strict: bool
     input_shapes: Mapping[str, Shape] | None
+    outputs: Sequence[str]
 
 
 def read(
@@ -57,6 +58,7 @@ def read(
     allow_missing: bool = False,
     strict: bool = False,
     input_shapes: Mapping[str, Shape] | None = None,
+    outputs: Sequence[str] = (),
 ) -> Graph:
     """Read a net into a Graph.
 
@@ -72,6 +74,8 @@ def read(
         allow_missing: let a layer without weights keep its filler's values.
         strict: refuse weights that no layer uses, instead of warning.
         input_shapes: shapes by input blob that replace the declared ones.
+        outputs: blobs to read the net up to: what they need is converted, the rest dropped,
+            whatever it is. They become the graph's outputs; without any, it is read whole.
 
     Raises:
         Caffe2TorchError: a file or the net is not usable; the message says what to do.
@@ -81,9 +85,11 @@ def read(
     if model is None and prototxt is None:
         raise NetError("give a model, a prototxt, or both.")
     if model is not None and not isinstance(model, bytes) and is_artefact(model):
-        return _read_artefact(model, prototxt)
+        return _read_artefact(model, prototxt, outputs)
     state = State(phase, level, tuple(stages))
-    options = Options(allow_missing, strict, input_shapes or {}, of_weights=prototxt is None)
+    options = Options(
+        allow_missing, strict, input_shapes or {}, prototxt is None, tuple(dict.fromkeys(outputs))
+    )
     if is_deep_compression(model):
         prototxt = prototxt or net_of_compressed(model)
         net, options = read_prototxt(prototxt), replace(options, of_weights=False)
@@ -205,19 +211,33 @@ def _with_input(
     return fold_input(graph, input)
 
 
-def _read_artefact(model: PathLike, prototxt: Source | None) -> Graph:
+def _read_artefact(model: PathLike, prototxt: Source | None, until: Sequence[str]) -> Graph:
     if prototxt is not None:
         raise ArtefactError(f"{model} describes its own net; leave out the prototxt.")
+    if until:
+        raise ArtefactError(
+            f"{model} is converted already, up to {until[0]!r} it would be another net; convert "
+            "the caffemodel again with --until."
+        )
     metadata, params = read_artefact(model)
     try:
         name, phase = str(metadata["name"]), str(metadata["phase"])
         definition = str(metadata["definition"])
         renamed = metadata.get("params") or {key: key for key in params}
         own = {key: params[stored] for key, stored in renamed.items()}
+        outputs = tuple(map(str, metadata["outputs"]))
         preprocessing = Preprocessing.from_record(metadata["preprocessing"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ArtefactError(f"{model}: its metadata is incomplete ({error}).") from error
     graph = restore_graph(parse_prototxt(definition, f"the definition in {model}"), own, phase)
+    if unknown := [blob for blob in outputs if blob not in graph.blobs]:
+        raise ArtefactError(f"{model}: its output {unknown[0]!r} is not in its definition.")
     recorded = metadata.get("source_sha256")
     checksum = Checksum.known(str(recorded)) if recorded else None
-    return replace(graph, name=name, preprocessing=preprocessing, source_sha256=checksum)
+    return replace(
+        graph,
+        name=name,
+        outputs=outputs,
+        preprocessing=preprocessing,
+        source_sha256=checksum,
+    )

@@ -16,8 +16,10 @@ from caffe2torch.passes.draft import DEFAULTS, TEST, BlobSource, Draft, Options,
 from caffe2torch.passes.filter_layers import filter_layers, remove_splits
 from caffe2torch.passes.parameters import claim_parameters, decode_parameters
 from caffe2torch.passes.propagate_shapes import propagate_shapes
-from caffe2torch.passes.resolve import drop_labelled, resolve
+from caffe2torch.passes.resolve import resolve
 from caffe2torch.passes.to_graph import to_graph
+from caffe2torch.passes.training_only import leave_out_training
+from caffe2torch.passes.until import keep_until
 from caffe2torch.passes.upgrade import (
     blob_owner_names,
     check_generation,
@@ -43,8 +45,9 @@ PASSES: tuple[Pass, ...] = (
     *UPGRADES,
     filter_layers,
     remove_splits,
+    keep_until,
     claim_parameters,
-    drop_labelled,
+    leave_out_training,
     resolve,
     replace_data_layers,
     propagate_shapes,

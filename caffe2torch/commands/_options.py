@@ -31,6 +31,10 @@ def _shape(value: str) -> tuple[str, Shape]:
     return blob, shape
 
 
+def _names(value: str) -> tuple[str, ...]:
+    return tuple(filter(None, value.split(",")))
+
+
 def numbers(value: str) -> tuple[float, ...]:
     """One number, or one a channel."""
     try:
@@ -84,6 +88,14 @@ net_options = _together(
         metavar=SHAPE,
         multiple=True,
         help="Replaces the declared shape of an input.",
+    ),
+    click.option(
+        "--until",
+        "outputs",
+        type=_names,
+        default="",
+        metavar="BLOB[,BLOB]",
+        help="End the net at these blobs; what they do not need is dropped, whatever it is.",
     ),
     click.option(
         "--allow-missing",

@@ -189,6 +189,16 @@ class Layer:
         """
         return cls(name=proto.name)
 
+    @classmethod
+    def role_of(cls, proto: Message) -> Role:
+        """What a layer of this type is to the net, where its parameters decide it."""
+        return cls.role
+
+    @classmethod
+    def sampled_shapes(cls, proto: Message) -> Sequence[Shape] | None:
+        """The shapes of the tops of a layer that draws at random, where its parameters say them."""
+        return None
+
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         """The shapes of the tops. Raises NetError where Caffe's Reshape would abort."""
         return [bottoms[0]]

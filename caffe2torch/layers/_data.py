@@ -28,7 +28,7 @@ class DataLayer(Layer):
     batch_size: int
     crop: tuple[int, int] | None
     channels: int | None
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | None
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
@@ -72,3 +72,26 @@ def read_transform_param(proto: Message) -> Preprocessing:
         scale=transform.scale,
         mirror=transform.mirror,
     )
+
+
+@dataclass(frozen=True)
+class UnknownSource(DataLayer):
+    """A layer whose tops are fed: it has no bottoms and an unknown type, or draws at random.
+
+    A ``transform_param`` is taken to mean what it means in Caffe's own data layers.
+    """
+
+    type = "Input"
+    bottoms = (0, None)
+    tops = (1, None)
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Layer:
+        says = proto.HasField("transform_param")
+        return cls(
+            name=proto.name,
+            batch_size=1,
+            crop=cls.crop_of(proto),
+            channels=cls.channels_of(proto),
+            preprocessing=read_transform_param(proto) if says else None,
+        )

@@ -12,10 +12,10 @@ from caffe2torch.io.schema import Message
 from caffe2torch.layers import (
     Layer,
     OnnxBuilder,
+    Role,
     TorchBuilder,
     net_error,
     register_layer,
-    unsupported,
 )
 
 LEGACY = ("num", "channels", "height", "width")
@@ -30,8 +30,8 @@ class DummyData(Layer):
     ``data_filler`` is given once for all tops, once for each, or not at all (constant 0);
     ``shape`` once for all or once for each, as are its old form ``num``, ``channels``,
     ``height`` and ``width``. Other fillers than constant draw new random numbers at every
-    pass and have no conversion. The tops are filled once: what a layer changes in them in place
-    is there in the next pass.
+    pass and have no conversion: all tops become inputs then. Else they are filled once: what a
+    layer changes in them in place is there in the next pass.
     """
 
     type = "DummyData"
@@ -45,17 +45,18 @@ class DummyData(Layer):
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         count = len(proto.top)
-        fillers = list(proto.dummy_data_param.data_filler)
-        for filler in fillers:
-            if filler.type != "constant":
-                raise unsupported(
-                    proto,
-                    f"{filler.type!r} draws new numbers at every pass, which has no exact "
-                    "conversion; replace the layer by an Input layer and feed it the numbers",
-                    "dummy_data_param.data_filler",
-                )
+        fillers = proto.dummy_data_param.data_filler
         values = _one_or_each(proto, "data_filler", [f.value for f in fillers] or [0.0], count)
         return cls(name=proto.name, shapes=_shapes(proto), values=tuple(values))
+
+    @classmethod
+    def role_of(cls, proto: Message) -> Role:
+        fillers = proto.dummy_data_param.data_filler
+        return Role.COMPUTE if all(f.type == "constant" for f in fillers) else Role.SAMPLE
+
+    @classmethod
+    def sampled_shapes(cls, proto: Message) -> Sequence[Shape]:
+        return _shapes(proto)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         return self.shapes

@@ -8,20 +8,20 @@ from math import prod
 from caffe2torch.errors import NetError
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, message_class
-from caffe2torch.layers import Role, find_layer
+from caffe2torch.layers import Role, net_error
 from caffe2torch.layers._data import DataLayer, read_transform_param
 from caffe2torch.passes.draft import Draft, DraftNode
-from caffe2torch.passes.resolve import resolve_layer
+from caffe2torch.passes.resolve import class_of, resolve_layer
 from caffe2torch.preprocessing import Preprocessing
 
 
 def replace_data_layers(draft: Draft) -> None:
     """Replace every data layer by an Input of one image (N = 1) and keep its preprocessing.
 
-    The size is the layer's crop; the number of channels is what the layer or its mean
-    says, or what the weights of the first layer that reads it want. An Input layer is
+    The size of its first top is the layer's crop; the number of channels is what the layer or
+    its mean says, or what the weights of the first layer that reads it want. An Input layer is
     kept, and the record of its preprocessing taken out. ``input_shapes`` (by blob name)
-    overrides the shape of any input. Raises NetError where the shape stays unknown. Before::
+    overrides the shape of any input. Raises NetError where a shape stays unknown. Before::
 
         layer { name: "d" type: "Data" top: "x" data_param { batch_size: 64 }
           transform_param { crop_size: 227 mean_value: 104 mean_value: 117 mean_value: 123 } }
@@ -40,25 +40,25 @@ def replace_data_layers(draft: Draft) -> None:
         )
     sources = []
     for node in draft.sources:
-        shapes = [input_shapes.get(blob) for blob in node.outputs]
         if isinstance(node.layer, DataLayer):
             draft.preprocessing = draft.preprocessing or node.layer.preprocessing
-            shapes = [shapes[0] or _data_shape(node, node.layer, draft)]
-        elif node.proto.HasField("transform_param"):
-            draft.preprocessing = draft.preprocessing or read_transform_param(node.proto)
-        declared = node.layer.infer_shapes(()) if node.layer.role is Role.INPUT else shapes
-        final = [shape or other for shape, other in zip(shapes, declared, strict=True)]
-        sources.append(_input_node(node, [shape for shape in final if shape is not None]))
+            declared = _data_shapes(node, node.layer, draft)
+        else:
+            if node.proto.HasField("transform_param"):
+                draft.preprocessing = draft.preprocessing or read_transform_param(node.proto)
+            declared = list(node.layer.infer_shapes(()))
+        shapes = [input_shapes.get(blob, s) for blob, s in zip(node.outputs, declared, strict=True)]
+        sources.append(_input_node(node, shapes))
     draft.sources = sources
 
 
 def find_preprocessing(layers: Sequence[Message]) -> Preprocessing | None:
     """The preprocessing of the first data layer among ``layers``, or on an Input layer."""
     for proto in layers:
-        cls = find_layer(proto.type)
+        cls = class_of(proto)
         if cls is not None and cls.role is Role.INPUT and proto.HasField("transform_param"):
             return read_transform_param(proto)
-        if cls is not None and cls.role is Role.DATA and not len(proto.unknown_field):
+        if cls is not None and cls.role is Role.DATA:
             layer = cls.from_proto(proto)
             assert isinstance(layer, DataLayer)
             return layer.preprocessing
@@ -74,21 +74,44 @@ def _input_node(node: DraftNode, shapes: Sequence[Shape]) -> DraftNode:
     return DraftNode(proto, resolve_layer(proto), (), node.outputs)
 
 
-def _data_shape(node: DraftNode, layer: DataLayer, draft: Draft) -> Shape:
-    blob = node.outputs[0]
+def _data_shapes(node: DraftNode, layer: DataLayer, draft: Draft) -> list[Shape]:
+    """The shapes of the tops that are fed; of those that the caller gives any."""
+    cls = class_of(node.proto)
+    sampled = cls.sampled_shapes(node.proto) if cls is not None else None
+    shapes = []
+    for blob in node.outputs:
+        position = list(node.proto.top).index(blob)
+        if blob in draft.options.input_shapes:
+            shapes.append(draft.options.input_shapes[blob])
+        elif sampled is not None:
+            shapes.append(tuple(sampled[position]))
+        elif position == 0:
+            shapes.append(_image_shape(node.proto, blob, layer, draft))
+        else:
+            raise net_error(
+                node.proto,
+                f"the shape of the input {blob!r} is not in the net. Give it "
+                f"(--input-shape {blob}=1,...), or give a deploy prototxt.",
+            )
+    return shapes
+
+
+def _image_shape(proto: Message, blob: str, layer: DataLayer, draft: Draft) -> Shape:
     if layer.crop is None:
-        raise layer.net_error(
+        raise net_error(
+            proto,
             f"the size of the input {blob!r} is not in the net: its data layer has no crop_size. "
             f"Give it (--input-shape {blob}=1,3,H,W), or give a deploy prototxt.",
             "transform_param.crop_size",
         )
     channels = layer.channels or _channels_from_weights(blob, layer.crop, draft)
-    if channels is None and len(layer.preprocessing.mean) > 1:
+    if channels is None and layer.preprocessing and len(layer.preprocessing.mean) > 1:
         channels = len(layer.preprocessing.mean)
     if channels is None:
-        raise layer.net_error(
+        raise net_error(
+            proto,
             f"the number of channels of the input {blob!r} is neither in the net nor in its "
-            f"weights. Give the shape (--input-shape {blob}=1,C,H,W), or a deploy prototxt."
+            f"weights. Give the shape (--input-shape {blob}=1,C,H,W), or a deploy prototxt.",
         )
     return (1, channels, *layer.crop)
 

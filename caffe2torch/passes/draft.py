@@ -35,12 +35,14 @@ class Options:
     ``allow_missing`` lets a layer without weights keep its filler's values; ``strict`` refuses
     weights that no layer uses. ``input_shapes``, by input blob, replace the declared ones.
     ``of_weights`` says that the net is a weights file's own, which a running Caffe has filtered.
+    ``outputs`` are the blobs up to which the net is built, all that it ends in if there are none.
     """
 
     allow_missing: bool = False
     strict: bool = False
     input_shapes: Mapping[str, Shape] = field(default_factory=dict)
     of_weights: bool = False
+    outputs: tuple[str, ...] = ()
 
 
 DEFAULTS = Options()
@@ -80,13 +82,17 @@ class Draft:
     """A net on its way to a Graph. It belongs to one run of the passes, which change it.
 
     ``weights`` is None for a graph whose arrays have shapes only. ``sources`` are the layers
-    that feed the net, ``nodes`` the others; ``blobs`` maps a blob to its last value.
+    that feed the net, ``nodes`` the others; ``blobs`` maps a blob to its last value. ``excluded``
+    are the layers that are not in the net's state, ``unfed`` the tops of sources that nothing
+    needs.
     """
 
     net: Message
     weights: BlobSource | None = None
     state: State = TEST
     options: Options = DEFAULTS
+    excluded: list[Message] = field(default_factory=list)
+    unfed: frozenset[str] = frozenset()
     sources: list[DraftNode] = field(default_factory=list)
     nodes: list[DraftNode] = field(default_factory=list)
     blobs: dict[str, str] = field(default_factory=dict)

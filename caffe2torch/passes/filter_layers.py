@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from caffe2torch.io.schema import Message, enum_value, replace_all
+from caffe2torch.io.schema import Message, enum_name, enum_value, replace_all
 from caffe2torch.layers import net_error
-from caffe2torch.passes.draft import Draft
+from caffe2torch.passes.draft import Draft, State
 
 _INSERTED_LAYER = re.compile(r".+_\d+_split")
 _INSERTED_TOP = re.compile(r".+_\d+_split_\d+")
@@ -18,7 +18,8 @@ def filter_layers(draft: Draft) -> None:
     The state's phase and level replace those in the file; its stages are added to them. A
     layer that states a phase of its own keeps it. A snapshot, which a running Caffe wrote, has
     been filtered: a layer whose phase differs from the first layer's had one of its own.
-    Raises NetError for a layer with both kinds of rules. Before, for the phase TEST::
+    The others are kept apart, for errors. Raises NetError for a layer with both kinds of rules.
+    Before, for the phase TEST::
 
         layer { name: "d" type: "Data" top: "x" include { phase: TRAIN } }
         layer { name: "a" type: "Accuracy" bottom: "x" top: "a" include { phase: TEST } }
@@ -38,12 +39,32 @@ def filter_layers(draft: Draft) -> None:
         state = net.state
         state.phase, state.level = phase, draft.state.level
         state.stage.extend(draft.state.stages)
-        replace_all(net.layer, [layer for layer in net.layer if _included(layer, state)])
+        layers = list(net.layer)
+        replace_all(net.layer, [layer for layer in layers if _included(layer, state)])
+        draft.excluded = [layer for layer in layers if not _included(layer, state)]
     for layer in net.layer:
         layer.phase = layer.phase if layer.HasField("phase") else phase
         layer.ClearField("include")
         layer.ClearField("exclude")
     net.ClearField("state")
+
+
+def other_state(layer: Message, state: State) -> str:
+    """In which state an excluded layer is in the net, and the options that give it."""
+    here = f"is not in the net in phase {state.phase}"
+    for rule in layer.include:
+        phase = enum_name(rule, "phase") if rule.HasField("phase") else state.phase
+        options = [f"--phase {phase}"] if phase != state.phase else []
+        options += [f"--stage {stage}" for stage in rule.stage if stage not in state.stages]
+        if rule.HasField("min_level") and state.level < rule.min_level:
+            options.append(f"--level {rule.min_level}")
+        if rule.HasField("max_level") and state.level > rule.max_level:
+            options.append(f"--level {rule.max_level}")
+        if options and not set(rule.not_stage) & set(state.stages):
+            return f"{here}, but with {' '.join(options)}"
+    if state.stages:
+        here += f" with the stages {', '.join(state.stages)}"
+    return f"{here}, as its include or exclude rules say"
 
 
 def remove_splits(draft: Draft) -> None:

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from caffe2torch.errors import UnsupportedLayerError
-from caffe2torch.io.schema import Message, replace_all
+from caffe2torch.io.schema import Message
 from caffe2torch.io.unknown import describe
 from caffe2torch.layers import Layer, Role, find_layer, net_error, type_name, unsupported
+from caffe2torch.layers._data import UnknownSource
 from caffe2torch.passes.draft import Draft, DraftNode
+from caffe2torch.passes.filter_layers import other_state
 from caffe2torch.passes.naming import unused
 
 MAX_SHOWN = 20
@@ -17,41 +19,6 @@ MAX_SHOWN = 20
 
 AUTOMATIC = "(automatic)"
 """Caffe's name for the top of a loss that declares none; it is never an output."""
-
-
-def drop_labelled(draft: Draft) -> None:
-    """Drop losses fed by a data layer's labels, and whatever only carries labels to them.
-
-    Raises UnsupportedLayerError for a type without a conversion, and NetError for a layer that
-    reads labels and is no loss. Before::
-
-        layer { name: "d" type: "Data" top: "x" top: "label" }
-        layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc" }
-        layer { name: "loss" type: "SoftmaxWithLoss" bottom: "fc" bottom: "label" top: "loss" }
-
-    After: the same without ``loss``.
-    """
-    labels: set[str] = set()
-    kept: list[Message] = []
-    for proto in draft.net.layer:
-        cls = _find(proto)
-        if cls.role is Role.DATA:
-            labels.update(proto.top[1:])
-            kept.append(proto)
-        elif labels.isdisjoint(proto.bottom):
-            labels.difference_update(proto.top)
-            kept.append(proto)
-        elif cls.role is Role.LOSS or labels.issuperset(proto.bottom):
-            labels.update(top for top in proto.top if top not in proto.bottom)
-        else:
-            label = next(b for b in proto.bottom if b in labels)
-            raise net_error(
-                proto,
-                f"reads {label!r}, a label of the training data, which does not exist at "
-                "inference. Give a deploy prototxt in which it is an input.",
-                "bottom",
-            )
-    replace_all(draft.net.layer, kept)
 
 
 def resolve(draft: Draft) -> None:
@@ -69,15 +36,34 @@ def resolve(draft: Draft) -> None:
     _Connector(draft).connect()
 
 
+def class_of(proto: Message) -> type[Layer] | None:
+    """The class that converts a layer; None if there is none."""
+    return find_layer(type_name(proto))
+
+
+def role_of(proto: Message) -> Role:
+    """What a layer is to the net; one of an unknown type without bottoms makes up its tops."""
+    cls = class_of(proto)
+    if cls is not None:
+        return cls.role_of(proto)
+    return Role.COMPUTE if proto.bottom else Role.SAMPLE
+
+
+def unknown_fields(proto: Message) -> list[Message]:
+    """The UnknownFields of a layer that its class does not declare."""
+    cls = class_of(proto)
+    declared = cls.parameters if cls is not None else None
+    return [f for f in proto.unknown_field if declared is None or not declared.claims(f)]
+
+
 def resolve_layer(proto: Message) -> Layer:
     """The resolved layer of one LayerParameter; its ``phase`` must be set."""
-    cls = _find(proto)
-    unknown = [
-        field
-        for field in proto.unknown_field
-        if cls.parameters is None or not cls.parameters.claims(field)
-    ]
-    if unknown:
+    if role_of(proto) is Role.SAMPLE:
+        return UnknownSource.from_proto(proto)
+    cls = class_of(proto)
+    if cls is None:
+        raise unsupported(proto, f"layer type {type_name(proto)!r} is not supported.", "type")
+    if unknown := unknown_fields(proto):
         raise unsupported(
             proto,
             f"unknown parameter {', '.join(map(describe, unknown[:MAX_SHOWN]))}. It may change "
@@ -93,22 +79,6 @@ def resolve_layer(proto: Message) -> Layer:
             "top",
         )
     return cls.from_proto(proto)
-
-
-def _find(proto: Message) -> type[Layer]:
-    cls = find_layer(type_name(proto))
-    if cls is not None:
-        return cls
-    if not proto.type:
-        raise net_error(
-            proto, "has no type. A file that holds only weights needs its net: give its prototxt."
-        )
-    raise unsupported(
-        proto,
-        f"layer type {proto.type!r} is not supported. `caffe2torch layers` lists the types that "
-        "are; a conversion of your own can be added with --plugin.",
-        "type",
-    )
 
 
 def _check_count(proto: Message, what: str, count: int, limits: tuple[int, int | None]) -> None:
@@ -142,7 +112,8 @@ class _Connector:
             self._add(index, proto)
         self._check_overwritten(self.available)
         self.draft.blobs = dict(self.value)
-        self.draft.outputs = tuple(sorted(self.available, key=lambda name: name.encode()))
+        outputs = self.draft.options.outputs
+        self.draft.outputs = outputs or tuple(sorted(self.available, key=str.encode))
 
     def _add(self, index: int, proto: Message) -> None:
         for position, bottom in enumerate(proto.bottom):
@@ -150,7 +121,7 @@ class _Connector:
                 raise net_error(
                     proto,
                     f"reads the blob {bottom!r} (bottom {position}), which no layer before it "
-                    "produces.",
+                    f"produces.{self._maker(bottom)}",
                     "bottom",
                 )
         layer = resolve_layer(proto)
@@ -158,15 +129,27 @@ class _Connector:
         self._check_overwritten(proto.bottom)
         self.available.difference_update(proto.bottom)
         is_source = layer.role in (Role.INPUT, Role.DATA)
-        tops = proto.top[:1] if layer.role is Role.DATA else proto.top
         outputs = tuple(
-            self._write(index, proto, position, is_source) for position in range(len(tops))
+            self._write(index, proto, position, is_source)
+            for position, top in enumerate(proto.top)
+            if layer.role is not Role.DATA or top not in self.draft.unfed
         )
         self._track_memory(proto, layer, inputs, outputs)
         node = DraftNode(proto, layer, inputs, outputs)
         if not is_source:
             self.producers.update(dict.fromkeys(outputs, node))
         (self.draft.sources if is_source else self.draft.nodes).append(node)
+
+    def _maker(self, blob: str) -> str:
+        """Who would produce a blob that no layer of the net does before it is read."""
+        for proto in self.draft.excluded:
+            if blob in proto.top:
+                state = other_state(proto, self.draft.state)
+                return f" The layer {proto.name!r} ({type_name(proto)}), which does, {state}."
+        for proto in self.layers:
+            if blob in proto.top and blob not in proto.bottom:
+                return f" The layer {proto.name!r}, which does, comes later: move it up."
+        return ""
 
     def _write(self, index: int, proto: Message, position: int, is_source: bool) -> str:
         top = str(proto.top[position])

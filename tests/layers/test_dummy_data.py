@@ -5,7 +5,7 @@ import pytest
 from harness import check_layer
 from refusals import refusal
 
-from caffe2torch.errors import NetError, UnsupportedLayerError
+from caffe2torch.errors import NetError
 
 
 def layer(param: str) -> str:
@@ -32,13 +32,6 @@ def layer(param: str) -> str:
 )
 def test_constants(param: str, expected: list[np.ndarray]) -> None:
     check_layer(layer(param), [], expected)
-
-
-def test_refuses_random_numbers_and_says_what_to_do() -> None:
-    error = refusal(layer('shape { dim: 2 } data_filler { type: "gaussian" }') + ' top: "a"')
-    assert isinstance(error, UnsupportedLayerError)
-    assert "'gaussian' draws new numbers at every pass" in str(error)
-    assert "replace the layer by an Input layer" in str(error)
 
 
 @pytest.mark.parametrize(

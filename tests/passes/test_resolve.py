@@ -9,16 +9,16 @@ from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.passes.draft import Draft
 from caffe2torch.passes.filter_layers import filter_layers
 from caffe2torch.passes.naming import module_keys
-from caffe2torch.passes.resolve import drop_labelled, resolve
+from caffe2torch.passes.resolve import resolve
+from caffe2torch.passes.training_only import leave_out_training
 from caffe2torch.pipeline import run
 
 INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 6 } } }'
-DATA = 'layer { name: "d" type: "Data" top: "x" top: "label" transform_param { crop_size: 7 } }'
 
 
 def net(*layers: str) -> Draft:
     draft = Draft(parse_prototxt("\n".join(layers)))
-    return run((filter_layers, drop_labelled, resolve), draft)
+    return run((filter_layers, leave_out_training, resolve), draft)
 
 
 def layer(name: str, kind: str, bottoms: str, tops: str, more: str = "") -> str:
@@ -66,22 +66,6 @@ def test_a_read_of_memory_changed_through_an_alias_is_refused() -> None:
             layer("c", "ReLU", "v", "v"),
             layer("d", "TanH", "y", "z"),
         )
-
-
-def test_losses_on_labels_of_a_data_layer_are_dropped() -> None:
-    found = net(
-        DATA,
-        layer("fc", "InnerProduct", "x", "fc", "inner_product_param { num_output: 3 }"),
-        layer("loss", "SoftmaxWithLoss", "fc label", "loss"),
-        layer("acc", "Accuracy", "fc label", "acc"),
-    )
-    assert [node.layer.name for node in found.nodes] == ["fc"]
-    assert found.outputs == ("fc",)
-
-
-def test_a_layer_that_needs_labels_is_refused() -> None:
-    with pytest.raises(NetError, match="'label', a label of the training data"):
-        net(DATA, layer("e", "Eltwise", "x label", "y"))
 
 
 def test_unknown_parameters_are_refused_by_name() -> None:
