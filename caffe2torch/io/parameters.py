@@ -46,7 +46,8 @@ _names = count()
 class Parameters:
     """The parameter message of a layer type, as a class attribute ``parameters`` of its Layer.
 
-    ``field`` is its name in a prototxt, or several that forks use for the same message.
+    ``field`` is its name in a prototxt, or several: that forks use for the same message, or
+    messages among which a fork divides what the layer reads.
     ``declaration`` is the body of the message as it stands in the fork's caffe.proto: fields
     with their numbers and defaults, enums and messages within; messages and enums of Caffe
     (FillerParameter) may be named. A field whose number in the fork is unknown, or clashes with
@@ -97,15 +98,20 @@ class Parameters:
         have, for values of a wrong kind and for a message that is given twice.
         """
         claimed = [unknown for unknown in proto.unknown_field if self.claims(unknown)]
-        if self.is_own and len(claimed) > 1:
-            names = " and ".join(unknown.name or str(unknown.number) for unknown in claimed)
+        names = [unknown.name or str(unknown.number) for unknown in claimed]
+        # Messages of a binary have no names: any of several could be the one.
+        numbered = any(unknown.HasField("number") for unknown in claimed)
+        twice = len(claimed) > (1 if numbered else len(set(names)))
+        messages = [] if self.is_own and twice else [self._read(u, proto) for u in claimed]
+        given = [field.name for message in messages for field, _ in message.ListFields()]
+        if self.is_own and (twice or len(set(given)) < len(given)):
             raise ReadError(
                 f"{proto.place or f'layer {proto.name!r}'}: the layer's {self.fields[0]} is "
-                f"given {len(claimed)} times ({names}); keep one of them"
+                f"given {len(claimed)} times ({' and '.join(names)}); keep one of them"
             )
         result = self._class()
-        for unknown in claimed:
-            result.MergeFrom(self._read(unknown, proto))
+        for message in messages:
+            result.MergeFrom(message)
         return result
 
     def as_text(self, proto: Message) -> list[Message]:

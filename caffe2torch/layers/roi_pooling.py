@@ -17,7 +17,7 @@ from caffe2torch.layers import (
     net_error,
     register_layer,
 )
-from caffe2torch.layers._spatial import check_regions
+from caffe2torch.layers._spatial import check_regions, pad_regions_onnx
 
 
 @register_layer()
@@ -25,9 +25,10 @@ class ROIPooling(Layer):
     """Max pooling of regions (Fast R-CNN's Caffe: roi_pooling_layer.cpp).
 
     Bottoms: a map (N, C, H, W); regions (R, 5), rows (image, x1, y1, x2, y2) in the pixels
-    of the image. The top is (R, C, ``pooled_h``, ``pooled_w``). Corners are multiplied by
-    ``spatial_scale`` (default 1) and rounded, halves away from zero; both belong to the
-    region, which is at least one cell high and wide. Bin i of n reaches from
+    of the image. The top is (R, C, ``pooled_h``, ``pooled_w``). MS-CNN's ``pad_ratio`` (default
+    0) first makes each region longer at both ends by this part of its length x2 - x1 + 1. Corners
+    are multiplied by ``spatial_scale`` (default 1) and rounded, halves away from zero; both
+    belong to the region, which is at least one cell high and wide. Bin i of n reaches from
     floor(i size / n) to ceil((i + 1) size / n), and is cut off at the border of the map. A
     bin without a cell gives 0. An image index outside the batch is an error at run time.
     """
@@ -39,12 +40,14 @@ class ROIPooling(Layer):
         optional uint32 pooled_h = 1 [default = 0];
         optional uint32 pooled_w = 2 [default = 0];
         optional float spatial_scale = 3 [default = 1];
+        optional float pad_ratio = 4 [default = 0];
         """,
     )
     bottoms = (2, 2)
 
     pooled: tuple[int, int]
     spatial_scale: float
+    pad_ratio: float = 0
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
@@ -52,14 +55,14 @@ class ROIPooling(Layer):
         for field in ("pooled_h", "pooled_w"):
             if not getattr(p, field):
                 raise net_error(proto, "must be greater than 0", f"roi_pooling_param.{field}")
-        return cls(proto.name, (p.pooled_h, p.pooled_w), p.spatial_scale)
+        return cls(proto.name, (p.pooled_h, p.pooled_w), p.spatial_scale, p.pad_ratio)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         check_regions(self, *bottoms)
         return [(bottoms[1][0], bottoms[0][1], *self.pooled)]
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
-        return t.runtime.roi_pool(*inputs, self.pooled, self.spatial_scale)
+        return t.runtime.roi_pool(*inputs, self.pooled, self.spatial_scale, self.pad_ratio)
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         regions = g.op("Reshape", inputs[1], g.const([-1, 5], np.int64))
@@ -67,7 +70,7 @@ class ROIPooling(Layer):
             g.op(
                 "MaxRoiPool",
                 inputs[0],
-                regions,
+                pad_regions_onnx(g, regions, self.pad_ratio),
                 pooled_shape=list(self.pooled),
                 spatial_scale=self.spatial_scale,
             )

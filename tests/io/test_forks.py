@@ -140,7 +140,14 @@ def test_errors_in_a_declared_message_tell_the_place() -> None:
     with pytest.raises(ReadError, match=r"^the buffer:3:23: .*not a number"):
         DECLARED.of(layer_of("odd_param { number: 'x' }"))
     with pytest.raises(ReadError, match=r"^the buffer:1:1: the layer's odd_param is given 2 times"):
-        DECLARED.of(layer_of("odd_param { } strange_param { }"))
+        DECLARED.of(layer_of("odd_param { number: 1 } strange_param { number: 2 }"))
+    with pytest.raises(ReadError, match=r"is given 2 times \(odd_param and odd_param\)"):
+        DECLARED.of(layer_of("odd_param { } odd_param { }"))
+
+
+def test_a_declared_message_may_be_divided() -> None:
+    message = DECLARED.of(layer_of("odd_param { number: 1 } strange_param { word: 'w' }"))
+    assert (message.number, message.word) == (1, "w")
 
 
 @pytest.mark.parametrize(

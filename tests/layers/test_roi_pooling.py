@@ -39,6 +39,19 @@ def test_a_bin_grows_where_float32_rounds_its_size_up():
     check_layer(layer(7, 5), [data, regions], [roi_pooling(data, regions, (7, 5), 1)])
 
 
+@pytest.mark.parametrize("ratio", [0.25, 0.1])
+def test_regions_are_padded_by_a_part_of_their_length(ratio):
+    rng = np.random.default_rng(3)
+    data = rng.normal(size=(2, 3, 11, 13)).astype(np.float32)
+    regions = random_regions(rng, 17, 2, 26).astype(np.float32)
+    padded = regions.copy()
+    pad = (regions[:, 3:] - regions[:, 1:3] + np.float32(1)) * np.float32(ratio)
+    padded[:, 1:3] -= pad
+    padded[:, 3:] += pad
+    text = layer(3, 4, 0.5).replace("pooled_h", f"pad_ratio: {ratio} pooled_h")
+    check_layer(text, [data, regions], [roi_pooling(data, padded, (3, 4), 0.5)])
+
+
 def test_gradients_go_to_the_maxima():
     data = torch.arange(20.0).reshape(1, 1, 4, 5).requires_grad_()
     module = module_of(resolved(f"{BOTTOMS} {layer(1, 2)}"), [])

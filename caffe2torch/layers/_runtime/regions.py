@@ -10,10 +10,15 @@ from torch import Tensor
 
 
 def roi_pool(
-    data: Tensor, regions: Tensor, pooled: Sequence[int], spatial_scale: float
+    data: Tensor,
+    regions: Tensor,
+    pooled: Sequence[int],
+    spatial_scale: float,
+    pad_ratio: float = 0,
 ) -> Tensor:
     """The maxima of each region's bins, 0 for an empty one: (R, C, *pooled)."""
     image, corners = split_regions(regions, len(data))
+    corners = pad_regions(corners, pad_ratio)
     x1, y1, x2, y2 = round_half_away(corners * spatial_scale).unbind(1)
     y_start, y_end = (y[:, :, None] for y in roi_bins(y1, y2, pooled[0], data.shape[2]))
     x_start, x_end = (x[:, None, :] for x in roi_bins(x1, x2, pooled[1], data.shape[3]))
@@ -29,6 +34,13 @@ def roi_pool(
     best = torch.stack([maxima[window] for window in windows]).amax(0)
     filled = (y_start < y_end) & (x_start < x_end)
     return torch.where(filled[..., None], best, 0.0).permute(0, 3, 1, 2)
+
+
+def pad_regions(corners: Tensor, ratio: float) -> Tensor:
+    """The corners (R, 4), apart by ``ratio`` times the lengths more at both ends."""
+    low, high = corners.chunk(2, 1)
+    pad = (high - low + 1) * ratio
+    return torch.cat([low - pad, high + pad], 1)
 
 
 def roi_bins(
@@ -66,6 +78,52 @@ def running_maxima(data: Tensor, axis: int) -> Tensor:
         levels.append(torch.maximum(levels[-1], levels[-1].roll(-span, axis)))
         span *= 2
     return torch.stack(levels)
+
+
+def roi_grid(
+    data: Tensor,
+    regions: Tensor,
+    pooled: Sequence[int],
+    spatial_scale: float,
+    pad_ratio: float,
+) -> Tensor:
+    """Values between cells, on the corners of each region's bins (MS-CNN's ROIAlign).
+
+    (R, C, pooled + 1): bilinear, and 0 outside of the map or for an empty region.
+    """
+    image, corners = split_regions(regions, len(data))
+    corners = pad_regions(corners, pad_ratio) * spatial_scale - 0.5
+    x1, y1, x2, y2 = corners.unbind(1)
+    rows = grid_edges(y1, y2, pooled[0], data.shape[2])
+    columns = grid_edges(x1, x2, pooled[1], data.shape[3])
+    maps = data.permute(0, 2, 3, 1)
+    image = image[:, None, None]
+    total = torch.zeros_like(
+        maps[image, rows[0][0][:, :, None], columns[0][0][:, None]]
+    )
+    for y, wy in rows:
+        for x, wx in columns:
+            weight = (wy[:, :, None] * wx[:, None])[..., None].to(data.dtype)
+            total = total + weight * maps[image, y[:, :, None], x[:, None]]
+    return total.permute(0, 3, 1, 2)
+
+
+def grid_edges(
+    first: Tensor, last: Tensor, count: int, limit: int
+) -> list[tuple[Tensor, Tensor]]:
+    """The two cells beside each of a region's ``count + 1`` edges, and their weights.
+
+    (R, count + 1). Weights are 0 for edges outside of the map and for empty regions.
+    """
+    size = (last - first)[:, None]
+    index = torch.arange(count + 1, device=first.device, dtype=first.dtype)
+    place = first[:, None] + index * (size / count)
+    inside = (size > 0) & (place >= -0.5) & (place <= limit - 0.5)
+    low = place.nan_to_num().floor()
+    cells = [edge.clamp(0, limit - 1) for edge in (low, low + 1)]
+    part = place.clamp(0, limit - 1) - cells[0]
+    weights = [torch.where(inside, weight, 0.0) for weight in (1 - part, part)]
+    return [(c.long(), w) for c, w in zip(cells, weights, strict=True)]
 
 
 def psroi_pool(

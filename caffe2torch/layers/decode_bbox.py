@@ -1,0 +1,100 @@
+"""DecodeBBox: regions moved and resized by a stage of Cascade R-CNN."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message, enum_name
+from caffe2torch.layers import (
+    TEXT_ONLY,
+    Layer,
+    OnnxBuilder,
+    Parameters,
+    TorchBuilder,
+    net_error,
+    register_layer,
+    unsupported,
+)
+from caffe2torch.layers._mscnn import normalisation
+
+
+@register_layer()
+class DecodeBBox(Layer):
+    """The regions of the next stage (Cascade R-CNN's Caffe: decode_bbox_layer.cpp).
+
+    Bottoms: offsets (R, 8), of which the last four are read; regions (R, 5), rows (image, x1,
+    y1, x2, y2). The top is (R, 5, 1, 1). Offsets o are scaled by ``bbox_std`` and shifted by
+    ``bbox_mean`` if both are given. A region with the centre c and the size s = x2 - x1 + 1
+    becomes one with the centre c + s o_x and the size s exp(o_w), on each axis.
+
+    In phase TRAIN inverted boxes are left out, so that R depends on the data; Caffe stops if
+    none is left. The third bottom that training may have, the matched ground truth, is
+    refused. No gradient goes through it.
+    """
+
+    type = "DecodeBBox"
+    bottoms = (2, 3)
+    free_axes = frozenset({0})
+    parameters = Parameters(
+        ("bbox_reg_param", "decode_bbox_param"),
+        f"""
+        repeated float bbox_mean = 1;
+        repeated float bbox_std = 2;
+        optional bool cls_aware = 3 [default = true];
+        optional float gt_iou_thr = {TEXT_ONLY + 104} [default = 0.95];
+        """,
+    )
+
+    scales: tuple[float, ...]
+    shifts: tuple[float, ...]
+    upright: bool
+    """Whether inverted boxes are left out."""
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Layer:
+        training = enum_name(proto, "phase") == "TRAIN"
+        if len(proto.bottom) == 3:
+            if not training:
+                raise net_error(proto, "a third bottom is for phase TRAIN only", "bottom")
+            raise unsupported(
+                proto, "a third bottom, the matched ground truth, has no conversion", "bottom"
+            )
+        scales, shifts = normalisation(proto, cls.parameters.of(proto))
+        if min(scales) <= 0:
+            raise net_error(proto, "must be positive", "bbox_reg_param.bbox_std")
+        return cls(proto.name, scales, shifts, training)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        for shape, size in zip(bottoms, (8, 5), strict=True):
+            if len(shape) < 2 or shape[1] != size or np.prod(shape[2:]) != 1:
+                raise self.net_error(f"a bottom's shape {shape} is not (R, {size})")
+        if bottoms[0][0] != bottoms[1][0]:
+            raise self.net_error(f"{bottoms[0][0]} offsets for {bottoms[1][0]} regions")
+        return [(bottoms[1][0], 5, 1, 1)]
+
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        return t.runtime.decode_regions(*inputs, self.scales, self.shifts, self.upright)
+
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        offsets, regions = (g.op("Flatten", value, axis=1) for value in inputs)
+        parts = g.const([1, 2, 2], np.int64)
+        image, low, high = g.op("Split", regions, parts, axis=1, outputs=3)
+        _, values = g.op("Split", offsets, g.const([4, 4], np.int64), axis=1, outputs=2)
+        values = g.op("Add", g.op("Mul", values, g.const(self.scales)), g.const(self.shifts))
+        move, grow = g.op("Split", values, g.const([2, 2], np.int64), axis=1, outputs=2)
+        one, half = g.const(1.0), g.const(0.5)
+        old = g.op("Add", g.op("Sub", high, low), one)
+        size = g.op("Mul", old, g.op("Exp", grow))
+        centre = g.op("Mul", half, g.op("Add", high, low))
+        centre = g.op("Add", g.op("Mul", move, old), centre)
+        corner = g.op("Sub", centre, g.op("Mul", half, g.op("Sub", size, one)))
+        far = g.op("Sub", g.op("Add", corner, size), one)
+        rows = g.op("Concat", image, corner, far, axis=1)
+        if self.upright:
+            side = g.op("ReduceMin", g.op("Sub", far, corner), axes=[1], keepdims=0)
+            rows = g.op("Compress", rows, g.op("GreaterOrEqual", side, g.const(0.0)), axis=0)
+        return [g.op("Unsqueeze", rows, g.const([2, 3], np.int64))]

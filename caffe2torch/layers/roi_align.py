@@ -1,0 +1,125 @@
+"""ROIAlign: values of regions of a map on the corners of a grid (MS-CNN)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    Parameters,
+    TorchBuilder,
+    net_error,
+    register_layer,
+)
+from caffe2torch.layers._onnx import to_float, to_int
+from caffe2torch.layers._spatial import check_regions, pad_regions_onnx
+
+
+@register_layer()
+class ROIAlign(Layer):
+    """Bilinear values on the corners of a region's bins (MS-CNN's Caffe: roi_align_layer.cpp).
+
+    Bottoms: a map (N, C, H, W); regions (R, 5), rows (image, x1, y1, x2, y2) in the pixels of
+    the image. The top is (R, C, ``pooled_h`` + 1, ``pooled_w`` + 1): nets average it with a
+    window of 2. ``pad_ratio`` (default 0) makes regions longer as in ROIPooling; corners are
+    multiplied by ``spatial_scale`` (1) and moved by -0.5. Corner i of n bins is at
+    x1 + i (x2 - x1) / n; more than half a cell outside of the map, and for a region without a
+    size, the value is 0. An image index outside the batch is an error at run time.
+
+    This is the layer of MS-CNN and Cascade R-CNN. Other forks have layers of this name that
+    also read ``roi_pooling_param``, with a top of (R, C, ``pooled_h``, ``pooled_w``), and compute
+    something else: such a net has other weights than fit here. Those that read
+    ``roi_align_param`` differ among each other, and are refused.
+    """
+
+    type = "ROIAlign"
+    parameters = Parameters(
+        "roi_pooling_param",
+        """
+        optional uint32 pooled_h = 1 [default = 0];
+        optional uint32 pooled_w = 2 [default = 0];
+        optional float spatial_scale = 3 [default = 1];
+        optional float pad_ratio = 4 [default = 0];
+        """,
+    )
+    bottoms = (2, 2)
+
+    pooled: tuple[int, int]
+    spatial_scale: float
+    pad_ratio: float
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Layer:
+        p = cls.parameters.of(proto)
+        for field in ("pooled_h", "pooled_w"):
+            if not getattr(p, field):
+                raise net_error(proto, "must be greater than 0", f"roi_pooling_param.{field}")
+        return cls(proto.name, (p.pooled_h, p.pooled_w), p.spatial_scale, p.pad_ratio)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        check_regions(self, *bottoms)
+        return [(bottoms[1][0], bottoms[0][1], *(count + 1 for count in self.pooled))]
+
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        return t.runtime.roi_grid(*inputs, self.pooled, self.spatial_scale, self.pad_ratio)
+
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        _, channels, height, width = g.shape(inputs[0])
+        regions = g.op("Reshape", inputs[1], g.const([-1, 5], np.int64))
+        regions = pad_regions_onnx(g, regions, self.pad_ratio)
+        image, corners = g.op("Split", regions, g.const([1, 4], np.int64), axis=1, outputs=2)
+        corners = g.op("Mul", corners, g.const(self.spatial_scale))
+        corners = g.op("Sub", corners, g.const(0.5))
+        ones = g.const([1, 1, 1, 1], np.int64)
+        x1, y1, x2, y2 = g.op("Split", corners, ones, axis=1, outputs=4)
+        rows = _edges_onnx(g, y1, y2, self.pooled[0], height, 2)
+        columns = _edges_onnx(g, x1, x2, self.pooled[1], width, 1)
+        # Gather would count an index below 0 from the end: make it one that is refused.
+        image = to_int(g, image)
+        below = g.op("Less", image, g.const(0, np.int64))
+        image = g.op("Where", below, g.const(2**31, np.int64), image)
+        image = g.op("Unsqueeze", image, g.const([2], np.int64))
+        first = g.op("Mul", image, g.const(height * width, np.int64))
+        cells = g.op("Transpose", inputs[0], perm=[0, 2, 3, 1])
+        cells = g.op("Reshape", cells, g.const([-1, channels], np.int64))
+        total = ""
+        for y, wy in rows:
+            start = g.op("Add", first, g.op("Mul", y, g.const(width, np.int64)))
+            for x, wx in columns:
+                value = g.op("Gather", cells, g.op("Add", start, x))
+                weight = g.op("Unsqueeze", g.op("Mul", wy, wx), g.const([3], np.int64))
+                part = g.op("Mul", weight, value)
+                total = g.op("Add", total, part) if total else part
+        return [g.op("Transpose", total, perm=[0, 3, 1, 2])]
+
+
+def _edges_onnx(
+    g: OnnxBuilder, first: str, last: str, count: int, limit: int, axis: int
+) -> list[tuple[str, str]]:
+    """``grid_edges`` with an axis of 1 inserted at ``axis``: (R, count + 1, 1), or (R, 1, ..)."""
+    size = g.op("Sub", last, first)
+    step = g.op("Div", size, g.const(float(count)))
+    index = g.const(np.arange(count + 1, dtype=np.float32)[None])
+    place = g.op("Add", first, g.op("Mul", index, step))
+    inside = g.op("GreaterOrEqual", place, g.const(-0.5))
+    inside = g.op("And", inside, g.op("LessOrEqual", place, g.const(limit - 0.5)))
+    inside = to_float(g, g.op("And", inside, g.op("Greater", size, g.const(0.0))))
+    ends = g.const(0.0), g.const(float(limit - 1))
+    low = g.op("Floor", place)
+    cells = [g.op("Clip", edge, *ends) for edge in (low, g.op("Add", low, g.const(1.0)))]
+    part = g.op("Sub", g.op("Clip", place, *ends), cells[0])
+    weights = [g.op("Sub", g.const(1.0), part), part]
+    where = g.const([axis], np.int64)
+    return [
+        (
+            g.op("Unsqueeze", to_int(g, cell), where),
+            g.op("Unsqueeze", g.op("Mul", inside, weight), where),
+        )
+        for cell, weight in zip(cells, weights, strict=True)
+    ]
