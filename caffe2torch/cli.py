@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import importlib
-import warnings
 from typing import Any
 
 import click
 
 from caffe2torch import extensions
-from caffe2torch.errors import NO_MEMORY, Caffe2TorchError, one_line
+from caffe2torch.commands import Commands
 
 COMMANDS = ("convert", "parity", "quantize", "inspect", "layers")
 """Our own. Other packages may add some (``caffe2torch.extensions``)."""
 
 
-class _Group(click.Group):
-    """Imports a command when it is asked for; ends every error a user can cause as one line."""
+class _Group(Commands):
+    """Imports a command when it is asked for."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return [*COMMANDS, *extensions.names(extensions.COMMANDS)]
@@ -27,18 +26,6 @@ class _Group(click.Group):
             command: click.Command = getattr(module, cmd_name)
             return command
         return _Added(cmd_name) if cmd_name in extensions.names(extensions.COMMANDS) else None
-
-    def invoke(self, ctx: click.Context) -> Any:
-        with warnings.catch_warnings():
-            warnings.showwarning = _print_warning  # type: ignore[assignment]  # same calls
-            try:
-                return super().invoke(ctx)
-            except Caffe2TorchError as error:
-                click.echo(f"Error: {one_line(str(error))}", err=True)
-                ctx.exit(error.exit_code)
-            except MemoryError:
-                click.echo(f"Error: {NO_MEMORY}", err=True)
-                ctx.exit(Caffe2TorchError.exit_code)
 
 
 class _Added(click.Command):
@@ -54,10 +41,6 @@ class _Added(click.Command):
     def make_context(self, info_name: str | None, args: list[str], *more: Any, **extra: Any) -> Any:
         command = extensions.load(extensions.COMMANDS, str(self.name))
         return command.make_context(info_name, args, *more, **extra)
-
-
-def _print_warning(message: Warning | str, *_: Any) -> None:
-    click.echo(f"Warning: {one_line(str(message))}", err=True)
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:

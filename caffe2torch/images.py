@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ReadError
+from caffe2torch.io.files import text_of
 
 PathLike = str | os.PathLike[str]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
@@ -147,9 +148,7 @@ def read_class_names(path: PathLike) -> tuple[str, ...]:
 def _read_lines(path: Path, what: str) -> list[tuple[int, str]]:
     """The lines of a text that are not empty, with their numbers from 1."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = text_of(path.read_bytes(), f"{what} {path}")
     except OSError as error:
         raise ReadError(f"cannot read {what} {path}: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ReadError(f"{what} {path} is not UTF-8 text: {error.reason}") from error
     return [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]

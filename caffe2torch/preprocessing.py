@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
 
+from caffe2torch.errors import NetError
+
 if TYPE_CHECKING:
     from caffe2torch.graph import FloatArray
     from caffe2torch.images import Pixels
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
 Random: TypeAlias = np.random.Generator
 Size: TypeAlias = tuple[int, int]
 """Height and width."""
+MOST_PIXELS = 2**15 - 1
+"""A side, of an image that OpenCV resizes with."""
 MARGIN = 256 / 227
 """Caffe's ImageNet tools resize to 256 and cut 227 out of the middle; others in proportion."""
 
@@ -239,8 +243,14 @@ def normalise(pixels: FloatArray, made: Preprocessing, mean: FloatArray) -> Floa
 
 
 def _warp(image: Pixels, size: Size) -> Pixels:
+    """``image`` resized. Raises NetError for a size that no image of OpenCV's has."""
     import cv2
 
     height, width = size
+    if max(size) > MOST_PIXELS:
+        raise NetError(
+            f"an image cannot be resized to {width} x {height}: the most is "
+            f"{MOST_PIXELS} pixels a side; give the net's input, or the size before the cut, less."
+        )
     warped: Pixels = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
     return warped

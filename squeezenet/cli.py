@@ -16,34 +16,14 @@ from typing import Any
 
 import click
 
-from caffe2torch.commands import RegisteredChoice, engine_choice
-from caffe2torch.errors import (
-    NO_MEMORY,
-    ArtefactError,
-    Caffe2TorchError,
-    NetError,
-    one_line,
-)
-from caffe2torch.preprocessing import PROTOCOLS
+from caffe2torch.commands import Commands, RegisteredChoice, engine_choice
+from caffe2torch.errors import ArtefactError, NetError
+from caffe2torch.preprocessing import MOST_PIXELS, PROTOCOLS
 from squeezenet.commands import PATH, Parsed, compress, demo, report
 from squeezenet.rules import POLICIES, SOLVER_TYPES
 
 
-class _Group(click.Group):
-    """Turns our errors into one line on stderr and their exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        try:
-            return super().invoke(ctx)
-        except Caffe2TorchError as error:
-            click.echo(f"error: {one_line(str(error))}", err=True)
-            ctx.exit(error.exit_code)
-        except MemoryError:
-            click.echo(f"error: {NO_MEMORY}", err=True)
-            ctx.exit(Caffe2TorchError.exit_code)
-
-
-@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="caffe2torch")
 def main() -> None:
     """Train, evaluate and use SqueezeNet with the original Caffe weights."""
@@ -99,6 +79,7 @@ POLICY = RegisteredChoice(lambda: tuple(POLICIES))
 SOLVER = RegisteredChoice(lambda: tuple(SOLVER_TYPES))
 COUNT = click.IntRange(min=0)
 POSITIVE = click.IntRange(min=1)
+SIDE = click.IntRange(1, MOST_PIXELS)
 FACTOR = click.FloatRange(min=0)
 SHARE = click.FloatRange(0, 1)
 
@@ -131,8 +112,8 @@ _settings = _options(
     _setting("--protocol", PROTOCOL, "How training images are cropped."),
     _setting("--val-protocol", PROTOCOL, "How validation images are cropped."),
     _setting("--area", click.FloatRange(0.01, 1), "Smallest part that random-resized-crop takes."),
-    _setting("--resize", POSITIVE, "Side to which an image is resized."),
-    _setting("--crop", POSITIVE, "Side of the crop: the net's input."),
+    _setting("--resize", SIDE, "Side to which an image is resized."),
+    _setting("--crop", SIDE, "Side of the crop: the net's input."),
     _setting(
         "--mean",
         MEAN,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,9 +163,19 @@ def _open(path: Path, root: Path) -> Split:
         return Split(LmdbSource(path), None)
     if path.is_file():
         samples = read_list(path, root)
+        if not any(os.path.isfile(sample.path) for sample in samples):
+            raise ReadError(
+                f"none of the {len(samples)} images that {path} names exists, such as "
+                f"{samples[0].path}: its paths begin at --data, now {root}"
+            )
         return Split(FileSource(samples), 1 + max(sample.label or 0 for sample in samples))
     if not path.exists():
         raise ReadError(f"there is no {path}: give a list, a tree of class folders or an LMDB")
+    if (path / "CURRENT").is_file() and any(path.glob("MANIFEST-*")):
+        raise ReadError(
+            f"{path} is a LevelDB, which is not read: make an LMDB of the same images, as Caffe's "
+            "convert_imageset --backend lmdb does, or give a list or a tree of class folders"
+        )
     samples, classes = scan_folders(path)
     return Split(FileSource(samples), len(classes), tuple(classes))
 

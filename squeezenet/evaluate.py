@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caffe2torch.errors import ReadError
 from squeezenet.data import BadImages, ImageDataset, checked, eval_batches, make_loader
 from squeezenet.distributed import ALONE, Team
 
@@ -103,6 +104,7 @@ def evaluate(
 
     An image is right in the top k if fewer than k classes score higher, a class before it in
     order and with an equal score being higher. Scores that are not numbers are wrong.
+    Raises ReadError if no image can be used.
     """
     confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     sums = torch.zeros(3, dtype=torch.float64)
@@ -122,6 +124,10 @@ def evaluate(
     sums[2] = len(bad) - known
     confusion, sums = team.sum(confusion).cpu(), team.sum(sums).cpu()
     images = int(confusion.sum())
+    if not images:
+        raise ReadError(
+            f"none of the {len(dataset)} images could be used, such as {dataset.source.where(0)}"
+        )
     return Metrics(
         images=images,
         top1=int(confusion.diagonal().sum()),

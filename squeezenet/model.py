@@ -107,6 +107,16 @@ class SqueezeNet(nn.Module):
         return self.conv10.out_channels
 
     @property
+    def smallest_input(self) -> int:
+        """The least height and width of an image: 1 x 1 is left after the last pooling.
+
+        A pooling halves what it is given, and conv1 makes n of 2 (n - 1) + kernel.
+        """
+        pools = sum(isinstance(layer, nn.MaxPool2d) for layer in self.children())
+        kernel: int = self.conv1.kernel_size[0]
+        return 2 * ((1 << pools) - 1) + kernel
+
+    @property
     def architecture(self) -> dict[str, Any]:
         """What rebuilds this net, as plain data: the record that a checkpoint carries."""
         return {

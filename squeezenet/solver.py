@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from caffe2torch.errors import NetError, ReadError
+from caffe2torch.io.files import text_of
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
 from caffe2torch.io.schema import Message, enum_name, enum_value
 from squeezenet.rules import SOLVER_TYPES
@@ -38,8 +39,8 @@ def read_solver(path: Path) -> tuple[dict[str, Any], list[str]]:
     looked for from the solver's folder and from the current one, as Caffe does.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        text = text_of(path.read_bytes(), str(path))
+    except OSError as error:
         raise ReadError(f"cannot read the solver {path}: {error}") from error
     solver = parse_prototxt(text, str(path), message="SolverParameter")
     settings = {

@@ -16,7 +16,7 @@ from rich import progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caffe2torch.errors import Caffe2TorchError, NetError, WeightsError
+from caffe2torch.errors import Caffe2TorchError, NetError, ReadError, WeightsError
 from caffe2torch.preprocessing import Preprocessing
 from squeezenet.checkpoint import (
     append_line,
@@ -108,6 +108,12 @@ class _Run:
 
         # Model: new, or with weights from a file; the classifier is new if the classes differ.
         self.model = self._make_model().to(team.device)
+        least = self.model.smallest_input
+        if config.crop < least:
+            raise NetError(
+                f"--crop {config.crop} is too small for SqueezeNet {self.model.version}: its last "
+                f"pooling needs a crop of {least} or more"
+            )
         freeze(self.model, config.freeze)
         if config.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types the method without it
@@ -281,6 +287,11 @@ class _Run:
         losses, counts = zip(*self.window, strict=True)
         totals = torch.tensor([float(torch.stack(losses).sum()), float(sum(counts))])
         loss, images = self.team.sum(totals).tolist()
+        if not images:
+            raise ReadError(
+                f"none of the images of the last {len(self.window)} steps could be used, up to "
+                f"step {self.step}: correct --data and --train-list"
+            )
         loss /= max(images, 1.0)
         if not math.isfinite(loss):
             raise DivergedError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -119,3 +120,20 @@ def test_version() -> None:
     code, output = run("--version")
     assert code == 0
     assert "torch" in output
+
+
+def test_sizes_beyond_any_blob_are_refused() -> None:
+    shape = f"data=1,{10**30},7,7"
+    code, output = run("inspect", NET / "net.prototxt", "--input-shape", shape, "--allow-missing")
+    assert code == 2
+    assert "a blob has fewer than 2**31 elements" in output
+
+
+def test_a_zipped_caffemodel_is_named_with_and_without_its_prototxt(tmp_path: Path) -> None:
+    path = tmp_path / "net.caffemodel"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.write(NET / "net.caffemodel", "net.caffemodel")
+    for more in ((), ("--prototxt", NET / "net.prototxt")):
+        code, output = run("inspect", path, *more)
+        assert code == 2
+        assert f"{path}: is a ZIP archive (unpack it first; " in " ".join(output.split())

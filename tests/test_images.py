@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import caffe2torch
-from caffe2torch.errors import ParityError, ReadError
+from caffe2torch.errors import NetError, ParityError, ReadError
 from caffe2torch.images import (
     SUFFIXES,
     ImageError,
@@ -154,7 +154,7 @@ def test_class_names(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match=r"names\.txt:2: the line is empty, so the class 1 has no"):
         read_class_names(path)
     path.write_bytes(b"\xff")
-    with pytest.raises(ReadError, match=r"the class names .*names\.txt is not UTF-8"):
+    with pytest.raises(ReadError, match=r"the class names .*names\.txt: is not UTF-16"):
         read_class_names(path)
     with pytest.raises(ReadError, match=r"cannot read the class names .*none\.txt"):
         read_class_names(tmp_path / "none.txt")
@@ -217,3 +217,16 @@ def test_a_protocol_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(to_input(image, made, (3, 3)), expected)
     np.testing.assert_array_equal(Transform(made)(image, None), expected)
     assert Transform(made)(image, np.random.default_rng(0)).shape == (3, 3, 3)
+
+
+def test_a_list_in_utf_16(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes("é.png 3\r\n".encode("utf-16"))
+    (sample,) = read_list(tmp_path / "list.txt", tmp_path)
+    assert (sample.path, sample.label) == (tmp_path / "é.png", 3)
+
+
+def test_absurd_sizes_are_refused_by_name() -> None:
+    image = np.zeros((4, 4, 3), np.uint8)
+    with pytest.raises(NetError) as caught:
+        to_input(image, Preprocessing(), (10**12, 227))
+    assert "cannot be resized to 256 x 1127753303965: the most is 32767" in str(caught.value)

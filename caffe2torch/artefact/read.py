@@ -6,6 +6,7 @@ import json
 import os
 import struct
 import warnings
+import zipfile
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def read_artefact(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[st
 
 def is_artefact(path: str | os.PathLike[str]) -> bool:
     """Whether ``path`` looks like a .pt or .safetensors file, by its content."""
-    return is_safetensors(path) or _head(path, 4) == b"PK\x03\x04"
+    return is_safetensors(path) or _is_torch_zip(path)
 
 
 def is_safetensors(path: str | os.PathLike[str]) -> bool:
@@ -61,6 +62,17 @@ def is_safetensors(path: str | os.PathLike[str]) -> bool:
     if len(head) < 9 or head[8:] != b"{":
         return False
     return bool(struct.unpack("<Q", head[:8])[0] <= os.path.getsize(path) - 8)
+
+
+def _is_torch_zip(path: str | os.PathLike[str]) -> bool:
+    """Whether the file is a ZIP archive with a pickle in it, or with a damaged directory."""
+    if _head(path, 4) != b"PK\x03\x04":
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(".pkl") for name in archive.namelist())
+    except Exception:  # zipfile raises many kinds; the reader says what is wrong.
+        return True
 
 
 def _head(path: str | os.PathLike[str], count: int) -> bytes:

@@ -2,9 +2,34 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import click
+
+from caffe2torch.errors import NO_MEMORY, Caffe2TorchError, one_line
+
+
+class Commands(click.Group):
+    """Ends every error that a user can cause as one line on stderr, and warns in one line."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. An error's exit code is its own."""
+        with warnings.catch_warnings():
+            warnings.showwarning = _print_warning  # type: ignore[assignment]  # same calls
+            try:
+                return super().invoke(ctx)
+            except Caffe2TorchError as error:
+                click.echo(f"Error: {one_line(str(error))}", err=True)
+                ctx.exit(error.exit_code)
+            except MemoryError:
+                click.echo(f"Error: {NO_MEMORY}", err=True)
+                ctx.exit(Caffe2TorchError.exit_code)
+
+
+def _print_warning(message: Warning | str, *_: Any) -> None:
+    click.echo(f"Warning: {one_line(str(message))}", err=True)
 
 
 class RegisteredChoice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import mmap
 import os
 import stat
@@ -25,13 +26,28 @@ HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 _SIGNATURES = (
     (HDF5_SIGNATURE, "an HDF5 file"),
-    (b"PK\x03\x04", "a ZIP archive, as PyTorch's .pt and .pth files are"),
+    (
+        b"PK\x03\x04",
+        "a ZIP archive (unpack it first; PyTorch's .pt and .pth are such archives too)",
+    ),
     (b"\x80\x02", "a Python pickle, as old PyTorch and numpy files are"),
     (b"\x80\x03", "a Python pickle"),
     (b"\x80\x04", "a Python pickle"),
-    (b"\x1f\x8b", "a gzip archive; unpack it first"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself; run 'git lfs pull'"),
+    (b"\x1f\x8b", "a gzip archive (unpack it first)"),
+    (b"BZh", "a bzip2 archive (unpack it first)"),
+    (b"\xfd7zXZ\0", "an xz archive (unpack it first)"),
+    (b"\x28\xb5\x2f\xfd", "a Zstandard archive (unpack it first)"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive (unpack it first)"),
+    (b"Rar!\x1a", "a RAR archive (unpack it first)"),
+    (b"version https://git-lfs", "a Git LFS pointer (run 'git lfs pull' for the file itself)"),
     (b"\x93NUMPY", "a numpy .npy file"),
+)
+_BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # Before UTF-16, whose mark it begins with.
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 _HEAD = 4096
 PIECE = 1 << 27
@@ -145,6 +161,30 @@ def _protobuf_kind(head: bytes) -> str | None:
     if head[1] < 0x80 and head[2] == 0x10:
         return "a single blob, as a mean image (.binaryproto) is"
     return "a Caffe solver state; the weights are in the .caffemodel beside it"
+
+
+def text_of(data: bytes, source: str, errors: str = "strict") -> str:
+    """The text in ``data``: UTF-8, or what its byte order mark says, UTF-16 or UTF-32.
+
+    ``errors`` is for what is not UTF-8, as of ``bytes.decode``.
+
+    Raises ReadError for a text in none of them.
+    """
+    mark, encoding = next(
+        (pair for pair in _BYTE_ORDER_MARKS if data.startswith(pair[0])), (b"", "")
+    )
+    if not encoding:  # Without a mark, every second byte of ASCII in UTF-16 is 0.
+        encoding = "utf-8"
+        for odd, wide in ((1, "utf-16-le"), (0, "utf-16-be")):
+            if data[:_HEAD] and not any(data[odd:_HEAD:2]) and all(data[1 - odd : _HEAD : 2]):
+                encoding = wide
+    try:
+        return data[len(mark) :].decode(encoding, errors if encoding == "utf-8" else "strict")
+    except UnicodeDecodeError as error:
+        raise ReadError(
+            f"{source}: is not {encoding.upper()} text (byte {error.start + len(mark)}: "
+            f"{error.reason}); save it in UTF-8"
+        ) from None
 
 
 def is_text(head: bytes) -> bool:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 from google.protobuf import text_format
 
 from caffe2torch.errors import ReadError
-from caffe2torch.io.files import Source, name_of, open_file, other_kind
+from caffe2torch.io.files import Source, name_of, open_file, other_kind, text_of
 from caffe2torch.io.schema import FIRST_PRIVATE, Message, message_class
 
 _PLAIN = (
@@ -91,12 +91,12 @@ def read_prototxt(path: Source) -> Message:
     kind = other_kind(data)
     if kind is not None:
         raise ReadError(f"{source}: is {kind}, not a prototxt")
-    if b"\0" in data:
+    # Comments may be in any encoding; the scan finds what is not UTF-8 elsewhere.
+    text = text_of(data, source, "surrogateescape")
+    if "\0" in text:
         raise ReadError(
             f"{source}: is a binary file, not a prototxt; is it the caffemodel with the weights?"
         )
-    # Comments may be in any encoding; the scan finds what is not UTF-8 elsewhere.
-    text = data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", "surrogateescape")
     net = parse_prototxt(text, source)
     if not (net.layer or net.layers or net.input):
         raise ReadError(

@@ -10,7 +10,7 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.layers import Role, net_error
 from caffe2torch.layers._data import DataLayer, read_transform_param
-from caffe2torch.passes.draft import Draft, DraftNode
+from caffe2torch.passes.draft import MAX_COUNT, Draft, DraftNode
 from caffe2torch.passes.resolve import class_of, resolve_layer
 from caffe2torch.preprocessing import Preprocessing
 
@@ -38,6 +38,12 @@ def replace_data_layers(draft: Draft) -> None:
             f"the net has no input {sorted(unknown)[0]!r}; its inputs are "
             f"{', '.join(repr(blob) for blob in inputs)}."
         )
+    for blob, given in input_shapes.items():
+        if prod(given) > MAX_COUNT:
+            raise NetError(
+                f"the input {blob!r} cannot have the shape {given}: a blob has fewer than 2**31 "
+                "elements."
+            )
     sources = []
     for node in draft.sources:
         if isinstance(node.layer, DataLayer):

@@ -11,6 +11,8 @@ from caffe2torch.io.schema import Message
 from caffe2torch.layers._base import BlobSpec, Layer
 from caffe2torch.preprocessing import Preprocessing
 
+MAX_COUNT = 2**31 - 1
+"""Caffe counts a blob's elements in an int and aborts above this."""
 Slot = tuple[int, int]
 """A learned blob's place: index of its layer in ``Draft.nodes``, index of the blob there."""
 

@@ -6,10 +6,7 @@ from math import prod
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import Layer
-from caffe2torch.passes.draft import Draft
-
-MAX_COUNT = 2**31 - 1
-"""Caffe counts a blob's elements in an int and aborts above this."""
+from caffe2torch.passes.draft import MAX_COUNT, Draft
 
 
 def propagate_shapes(draft: Draft) -> None:

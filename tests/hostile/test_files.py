@@ -53,7 +53,7 @@ def onnx_model() -> bytes:
 
 KINDS = {
     "onnx": (onnx_model, "an ONNX model"),
-    "zip": (lambda: packed("a.txt", b"x"), "is not a file that caffe2torch wrote"),
+    "zip": (lambda: packed("a.txt", b"x"), "is a ZIP archive (unpack it first"),
     "html": (lambda: b"<!DOCTYPE html>\n<html><head><title>404", "an HTML page"),
     "lfs": (
         lambda: b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4949168\n",

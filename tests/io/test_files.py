@@ -11,15 +11,21 @@ import wire_bytes as w
 from caffe2torch.errors import ReadError
 from caffe2torch.io.blob import read_blob_proto
 from caffe2torch.io.caffemodel import read_caffemodel
+from caffe2torch.io.files import text_of
 from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.io.schema import message_class
 
 READERS = [read_caffemodel, read_prototxt, read_blob_proto]
 
 KINDS = {
-    b"PK\x03\x04" + bytes(40): "a ZIP archive, as PyTorch's .pt",
+    b"PK\x03\x04" + bytes(40): "a ZIP archive (unpack it first; PyTorch's .pt",
     b"\x80\x02}q\x00.": "a Python pickle",
-    b"\x1f\x8b\x08" + bytes(9): "a gzip archive; unpack it first",
+    b"\x1f\x8b\x08" + bytes(9): "a gzip archive (unpack it first)",
+    b"BZh91AY": "a bzip2 archive (unpack it first)",
+    b"\xfd7zXZ\0\0": "an xz archive (unpack it first)",
+    b"\x28\xb5\x2f\xfd\x24": "a Zstandard archive (unpack it first)",
+    b"7z\xbc\xaf\x27\x1c\0": "a 7z archive (unpack it first)",
+    b"Rar!\x1a\x07": "a RAR archive (unpack it first)",
     b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n": "run 'git lfs pull'",
     b"\n\n <!DOCTYPE html>\n<html>": "an HTML page",
     b"<html><body>404</body></html>": "an HTML page",
@@ -83,3 +89,43 @@ def test_solver_state_is_named(tmp_path: Path) -> None:
     (tmp_path / "state").write_bytes(state.SerializeToString())
     with pytest.raises(ReadError, match="a Caffe solver state; the weights are in"):
         read_caffemodel(tmp_path / "state")
+
+
+TEXT = 'name: "é" layer { name: "d" type: "Input" top: "d" input_param { shape { dim: 1 } } }'
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        TEXT.encode(),
+        TEXT.encode("utf-8-sig"),
+        TEXT.encode("utf-16"),
+        TEXT.encode("utf-32"),
+        *(
+            mark + TEXT.encode(mark_of)
+            for mark, mark_of in (
+                (b"\xfe\xff", "utf-16-be"),
+                (b"\0\0\xfe\xff", "utf-32-be"),
+            )
+        ),
+    ],
+)
+def test_a_text_is_read_in_the_encoding_that_it_says(data: bytes) -> None:
+    assert read_prototxt(data).name == "é"
+    assert text_of(data, "x") == TEXT
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_utf_16_of_ascii_needs_no_mark(encoding: str) -> None:
+    plain = TEXT.replace("é", "e")
+    assert text_of(plain.encode(encoding), "x") == plain
+
+
+def test_half_a_character_is_refused() -> None:
+    with pytest.raises(ReadError) as caught:
+        read_prototxt("layer".encode("utf-16")[:-1])
+    assert str(caught.value) == (
+        "the buffer: is not UTF-16-LE text (byte 10: truncated data); save it in UTF-8"
+    )
+    with pytest.raises(ReadError, match="x: is not UTF-8 text"):
+        text_of(b"caf\xe9", "x")

@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner
 from support import genuine, genuine_squeezenet
 
+import caffe2torch
 from caffe2torch.engines.opencv import has_caffe_reader
 from squeezenet.checkpoint import save_checkpoint
 from squeezenet.cli import main
@@ -41,6 +42,10 @@ def home(tmp_path_factory):
         cv2.imwrite(str(root / "images" / name), rng.integers(0, 256, (50, 71, 3), np.uint8))
         lines.append(f"{name} {index}")
     (root / "list.txt").write_text("\n".join(lines))
+    (root / "lost.txt").write_text("a.png 0\nb.png 1\n")
+    (root / "leveldb").mkdir()
+    for name in ("CURRENT", "MANIFEST-000002", "000005.ldb"):
+        (root / "leveldb" / name).touch()
     (root / "names.txt").write_text("\n".join(NAMES))
     torch.manual_seed(1)
     model = SqueezeNet(num_classes=6)
@@ -166,6 +171,18 @@ def test_infer_names_bad_images_and_goes_on(home, tmp_path):
         (["export", "--weights", "{home}/model.pt", "{home}/model.tflite"], "suffix '.tflite'"),
         (["train", "--data", "{home}/nowhere"], "there is no"),
         (["train", "--data", ".", "--crop", "300"], "--crop 300 is larger than --resize 256"),
+        (["train", "--data", "{home}/images", "--train-list", "../list.txt", "--val-list",
+          "../list.txt", "--version", "1.1", "--crop", "16", "--resize", "16"],
+         "--crop 16 is too small for SqueezeNet 1.1: its last pooling needs a crop of 17 or more"),
+        (["train", "--data", "{home}/images", "--train-list", "../list.txt", "--val-list",
+          "../list.txt", "--version", "1.0", "--crop", "20", "--resize", "20"],
+         "needs a crop of 21 or more"),
+        (["train", "--data", "{home}", "--train-list", "lost.txt", "--val-list", "lost.txt"],
+         "none of the 2 images that {home}/lost.txt names exists, such as {home}/a.png"),
+        (["eval", "--weights", "{home}/model.pt", "--data", "{home}", "--val-list", "lost.txt"],
+         "its paths begin at --data, now {home}"),
+        (["eval", "--weights", "{home}/model.pt", "--data", "{home}/leveldb"],
+         "leveldb is a LevelDB, which is not read: make an LMDB"),
         (["train", "--solver", "{home}/absent.prototxt"], "cannot read the solver"),
         (["train", "--init-from", "{home}/list.txt"], "is not a checkpoint"),
         (["train", "--data", "{home}/images", "--train-list", "{home}/names.txt"],
@@ -175,8 +192,29 @@ def test_infer_names_bad_images_and_goes_on(home, tmp_path):
 def test_errors_are_one_line_and_exit_code_2(home, words, cause):
     result = run(*(word.replace("{home}", str(home)) for word in words), code=2)
     (line,) = result.stderr.strip().splitlines()
-    assert line.startswith("error: ")
-    assert cause in line
+    assert line.startswith("Error: ")
+    assert cause.replace("{home}", str(home)) in line
+
+
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_a_set_without_one_usable_image_is_an_error(home, tmp_path, command):
+    for folder in ("train/a", "val/a"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "1.png").write_bytes(b"no image")
+    words = ["eval", "--weights", home / "model.pt", "--data", tmp_path]
+    if command == "train":
+        words = ["train", "--data", tmp_path, "--out", tmp_path / "o", "--max-iter", 1]
+    *_, line = run(*words, "--workers", 0, code=2).stderr.strip().splitlines()
+    assert line.startswith("Error: none of the ")
+    assert "could be used" in line
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_are_one_line(home, tmp_path):
+    run("export", "--weights", home / "model.pt", tmp_path / "net.caffemodel")
+    half = caffe2torch.convert(tmp_path / "net.caffemodel", tmp_path / "half.pt", half=True)
+    (line,) = run("info", "--weights", half).stderr.splitlines()
+    assert line.startswith(f"Warning: {half} holds weights that were rounded")
 
 
 def test_bad_options_are_usage_errors(home):
@@ -185,6 +223,8 @@ def test_bad_options_are_usage_errors(home):
         ("--lr-mult", "conv10.*=-1"),
         ("--mean", "1,2"),
         ("--stepvalue", "a,b"),
+        ("--crop", "1" + 30 * "0"),
+        ("--resize", "32768"),
     ):
         assert option in run("train", option, value, code=2).stderr
 

@@ -65,7 +65,7 @@ def test_lists_that_are_missing_empty_or_binary_are_errors(tmp_path):
     with pytest.raises(ReadError, match="names no image"):
         read_list(tmp_path / "empty.txt", tmp_path)
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ReadError, match="not UTF-8"):
+    with pytest.raises(ReadError, match="is not UTF-16"):
         read_list(tmp_path / "binary.txt", tmp_path)
 
 
