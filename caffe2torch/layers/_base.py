@@ -36,7 +36,8 @@ class BlobSpec:
 
     ``given`` says that the filler is the author's choice (written in the net, or a default
     that makes the layer meaningful), so that a net without weights may use it.
-    ``other_shapes`` are those in which some forks store the same values.
+    ``other_shapes`` are those in which some forks store the same values. ``any_shape`` says
+    that the layer does not read the blob: one of another shape in a file counts as 0.
     """
 
     name: str
@@ -44,6 +45,7 @@ class BlobSpec:
     filler: Message
     given: bool
     other_shapes: tuple[Shape, ...] = ()
+    any_shape: bool = False
 
 
 class Affine(NamedTuple):

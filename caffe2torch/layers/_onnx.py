@@ -57,3 +57,21 @@ def reshape_axes(g: OnnxBuilder, value: str, head: Sequence[int], stop: int) -> 
     if stop < len(g.shape(value)):
         target = g.op("Concat", target, g.op("Shape", value, start=stop), axis=0)
     return str(g.op("Reshape", value, target))
+
+
+def resize_aligned(g: OnnxBuilder, x: str, sizes: Sequence[int], to: Sequence[int]) -> str:
+    """``x`` (N, C, *sizes) resized linearly, so that the corners' centres stay there."""
+    if list(sizes) == list(to):
+        return x
+    scales = [_scale(n, out) for n, out in zip(sizes, to, strict=True)]
+    mode = "align_corners"
+    scale = g.const([1.0, 1.0, *scales])
+    return str(g.op("Resize", x, "", scale, mode="linear", coordinate_transformation_mode=mode))
+
+
+def _scale(size: int, output: int) -> float:
+    """The smallest float32 of which ``floor(size * scale)`` is ``output``."""
+    scale = np.float32(output / size)
+    while size * float(scale) < output:
+        scale = np.nextafter(scale, np.float32(np.inf))
+    return float(scale)

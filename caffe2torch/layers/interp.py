@@ -18,6 +18,7 @@ from caffe2torch.layers import (
     register_layer,
     unsupported,
 )
+from caffe2torch.layers._onnx import resize_aligned
 from caffe2torch.layers._spatial import require_axes
 
 
@@ -126,22 +127,4 @@ class Interp(Layer):
             starts = [-self.pad_beg] * 2
             ends = [n + self.pad_end for n in shape[2:]]
             x = g.op("Slice", x, *(g.const(v, np.int64) for v in (starts, ends, [2, 3])))
-        scales = [_scale(n + crop, out) for n, out in zip(shape[2:], sizes, strict=True)]
-        return [
-            g.op(
-                "Resize",
-                x,
-                "",
-                g.const([1.0, 1.0, *scales]),
-                mode="linear",
-                coordinate_transformation_mode="align_corners",
-            )
-        ]
-
-
-def _scale(size: int, output: int) -> float:
-    """The smallest float32 of which ``floor(size * scale)`` is ``output``."""
-    scale = np.float32(output / size)
-    while size * float(scale) < output:
-        scale = np.nextafter(scale, np.float32(np.inf))
-    return float(scale)
+        return [resize_aligned(g, x, [n + crop for n in shape[2:]], sizes)]

@@ -141,6 +141,9 @@ def _matched(
             continue
         shapes = (spec.shape, *spec.other_shapes)
         if not any(shape_fits(blob.shape, blob.legacy, shape) for shape in shapes):
+            if spec.any_shape:
+                values[node.owners[position]] = np.zeros(spec.shape, np.float32)
+                continue
             raise _weights_error(
                 node,
                 f"blob {position} ({spec.name}) has the shape {blob.shape} in {path} and "

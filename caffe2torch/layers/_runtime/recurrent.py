@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -85,6 +86,24 @@ class CaffeLSTM(Recurrent):
         """The next h, c."""
         cell, hidden = lstm_unit(states[1], gates, cont)
         return [hidden, cell]
+
+
+def lstm_of_sequences(arrays: Any, x: Tensor, streams: int | None = None) -> Tensor:
+    """The outputs of an LSTM for sequences that all start at the first step.
+
+    ``x`` is (T, N, ..), or (T N, D) with N = ``streams``; the outputs are alike.
+    """
+    steps = x if streams is None else x.reshape(-1, streams, x.shape[1])
+    from_input = F.linear(steps.flatten(2), arrays.weight_x, arrays.bias)
+    hidden = cell = x.new_zeros(steps.shape[1], arrays.weight_h.shape[1])
+    one = x.new_ones(1)
+    outputs = []
+    for gates in from_input:
+        gates = gates + F.linear(hidden, arrays.weight_h)
+        cell, hidden = lstm_unit(cell, gates, one)
+        outputs.append(hidden)
+    y = torch.stack(outputs)
+    return y if streams is None else y.flatten(0, 1)
 
 
 class CaffeRNN(Recurrent):

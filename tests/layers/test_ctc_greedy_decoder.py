@@ -1,0 +1,46 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from harness import check_layer, layer_error
+
+
+def layer(fields: str = "") -> str:
+    return f'type: "CTCGreedyDecoder" ctc_decoder_param {{ {fields} }}'
+
+
+def decoded(x: Any, blank: int, merge: bool) -> Any:
+    steps, streams, _ = x.shape[:3]
+    y = np.full((streams, steps, 1, 1), -1.0)
+    for n in range(streams):
+        before, words = -1, []
+        for t in range(steps):
+            best = int(np.argmax(x[t, n].ravel()))
+            if best != blank and not (merge and best == before):
+                words.append(best)
+            before = best
+        y[n, : len(words), 0, 0] = words
+    return y
+
+
+@pytest.mark.parametrize(
+    ("fields", "blank", "merge"),
+    [
+        ("", 0, True),
+        ("blank_index: 2", 2, True),
+        ("blank_index: -1", 3, True),
+        ("ctc_merge_repeated: false", 0, False),
+    ],
+)
+@pytest.mark.parametrize("shape", [(11, 3, 4), (1, 2, 4), (9, 1, 4, 1, 1)])
+def test_the_sequence_without_repetitions_and_blanks(fields, blank, merge, shape) -> None:
+    # Few different scores, so that there are ties and repetitions.
+    x = np.random.default_rng(5).integers(0, 3, shape).astype(float)
+    check_layer(layer(fields), [x], [decoded(x, blank, merge)], rtol_peak=0)
+
+
+def test_refuses_the_accuracy() -> None:
+    assert "it computes the accuracy" in str(layer_error(layer(), [(5, 2, 4), (2, 5)]))
+    assert "must be (T, N, C)" in str(layer_error(layer(), [(5, 2)]))
