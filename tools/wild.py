@@ -46,7 +46,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from wilding.judge import CRASH, OUTCOMES, REFUSED, TIMEOUT, Finding, Net, judge
+from wilding.judge import CRASH, OUTCOMES, REFUSED, SIDE, TIMEOUT, Finding, Net, judge
 
 EXAMPLES = 3
 """Nets that a line of a table names."""
@@ -65,7 +65,8 @@ def main() -> int:
         ]
         waiting = [net for net in nets if net.name not in done]
         limits = Limits(options.seconds, options.memory << 20)
-        for finding in run_all(waiting, Path(folder), options.jobs, limits, options.read):
+        work = Work(limits, options.read, options.size)
+        for finding in run_all(waiting, Path(folder), options.jobs, work):
             done[finding.net] = finding
             append(record, finding)
             count = f"{len(done)}/{len(nets)}"
@@ -83,6 +84,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, default=Path("wild-findings"), help="folder")
     parser.add_argument("--seconds", type=float, default=120, help="for a net [120]")
     parser.add_argument("--memory", type=int, default=8192, help="MiB for a net [8192]")
+    parser.add_argument("--size", type=int, default=SIDE, help=f"of images, in pixels [{SIDE}]")
     parser.add_argument("--read", action="store_true", help="run no engine")
     return parser
 
@@ -93,6 +95,15 @@ class Limits:
 
     seconds: float
     memory: int
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with each net: the limits, whether it is only read, the size of images."""
+
+    limits: Limits
+    read_only: bool = False
+    side: int = SIDE
 
 
 def unpack(archive: Path, folder: Path) -> list[Net]:
@@ -123,9 +134,7 @@ def _kind(name: str) -> str:
     return "train_val" if "train" in Path(name).name else "deploy"
 
 
-def run_all(
-    nets: Sequence[Net], folder: Path, jobs: int, limits: Limits, read_only: bool = False
-) -> Iterator[Finding]:
+def run_all(nets: Sequence[Net], folder: Path, jobs: int, work: Work) -> Iterator[Finding]:
     """Run each net in a process of its own, ``jobs`` at a time; findings as they come."""
     context: Any = multiprocessing.get_context("forkserver")
     # Imported once; each net's process is a copy.
@@ -133,7 +142,7 @@ def run_all(
     waiting, running = list(reversed(nets)), list[_Running]()
     while waiting or running:
         while waiting and len(running) < jobs:
-            running.append(_Running(context, waiting.pop(), folder, limits, read_only))
+            running.append(_Running(context, waiting.pop(), folder, work))
         time.sleep(0.02)
         for process in list(running):
             finding = process.ended()
@@ -145,14 +154,12 @@ def run_all(
 class _Running:
     """The process of one net, and the watch over its time."""
 
-    def __init__(
-        self, context: Any, net: Net, folder: Path, limits: Limits, read_only: bool
-    ) -> None:
-        self.net, self.limits, self.stage = net, limits, "start"
+    def __init__(self, context: Any, net: Net, folder: Path, work: Work) -> None:
+        self.net, self.limits, self.stage = net, work.limits, "start"
         self.began = time.monotonic()
         self.folder = tempfile.TemporaryDirectory(dir=folder)
         self.reports, child = context.Pipe(duplex=False)
-        arguments = (net, Path(self.folder.name), limits.memory, read_only, child)
+        arguments = (net, Path(self.folder.name), work, child)
         self.process = context.Process(target=_work, args=arguments, daemon=True)
         self.process.start()
         child.close()
@@ -189,7 +196,7 @@ class _Running:
         return Finding(self.net.name, self.net.kind, outcome, self.stage, reason, seconds=seconds)
 
 
-def _work(net: Net, folder: Path, memory: int, read_only: bool, reports: Connection) -> None:
+def _work(net: Net, folder: Path, work: Work, reports: Connection) -> None:
     """What the process of a net does: judge it within its limits, and report."""
     import warnings
     from dataclasses import replace
@@ -202,10 +209,10 @@ def _work(net: Net, folder: Path, memory: int, read_only: bool, reports: Connect
     os.dup2(quiet, 1)
     os.dup2(quiet, 2)
     size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (size + memory, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_AS, (size + work.limits.memory, resource.RLIM_INFINITY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     began = time.monotonic()
-    finding = judge(net, folder, reports.send, read_only)
+    finding = judge(net, folder, reports.send, work.read_only, work.side)
     reports.send(replace(finding, seconds=round(time.monotonic() - began, 1)))
     reports.close()
     os._exit(0)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from caffe2torch.compare import is_detections
 from caffe2torch.engines import Blobs, Job, register_engine
@@ -47,7 +47,7 @@ class OpenCVEngine:
         if hasattr(self.net, "enableWinograd"):
             self.net.enableWinograd(False)
         blob_of = {value: blob for blob, value in graph.blobs.items()}
-        self.shown: dict[str, dict[int, str]] = {}
+        self.shown: dict[str, str] = {}
         self.detections: set[str] = set()
         repeated: Counter[str] = Counter()
         for node in graph.nodes:
@@ -55,29 +55,26 @@ class OpenCVEngine:
             # OpenCV numbers the layers of a name from the second on.
             known_as = f"{name}_{repeated[name]}" if repeated[name] else name
             repeated[name] += 1
-            tops = {i: blob_of[top] for i, top in enumerate(node.outputs) if top in blob_of}
-            asked = {i: b for i, b in tops.items() if job.every_blob or b in graph.outputs}
-            if asked:
-                self.shown[known_as] = asked
-            if is_detections(graph.shapes[node.outputs[0]], node.layer.free_axes):
-                self.detections.update(tops.values())
+            blob = blob_of.get(node.outputs[0]) if node.outputs else None
+            if blob is not None and (job.every_blob or blob in graph.outputs):
+                self.shown[known_as] = blob
+                if is_detections(graph.shapes[node.outputs[0]], node.layer.free_axes):
+                    self.detections.add(blob)
 
     def run(self, inputs: Mapping[str, FloatArray]) -> Blobs:
-        """The outputs of every layer that OpenCV knows by its Caffe name."""
+        """The first output of every layer that OpenCV knows by its Caffe name.
+
+        The memory of the others may have been used again by then.
+        """
         for name, array in inputs.items():
             self.net.setInput(array, name if len(inputs) > 1 else "")
         known = set(self.net.getLayerNames())
         layers = [name for name in self.shown if name in known]
-        if not layers:
+        if not layers:  # OpenCV would give its last layer instead.
             raise EngineError("OpenCV shows none of the net's blobs under their names")
         with _errors("OpenCV cannot run the net: "):
-            values = self.net.forwardAndRetrieve(layers)
-        found = {
-            blob: tops[i].copy()  # OpenCV uses their memory again.
-            for layer, tops in zip(layers, values, strict=True)
-            for i, blob in self.shown[layer].items()
-            if i < len(tops)
-        }
+            values = _forward(self.net, layers)
+        found = {self.shown[name]: value for name, value in values.items()}
         images = max((len(array) for array in inputs.values() if array.ndim), default=1)
         for blob in self.detections.intersection(found):
             found[blob] = _as_caffe_lists(found[blob], images)
@@ -125,8 +122,14 @@ class OpenCVOnnxEngine:
         with _errors():
             for name, array in inputs.items():
                 self.net.setInput(array, name)
-            values = self.net.forward(list(self.outputs))
-        return {name: value.copy() for name, value in zip(self.outputs, values, strict=True)}
+            return _forward(self.net, self.outputs)
+
+
+def _forward(net: Any, outputs: Sequence[str]) -> dict[str, Array]:
+    """The outputs by name, copied: OpenCV uses their memory again."""
+    return {
+        name: value.copy() for name, value in zip(outputs, net.forward(list(outputs)), strict=True)
+    }
 
 
 @contextmanager

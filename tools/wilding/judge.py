@@ -4,32 +4,32 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
-from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from caffe2torch.api import read
-from caffe2torch.compare import BlobDifference, common_blobs
 from caffe2torch.engines import BASELINE, Blobs, Job, start_engine
 from caffe2torch.errors import ArtefactError, Caffe2TorchError, EngineError, WeightsError
 from caffe2torch.graph import FloatArray, Graph, Shape
 from caffe2torch.io.caffemodel import read_caffemodel
 from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.io.schema import Message
+from caffe2torch.io.unknown import describe
 from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.layers import find_layer
-from caffe2torch.lower.batch import batch_of, fed_shapes
 from caffe2torch.lower.to_torch import to_torch
-from caffe2torch.parity.inputs import random_batches
+from caffe2torch.parity.inputs import Batch
+from caffe2torch.parity.result import Comparison
+from caffe2torch.parity.verdict import DIFFERS, KNOWN, ROUNDING, Judge
 from caffe2torch.passes.draft import Draft, Options, State
 from caffe2torch.passes.filter_layers import filter_layers
 from caffe2torch.pipeline import UPGRADES, build_graph, run
+from wilding.feed import MOST_VALUES, guesses, sensible_inputs, smaller, values_of
 from wilding.weights import with_random_weights
 
 RIGHT, DIFFERENT, REFUSED, CRASH, TIMEOUT = "right", "different", "refused", "crash", "timeout"
@@ -37,28 +37,14 @@ READ = "read"
 """The outcome of a net that is only read, and could be."""
 OUTCOMES = (RIGHT, READ, DIFFERENT, REFUSED, CRASH, TIMEOUT)
 
-SEED = 0
-ROWS = 2
-"""Most items of a batch that are fed where the net takes any number."""
-MOST_VALUES = 1 << 28
-"""Of all blobs of a net together: 1 GiB in each engine."""
-GUESSES: tuple[tuple[str, Shape], ...] = (
-    ("mnist|(?<!goog)lenet", (1, 1, 28, 28)),
-    ("cifar", (1, 3, 32, 32)),
-    ("", (1, 3, 224, 224)),
-)
-"""The shape of an input that the net does not say, by a pattern of the net's name."""
-MOST_GUESSES = 4
-NUDGE = 2.0**-22
-"""How far the inputs and weights of the float64 run are moved, relatively: 4 float32 roundings."""
-NUDGED_RUNS = 3
-ROUNDING = 40.0
-"""An engine may be as many times as far from float64 as the nudged runs are.
-
-OpenCV's Winograd convolutions are 24 times as far, where direct ones are once.
-"""
-CHAOS = 0.01
-"""Where the nudged runs move a blob by so much of its peak, what is made of it is not judged."""
+LARGEST = 1 << 27
+"""Most values of all blobs of a net that is run at all: 512 MiB in each engine."""
+MOST_ADVICE = 12
+"""How often a net is read again with what an error advises, or another guess."""
+SIDE = 224
+"""Of the images that are fed, in pixels, where the net takes it."""
+ENGINES = ("onnxruntime", "float64", "opencv")
+"""Compared with torch, in this order."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +64,8 @@ class Finding:
     ``stage`` is the last that was begun. ``reason`` has no names or numbers of the net, so that
     equal reasons are equal texts; ``detail`` is the whole message. ``lacks`` are the layer types
     and fields that the package does not know, ``opencv`` says ``right``, ``different`` or why
-    OpenCV did not run.
+    OpenCV did not run, and ``judged`` how many blobs of which engine differ by rounding or a
+    known fault. ``shapes`` are the phase and shapes that were given to read it.
     """
 
     net: str
@@ -88,15 +75,21 @@ class Finding:
     reason: str = ""
     lacks: str = ""
     opencv: str = ""
+    judged: str = ""
     weights: str = ""
     shapes: str = ""
     seconds: float = 0.0
     detail: str = ""
 
 
-def judge(net: Net, folder: Path, tell: Callable[[str], None], read_only: bool) -> Finding:
-    """Run ``net``; ``tell`` is called with each stage as it begins, ``folder`` is for files."""
-    judgement = _Judgement(net, folder, tell)
+def judge(
+    net: Net, folder: Path, tell: Callable[[str], None], read_only: bool = False, side: int = SIDE
+) -> Finding:
+    """Run ``net``; ``tell`` is called with each stage as it begins, ``folder`` is for files.
+
+    Images are ``side`` pixels long where the net takes that.
+    """
+    judgement = _Judgement(net, folder, tell, side)
     try:
         judgement.run(read_only)
     except Caffe2TorchError as error:
@@ -113,12 +106,12 @@ def judge(net: Net, folder: Path, tell: Callable[[str], None], read_only: bool) 
 class _Judgement:
     """The stages of one net; ``finding`` grows with them."""
 
-    def __init__(self, net: Net, folder: Path, tell: Callable[[str], None]) -> None:
-        self.net, self.folder, self.tell = net, folder, tell
+    def __init__(self, net: Net, folder: Path, tell: Callable[[str], None], side: int) -> None:
+        self.net, self.folder, self.tell, self.side = net, folder, tell, side
         self.finding = Finding(net.name, net.kind, RIGHT)
         self.names: set[str] = set()
         self.model: Path | None = None
-        self.exact: _Exact | None = None
+        self.options: dict[str, Any] = {}
 
     def run(self, read_only: bool) -> None:
         """All stages. Raises what the package raises."""
@@ -130,35 +123,60 @@ class _Judgement:
         if is_model:
             self.model = self.net.path
             self.note(weights="genuine")
-            graph = self._shaped(message, lambda shapes: read(self.model, input_shapes=shapes))
-        else:
-            graph = self._shaped(message, lambda shapes: _without_weights(message, shapes))
+        graph = self._advised(message)
         if read_only:
             self.note(outcome=READ)
             return
-        graph = graph if is_model else self._with_weights(graph)
-        inputs = _inputs(graph)
-        if sum(map(prod, fed_shapes(graph, inputs).values())) > MOST_VALUES:
+        if not is_model:
+            graph = self._with_weights(message, graph)
+        if values_of(graph) > LARGEST:
             self.end(TIMEOUT, "more values in its blobs than a run may take")
             return
+        self._compare(graph, sensible_inputs(graph))
+
+    def _compare(self, graph: Graph, inputs: Mapping[str, FloatArray]) -> None:
+        """Run the engines, and note the first that differs from torch."""
         self._stage("torch")
         job = Job(graph, self.model, self._prototxt())
-        ours = start_engine(BASELINE, job).run(inputs)
-        self._stage("onnxruntime")
-        onnx = start_engine("onnxruntime", job).run(inputs)
-        if not self._agree("onnxruntime", graph, inputs, ours, onnx):
-            return
-        self._stage("opencv")
-        if self.model is None:
-            self.note(opencv="no caffemodel can hold its weights")
-            return
-        try:
-            theirs = start_engine("opencv", job).run(inputs)
-        except EngineError as error:
-            self.note(opencv=plain(str(error), self.names))
-            return
-        agrees = self._agree("opencv", graph, inputs, ours, theirs)
-        self.note(opencv=RIGHT if agrees else DIFFERENT)
+        results = {BASELINE: start_engine(BASELINE, job).run(inputs)}
+        order = [blob for blob in graph.blobs if blob not in inputs]
+        notes = []
+        for engine in ENGINES:
+            self._stage(engine)
+            if engine == "opencv":
+                if values_of(graph) > MOST_VALUES:
+                    self.note(opencv="the net is too large to be run a fourth time")
+                    break
+                try:
+                    results[engine] = start_engine(engine, job).run(inputs)
+                except EngineError as error:
+                    self.note(opencv=plain(str(error), self.names))
+                    break
+            elif engine == "float64":
+                results[engine] = _float64(graph, inputs)
+            else:
+                results[engine] = start_engine(engine, job).run(inputs)
+            pair = Comparison(engine, BASELINE, "", None)
+            pair.add(Batch(dict(inputs)), order, Judge(graph, inputs, results))
+            notes += [
+                f"{engine}: {kind} {len(found)}"
+                for kind in (ROUNDING, KNOWN)
+                if (found := pair.judged(kind))
+            ]
+            self.note(judged="; ".join(notes))
+            if engine == "opencv":
+                self.note(opencv=_in_short(pair))
+            if not pair.passed:
+                self._differs(graph, pair)
+                return
+
+    def _differs(self, graph: Graph, pair: Comparison) -> None:
+        difference = pair.judged(DIFFERS)[0]
+        blob = difference.blob
+        made = next((n for n in graph.nodes if graph.blobs[blob] in n.outputs), None)
+        reason = pair.verdicts[blob].reason
+        text = f"blob {blob!r}: {difference.max_abs:.3g} of {difference.peak:.3g}; {reason}"
+        self.end(DIFFERENT, f"{pair.engine}, first at {made.layer.type if made else 'input'}", text)
 
     def note(self, **fields: Any) -> None:
         """Put ``fields`` into the finding."""
@@ -174,134 +192,101 @@ class _Judgement:
 
     def _prototxt(self) -> Path | None:
         """What OpenCV reads: a deploy net as it is, of others what is left in phase TEST."""
-        return self.net.path if self.net.kind == "deploy" and not self.finding.shapes else None
+        return self.net.path if self.net.kind == "deploy" and not self.options else None
 
-    def _shaped(self, message: Message, make: Callable[[Mapping[str, Shape]], Graph]) -> Graph:
-        """The graph that ``make`` makes of input shapes: those that the net lacks are guessed."""
-        shapes: dict[str, Shape] = {}
-        while True:
+    def _read(self, message: Message, options: Mapping[str, Any]) -> Graph:
+        """The graph, with its own weights if they are part of the message, else with zeros."""
+        if self.model is not None:
+            return read(self.model, **options)
+        state = State(options.get("phase", "TEST"))
+        shapes = options.get("input_shapes", {})
+        return build_graph(message, None, state, Options(input_shapes=shapes))
+
+    def _advised(self, message: Message) -> Graph:
+        """The graph; where an error advises a phase or an input's shape, that is given."""
+        waiting: dict[str, list[Shape]] = {}
+        last: Caffe2TorchError | None = None
+        for _ in range(MOST_ADVICE):
             try:
-                return make(shapes)
+                graph = self._read(message, self.options)
             except Caffe2TorchError as error:
-                asked = re.search(r"--input-shape (.+?)=1,", str(error))
-                if asked is None or len(shapes) == MOST_GUESSES or asked[1] in shapes:
-                    raise
-                shapes[asked[1]] = guess(self.net.name, asked[1], message)
-                given = (f"{blob}={','.join(map(str, shape))}" for blob, shape in shapes.items())
-                self.note(shapes=" ".join(given))
+                shapes = dict(self.options.get("input_shapes", {}))
+                asked = re.search(r"--input-shape (\S+?)=\d", str(error))
+                if "--phase TRAIN" in str(error) and "phase" not in self.options:
+                    self.options["phase"] = "TRAIN"
+                    last = error
+                    continue
+                if asked is not None and asked[1] not in shapes:
+                    blob = asked[1]
+                    waiting[blob] = list(dict.fromkeys(guesses(self.net.name, blob, message)))
+                elif any(waiting.values()):
+                    blob = next(b for b in reversed(waiting) if waiting[b])
+                    last = last or error
+                else:
+                    raise last or error from None
+                shapes[blob] = waiting[blob].pop(0)
+                self.options["input_shapes"] = shapes
+            else:
+                self._note_options()
+                return graph
+        raise last or Caffe2TorchError("no advice is left.")
 
-    def _with_weights(self, graph: Graph) -> Graph:
+    def _note_options(self) -> None:
+        given = [f"phase={self.options['phase']}"] if "phase" in self.options else []
+        for blob, shape in self.options.get("input_shapes", {}).items():
+            given.append(f"{blob}={','.join(map(str, shape))}")
+        self.note(shapes=" ".join(given))
+
+    def _lighter(self, message: Message, graph: Graph) -> Graph:
+        """``graph`` for smaller inputs, where it takes them."""
+        for shapes in smaller(graph, self.side):
+            tried = {**self.options, "input_shapes": shapes}
+            try:
+                found = self._read(message, tried)
+            except Caffe2TorchError:
+                continue
+            if values_of(found) < values_of(graph):
+                self.options = tried
+                self._note_options()
+                return found
+        return graph
+
+    def _with_weights(self, message: Message, graph: Graph) -> Graph:
         """The graph with the weights beside it, else with random ones from a caffemodel."""
-        shapes = {i.name: i.shape for i in graph.inputs} if self.finding.shapes else None
         for path in self.net.weights:
             try:
-                found = read(path, self.net.path, input_shapes=shapes)
+                found = read(path, self.net.path, **self.options)
             except WeightsError:
                 continue
             self.model = path
             self.note(weights="genuine")
             return found
         self.note(weights="random")
-        graph = with_random_weights(graph)
+        graph = with_random_weights(self._lighter(message, graph))
         model = self.folder / "net.caffemodel"
         try:
             write_caffemodel(graph, model)
         except ArtefactError:  # Two layers with weights share a name, or it is above 2 GiB.
             return graph
         self.model = model
-        return read(model, self.net.path, input_shapes=shapes)
-
-    def _agree(
-        self, engine: str, graph: Graph, inputs: Mapping[str, FloatArray], ours: Blobs, other: Blobs
-    ) -> bool:
-        """Whether the engine's blobs are torch's, but for rounding; else note the first."""
-        for difference in differences(graph, ours, other):
-            blob = difference.blob
-            if ours[blob].size == other[blob].size:
-                self.tell("float64")
-                self.exact = self.exact or _Exact(graph, inputs)
-                if all(self.exact.explains(blob, blobs[blob]) for blobs in (ours, other)):
-                    continue
-            made = next((n for n in graph.nodes if graph.blobs[blob] in n.outputs), None)
-            kind = made.layer.type if made else "input"
-            what = "values" if ours[blob].size == other[blob].size else "shape"
-            text = (
-                f"blob {blob!r}: {difference.max_abs:.3g} of {difference.peak:.3g}, shapes "
-                f"{ours[blob].shape} and {other[blob].shape}"
-            )
-            self.end(DIFFERENT, f"{what} of {engine}, first at {kind}", text)
-            return False
-        return True
+        return read(model, self.net.path, **self.options)
 
 
-class _Exact:
-    """The torch module in float64, and how far small changes of its numbers move each blob."""
-
-    def __init__(self, graph: Graph, inputs: Mapping[str, FloatArray]) -> None:
-        self.blobs = _float64(graph, inputs, None)
-        rng = np.random.default_rng(SEED)
-        nudged = [_float64(graph, inputs, rng) for _ in range(NUDGED_RUNS)]
-        self.spread = {
-            blob: max(_furthest(exact, run[blob]) for run in nudged)
-            for blob, exact in self.blobs.items()
-        }
-        blob_of = {value: blob for blob, value in graph.blobs.items()}
-        self.lost: set[str] = set()
-        for node in graph.nodes:
-            moved = any(self._chaotic(blob_of[v]) for v in node.inputs if v in blob_of)
-            if moved or self.lost.intersection(node.inputs):
-                self.lost.update(node.outputs)
-        self.lost = {blob_of[value] for value in self.lost if value in blob_of}
-
-    def _chaotic(self, blob: str) -> bool:
-        peak = float(np.max(np.abs(self.blobs[blob]), initial=0))
-        return self.spread[blob] > CHAOS * peak
-
-    def explains(self, blob: str, found: npt.NDArray[Any]) -> bool:
-        """Whether rounding explains what an engine found for ``blob``."""
-        if blob in self.lost:
-            return True
-        exact = self.blobs[blob]
-        judged = BlobDifference(blob)
-        judged.add(exact, found)
-        return bool(judged.max_abs <= max(judged.limit(None), ROUNDING * self.spread[blob]))
+def _in_short(pair: Comparison) -> str:
+    known = pair.judged(KNOWN)
+    if not pair.passed:
+        return DIFFERENT
+    return plain(f"known: {pair.verdicts[known[0].blob].reason}", set()) if known else RIGHT
 
 
-def _float64(
-    graph: Graph, inputs: Mapping[str, FloatArray], rng: np.random.Generator | None
-) -> Blobs:
-    """Every blob in float64; with ``rng``, inputs and weights are nudged first."""
+def _float64(graph: Graph, inputs: Mapping[str, FloatArray]) -> Blobs:
+    """Every blob as the torch module computes it in float64."""
     import torch
 
     module = to_torch(graph).eval().double()
-    arrays = {name: torch.from_numpy(np.asarray(a, np.float64)) for name, a in inputs.items()}
-    with torch.no_grad():
-        if rng is not None:
-            for tensor in (*module.parameters(), *arrays.values()):
-                noise = torch.from_numpy(rng.uniform(-NUDGE, NUDGE, tuple(tensor.shape)))
-                tensor.mul_(1 + noise)
-        return {name: tensor.numpy() for name, tensor in module.blobs(arrays).items()}
-
-
-def _furthest(first: npt.NDArray[Any], second: npt.NDArray[Any]) -> float:
-    """The largest difference; infinite where the shapes depend on the data and differ."""
-    if first.size != second.size:
-        return float("inf")
-    difference = BlobDifference("")
-    difference.add(first, second)
-    return difference.max_abs
-
-
-def differences(graph: Graph, ours: Blobs, other: Blobs) -> Iterator[BlobDifference]:
-    """The blobs that differ by more than the package's tolerance, in the order of the net."""
-    fed = {i.name for i in graph.inputs}
-    for blob in common_blobs([b for b in graph.blobs if b not in fed], ours, other):
-        difference = BlobDifference(blob)
-        same_size = ours[blob].size == other[blob].size
-        if same_size:
-            difference.add(ours[blob], other[blob])
-        if not same_size or difference.exceeds(None):
-            yield difference
+    with torch.no_grad(), np.errstate(over="ignore"):
+        blobs = module.blobs({name: torch.from_numpy(a).double() for name, a in inputs.items()})
+        return {name: tensor.numpy().astype(np.float32) for name, tensor in blobs.items()}
 
 
 def missing(message: Message, of_weights: bool = False) -> list[str]:
@@ -318,8 +303,11 @@ def missing(message: Message, of_weights: bool = False) -> list[str]:
     is_read = {bottom for layer in layers for bottom in layer.bottom}
     found: dict[str, None] = {}
     for layer in layers:
-        notes = [plain(note, set()) for note in layer.unknown_field]
-        if find_layer(layer.type) is None:
+        cls = find_layer(layer.type)
+        claims = cls.parameters.claims if cls and cls.parameters else None
+        fields = [f for f in layer.unknown_field if claims is None or not claims(f)]
+        notes = [plain(describe(field), set()) for field in fields]
+        if cls is None:
             role = "type" if is_read.intersection(layer.top) else "last"
             found[f"{role if layer.bottom else 'source'} {_type_name(layer, notes)}"] = None
         else:
@@ -333,30 +321,6 @@ def _type_name(layer: Message, notes: Sequence[str]) -> str:
         return f"Python {layer.python_param.module}.{layer.python_param.layer}"
     old = next((note for note in notes if note.startswith("type: ")), "type: none")
     return str(layer.type or f"V1 {old.removeprefix('type: ')}")
-
-
-def _inputs(graph: Graph) -> dict[str, FloatArray]:
-    """Random inputs, of few items where the net takes any number of them."""
-    batch = batch_of(graph)
-    arrays = next(iter(random_batches(graph, 1))).inputs
-    return {
-        name: a[:ROWS] if a.ndim and batch is not None and len(a) == batch else a
-        for name, a in arrays.items()
-    }
-
-
-def _without_weights(message: Message, shapes: Mapping[str, Shape]) -> Graph:
-    return build_graph(message, None, State(), Options(input_shapes=shapes))
-
-
-def guess(net: str, blob: str, message: Message) -> Shape:
-    """A shape for an input: with the crop of its data layer where only channels are unknown."""
-    for layer in [*message.layer, *message.layers]:
-        if blob in layer.top and layer.HasField("transform_param"):
-            crop = layer.transform_param.crop_size
-            if crop:
-                return (1, 3, crop, crop)
-    return next(shape for pattern, shape in GUESSES if re.search(pattern, net.lower()))
 
 
 def _names(message: Message) -> set[str]:

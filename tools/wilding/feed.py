@@ -1,0 +1,145 @@
+"""What a net is fed: shapes for inputs that it does not size, and values that its layers expect."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from math import prod
+
+import numpy as np
+
+from caffe2torch.graph import FloatArray, Graph, Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.lower.batch import batch_of, shapes_at
+from caffe2torch.parity.inputs import random_batches
+
+ROWS = 2
+"""Most items of a batch that are fed where the net takes any number."""
+MOST_VALUES = 1 << 25
+"""Of all blobs of a net together where two items are fed: 128 MiB in each engine."""
+SIDES = (64, 96, 128, 224, 320, 512)
+"""Sides of images that are tried, the smallest first."""
+ROIS, BOXES = 4, 2
+"""Regions, and true boxes, that are fed."""
+SMALL: tuple[tuple[str, Shape], ...] = (
+    (r"im_?info", (1, 3)),
+    (r"gt_boxes", (BOXES, 5)),
+    (r"rois?($|_|\d)|proposal", (ROIS, 5)),
+    (r"label|target|^gt|class|cont$|^ids?$|weight", (1, 1)),
+)
+"""The shape of an input that is no image, by a pattern of its name."""
+IMAGES: tuple[tuple[str, Shape], ...] = (
+    ("mnist|(?<!goog)lenet", (1, 1, 28, 28)),
+    ("cifar", (1, 3, 32, 32)),
+    ("siamese", (1, 2, 28, 28)),
+)
+"""The shape of an image, by a pattern of the net's name."""
+USUAL: tuple[Shape, ...] = (
+    (1, 3, 224, 224),
+    (1, 1, 224, 224),
+    (1, 3, 16, 112, 112),
+    (1, 3),
+    (1, 1, 28, 28),
+    (1, 6, 224, 224),
+)
+"""Shapes of inputs that are tried, one after the other, where no name tells."""
+
+
+def guesses(net: str, blob: str, message: Message) -> Iterator[Shape]:
+    """Shapes to try for an input whose shape the net does not say, the likeliest first."""
+    for layer in [*message.layer, *message.layers]:
+        if blob in layer.top and layer.HasField("transform_param"):
+            crop = layer.transform_param.crop_size
+            if crop and blob == layer.top[0]:
+                yield (1, 3, crop, crop)
+                yield (1, 1, crop, crop)
+    for table, name in ((SMALL, blob), (IMAGES, net)):
+        yield from (shape for pattern, shape in table if re.search(pattern, name.lower()))
+    yield from USUAL
+
+
+def smaller(graph: Graph, side: int) -> Iterator[Mapping[str, Shape]]:
+    """Shapes for the inputs of ``graph`` with fewer values, the smallest first.
+
+    One item in place of a batch, and images whose longer side is at least ``side``, if that is
+    less than they have.
+    """
+    declared = {i.name: i.shape for i in graph.inputs}
+    batch = max((shape[0] for shape in declared.values() if shape), default=1)
+    single = {
+        name: (1, *shape[1:]) if shape[:1] == (batch,) else shape
+        for name, shape in declared.items()
+    }
+    largest = max((max(s[2:]) for s in single.values() if len(s) == 4), default=0)
+    for shapes in (single, declared):
+        for tried in sorted({side, *SIDES}):
+            if side <= tried < largest:
+                yield {name: _within(shape, tried / largest) for name, shape in shapes.items()}
+        yield single
+        if batch == 1:
+            return
+
+
+def _within(shape: Shape, factor: float) -> Shape:
+    if len(shape) != 4 or max(shape[2:]) == 1:
+        return shape
+    sides = (max(1, round(size * factor / 4) * 4) for size in shape[2:])
+    return (*shape[:2], *sides)
+
+
+def values_of(graph: Graph, rows: int = 1) -> int:
+    """The number of values of all blobs for ``rows`` items, or those that the net has fixed."""
+    batch = batch_of(graph)
+    shapes = None if batch is None else shapes_at(graph, batch, min(rows, batch))
+    return sum(map(prod, (shapes or graph.shapes).values()))
+
+
+def sensible_inputs(graph: Graph) -> dict[str, FloatArray]:
+    """Random inputs of a few items; regions, image sizes, marks and labels as their layers expect.
+
+    What a name or a reader does not tell is random, as in a parity check.
+    """
+    batch = batch_of(graph)
+    rows = ROWS if values_of(graph, ROWS) <= MOST_VALUES else 1
+    (random,) = islice(random_batches(graph, 1), 1)
+    readers: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        for position, value in enumerate(node.inputs):
+            readers.setdefault(value, []).append(f"{node.layer.type}:{position}")
+    images = [i.shape for i in graph.inputs if len(i.shape) == 4 and min(i.shape[2:]) > 1]
+    height, width = max((shape[2:] for shape in images), default=(224, 224))
+    found = {}
+    for name, array in random.inputs.items():
+        kept = array[:rows] if array.ndim and batch is not None and len(array) == batch else array
+        special = _special(name, kept.shape, readers.get(name, ()), height, width)
+        found[name] = kept if special is None else special.reshape(kept.shape)
+    return found
+
+
+def _special(
+    name: str, shape: Shape, readers: Sequence[str], height: int, width: int
+) -> FloatArray | None:
+    """Values for an input that is no measurement; None for one that is."""
+    name, size = name.lower(), prod(shape)
+    rng = np.random.default_rng(size)
+    is_regions = any(re.fullmatch("(PS)?ROI.*:1|Roi.*:1", reader) for reader in readers)
+    if (is_regions or re.search("rois", name)) and shape[1:2] == (5,):
+        return np.insert(_boxes(rng, size // 5, height, width), 0, 0, axis=1)
+    if re.search("gt_boxes", name) and shape[-1:] == (5,):
+        return np.insert(_boxes(rng, size // 5, height, width), 4, 1, axis=1)
+    if re.search("im_?info", name):
+        return np.resize(
+            np.asarray([height, width, 1, 1, 1, 1][: max(shape[-1], 3)], np.float32), size
+        )
+    if re.search("(^|_)cont$|clip_markers", name):
+        return np.asarray(np.arange(size) >= size // max(shape[0], 1), np.float32)
+    if re.search("label|(^|_)ids?$", name):
+        return np.zeros(size, np.float32)
+    return None
+
+
+def _boxes(rng: np.random.Generator, count: int, height: int, width: int) -> FloatArray:
+    """Boxes (x1, y1, x2, y2) in pixels, with area, within the image."""
+    corners = rng.uniform(0, 0.5, (count, 4)) + np.array([0, 0, 0.45, 0.45])
+    return np.asarray(corners * [width, height, width, height], np.float32)
