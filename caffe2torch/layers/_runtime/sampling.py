@@ -26,6 +26,25 @@ def unpool(x: Tensor, mask: Tensor, size: Sequence[int]) -> Tensor:
     return y.reshape(*x.shape[:2], height, width)
 
 
+def spread(x: Tensor, stride: Sequence[int], size: Sequence[int]) -> Tensor:
+    """``x`` at every ``stride``-th place of a map of ``size``, 0 elsewhere.
+
+    Of values beyond the map the last comes to its last row or column.
+    """
+    height, width = size
+    y = x.new_zeros(*x.shape[:2], height, width)
+    rows = [min(i * stride[0], height - 1) for i in range(x.shape[2])]
+    columns = [min(i * stride[1], width - 1) for i in range(x.shape[3])]
+    # Of equal places the last counts.
+    row_of = {row: i for i, row in enumerate(rows)}
+    column_of = {column: i for i, column in enumerate(columns)}
+    values = x[:, :, list(row_of.values())][:, :, :, list(column_of.values())]
+    spread_rows = y.new_zeros(*x.shape[:2], height, values.shape[3])
+    spread_rows[:, :, list(row_of)] = values
+    y[:, :, :, list(column_of)] = spread_rows
+    return y
+
+
 def zoomed_size(x: Tensor, crop: int, shrink: int, zoom: int) -> list[int]:
     """Height and width of ``x`` less a crop, first shrunk, then zoomed."""
     shrunk = [(n + crop - 1) // shrink + 1 for n in x.shape[2:]]

@@ -1,0 +1,50 @@
+"""SpatialDropout: the identity at inference; zeroes whole channels at random in training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message, enum_name
+from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+
+
+@register_layer()
+class SpatialDropout(Layer):
+    """y = x in phase TEST, mask[n, c] * x / (1 - dropout_ratio) in TRAIN, for x (N, C, ..).
+
+    Forks for ENet: spatial_dropout_layer.cpp, with the ``dropout_param`` of Dropout. The mask
+    is 0 with probability ``dropout_ratio``. Random numbers have no exact ONNX form.
+    """
+
+    type = "SpatialDropout"
+    works_in_place = True
+
+    dropout_ratio: float
+    phase: str
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Layer:
+        ratio = proto.dropout_param.dropout_ratio
+        if not 0 <= ratio < 1:
+            raise net_error(
+                proto, f"{ratio:g} is not between 0 and 1", "dropout_param.dropout_ratio"
+            )
+        return cls(name=proto.name, dropout_ratio=ratio, phase=enum_name(proto, "phase"))
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        if len(bottoms[0]) < 2:
+            raise self.net_error(f"a bottom of shape {bottoms[0]} has fewer than two axes")
+        return [bottoms[0]]
+
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        return t.runtime.ChannelDropout(self.dropout_ratio)
+
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        if self.dropout_ratio and self.phase == "TRAIN":
+            raise self.unsupported(
+                "random dropout of phase TRAIN has no exact ONNX form; convert for phase TEST",
+                "phase",
+            )
+        return [g.op("Identity", inputs[0])]
