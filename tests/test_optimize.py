@@ -15,7 +15,7 @@ from support import CASES, NEAR_ZERO, assert_close, recorded
 from torch import nn
 
 import caffe2torch
-from caffe2torch.lower.packed import PackedConvolution, PackedModule
+from caffe2torch.lower.fast import FastConvolution, FastModule
 
 TOLERANCE = 1e-4
 TOUCHED = [f'"{t}"' for t in ("Convolution", "BatchNorm", "Scale", "Bias", "Dropout", "Power")]
@@ -70,7 +70,7 @@ def test_corpus(folder: Path) -> None:
 def test_convolutions_take_their_relu(folder: Path) -> None:
     module = load(folder)
     optimized = caffe2torch.optimize(module)
-    packed = [m for m in optimized.modules() if isinstance(m, PackedConvolution)]
+    packed = [m for m in optimized.modules() if isinstance(m, FastConvolution)]
     assert len(packed) == 26
     assert all(m.relu for m in packed)
     assert not any(node.layer.type in ("ReLU", "Dropout") for node in optimized.caffe_graph.nodes)
@@ -163,7 +163,7 @@ def test_gradients_of_a_weight_and_automatic_casts(folder: Path) -> None:
 @pytest.mark.parametrize("folder", ["net_squeezenet_v1_1"], indirect=True)
 def test_training_is_refused_and_optimising_twice_is_once(folder: Path) -> None:
     optimized = caffe2torch.optimize(load(folder))
-    assert isinstance(optimized, PackedModule)
+    assert isinstance(optimized, FastModule)
     assert caffe2torch.optimize(optimized) is optimized
     with pytest.raises(caffe2torch.NetError, match="for inference"):
         optimized.train()

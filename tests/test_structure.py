@@ -80,7 +80,7 @@ HEAVY = {"torch", "onnx", "onnxruntime", "cv2"}
 """Libraries that take up to seconds to import: `--help` and `inspect` must not wait for them."""
 HEAVY_AT_THE_TOP = {
     "caffe2torch/lower/to_torch.py": {"torch"},
-    "caffe2torch/lower/packed.py": {"torch"},
+    "caffe2torch/lower/fast.py": {"torch"},
     "caffe2torch/lower/to_onnx.py": {"onnx"},
     "caffe2torch/opencv/errors.py": {"cv2"},  # Its base class; only programs with OpenCV come here.
 }

@@ -137,7 +137,10 @@ class ConvolutionBase(Layer):
             window.kernel,
             stride=window.stride,
             padding=window.pad,
-            dilation=window.dilation,
+            # Of one pixel it does nothing, but oneDNN reads beyond a channels-last image for it.
+            dilation=tuple(
+                d if k > 1 else 1 for k, d in zip(window.kernel, window.dilation, strict=True)
+            ),
             groups=self.group,
             bias=self.bias_term,
         )

@@ -51,7 +51,9 @@ class Permute(Layer):
         return [*self.order, *(axis for axis in range(num_axes) if axis not in self.order)]
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
-        return inputs[0].permute(*self.complete_order(len(bottoms[0])))
+        y = inputs[0].permute(*self.complete_order(len(bottoms[0])))
+        # Moved axes look like channels-last, which torch's convolutions get wrong for one channel.
+        return y.clone(memory_format=t.torch.contiguous_format)
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         order = self.complete_order(len(g.shape(inputs[0])))
