@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import wild
+from google.protobuf import text_format
 from wilding.feed import guesses, sensible_inputs
 from wilding.judge import (
     CRASH,
@@ -26,6 +27,7 @@ from wilding.judge import (
 from wilding.weights import with_random_weights
 
 from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.io.schema import message_class
 from caffe2torch.pipeline import build_graph
 
 GOOD = """
@@ -50,7 +52,7 @@ layer { name: "p" type: "Python" bottom: "r" top: "p" python_param { module: "m"
 layer { name: "o" type: "CoinOutput" bottom: "p" top: "o" }
 layer { name: "t" type: "TrainOnly" bottom: "p" top: "t" include { phase: TRAIN } }
 """
-LACKS = ["source CoinData", "field ReLU relu_param.bend", "type Python m.L", "last CoinOutput"]
+LACKS = ["source CoinData", "field ReLU relu_param.bend: N", "type Python m.L", "last CoinOutput"]
 NETS = {"cifar/a_train.prototxt": GOOD, "b.prototxt": BAD}
 
 
@@ -113,9 +115,16 @@ def test_images_are_as_small_as_the_net_takes_them(tmp_path: Path) -> None:
     assert (finding.outcome, finding.shapes) == (RIGHT, "x=1,3,52,128")
 
 
+def test_the_phase_that_an_error_advises_is_given(tmp_path: Path) -> None:
+    text = GOOD.replace('type: "Data"', 'type: "Data" include { phase: TRAIN }')
+    finding = judged(tmp_path, text)
+    assert (finding.outcome, finding.shapes) == (RIGHT, "phase=TRAIN x=1,3,32,32")
+
+
 def test_a_caffemodel_is_its_own_net(tmp_path: Path) -> None:
     path = tmp_path / "cifar.caffemodel"
-    path.write_bytes(parse_prototxt(GOOD.splitlines()[1] + RELU).SerializeToString())
+    net = text_format.Parse(GOOD.splitlines()[1] + RELU, message_class("NetParameter")())
+    path.write_bytes(net.SerializeToString())
     finding = judge(Net("cifar", "caffemodel", path), tmp_path, lambda stage: None, False)
     assert (finding.outcome, finding.weights) == (RIGHT, "genuine")
     assert finding.shapes == "x=1,3,32,32"
@@ -124,9 +133,9 @@ def test_a_caffemodel_is_its_own_net(tmp_path: Path) -> None:
 def test_a_refusal_says_all_that_the_net_lacks(tmp_path: Path) -> None:
     finding = judged(tmp_path, BAD)
     assert (finding.outcome, finding.stage) == (REFUSED, "read")
-    assert finding.reason == "unknown layer type CoinData"
+    assert finding.reason == "unknown layer type Python m.L"
     assert finding.lacks.split("; ") == LACKS
-    assert "layer 'd' (CoinData)" in finding.detail
+    assert "layer 'p' (Python)" in finding.detail
 
 
 def test_equal_reasons_are_equal_texts(tmp_path: Path) -> None:
@@ -199,7 +208,7 @@ def test_a_run_goes_on_where_it_was_stopped(
     assert [line.split()[:2] for line in lines[:1]] == [["2/2", "refused"]]
     assert lines[1] == "2 nets"
     assert "| right | 1 | 50.0% |" in lines
-    assert "| unknown layer type CoinData (read) | 1 | b.prototxt |" in lines
+    assert "| unknown layer type Python m.L (read) | 1 | b.prototxt |" in lines
     assert "| source CoinData | 1 | 0 | b.prototxt |" in lines
     found = wild.read_findings(tmp_path / "nets.tsv")
     assert found["cifar/a_train.prototxt"].kind == "train_val"

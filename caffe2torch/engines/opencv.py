@@ -34,6 +34,8 @@ class OpenCVEngine:
         graph, model, prototxt = job.graph, job.model, job.prototxt
         if not has_caffe_reader():
             raise EngineError("the installed OpenCV has no Caffe reader (4.x has one)")
+        if graph.phase != "TEST":
+            raise EngineError(f"OpenCV runs nets of phase TEST, this one is of {graph.phase}")
         if model is None or is_deep_compression(model) or is_artefact(model):
             raise EngineError("OpenCV needs a .caffemodel")
         net = graph.definition.encode() if prototxt is None else Path(prototxt).read_bytes()

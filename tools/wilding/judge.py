@@ -332,7 +332,8 @@ def _names(message: Message) -> set[str]:
 def _reason(error: Caffe2TorchError, names: set[str]) -> str:
     """Why a net was refused, in words that do not depend on the net."""
     if error.field == "type" and error.type:
-        return f"unknown layer type {error.type}"
+        named = re.search("layer type '(.+?)' is not supported", error.reason)
+        return f"unknown layer type {named[1] if named else error.type}"
     where = ", ".join(filter(None, (error.type, error.field)))
     text = plain(error.reason, names)
     return f"{where}: {text}" if where else text
