@@ -14,6 +14,7 @@ from caffe2torch.passes.attach_weights import attach_weights, share_blobs
 from caffe2torch.passes.data_layers import replace_data_layers
 from caffe2torch.passes.draft import DEFAULTS, TEST, BlobSource, Draft, Options, Pass, State
 from caffe2torch.passes.filter_layers import filter_layers, remove_splits
+from caffe2torch.passes.hints import drop_hints
 from caffe2torch.passes.parameters import claim_parameters, decode_parameters
 from caffe2torch.passes.propagate_shapes import propagate_shapes
 from caffe2torch.passes.resolve import resolve
@@ -46,6 +47,7 @@ PASSES: tuple[Pass, ...] = (
     filter_layers,
     remove_splits,
     keep_until,
+    drop_hints,
     claim_parameters,
     leave_out_training,
     resolve,

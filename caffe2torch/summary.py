@@ -53,7 +53,7 @@ def support() -> list[dict[str, str]]:
 
 
 def _state(cls: type[Layer], *methods: str) -> str:
-    if cls.role in (Role.INPUT, Role.DATA):
+    if cls.role in (Role.INPUT, Role.DATA, Role.SAMPLE):
         return "input"
     has_form = any(getattr(cls, method) is not getattr(Layer, method) for method in methods)
     return "yes" if cls.converts and has_form else "no"

@@ -60,7 +60,7 @@ FLOORS = (
         "What a program calls: read, load, convert.",
     ),
     (
-        {"parity", "opencv", "inference", "int8", "summary"},
+        {"parity", "opencv", "inference", "int8", "lacking", "summary"},
         "What is done with a conversion: proof, OpenCV's face, a faster module, int8, a table.",
     ),
     (

@@ -76,19 +76,10 @@ def _together(*options: Option) -> Option:
     return lambda command: reduce(lambda made, option: option(made), reversed(options), command)
 
 
-net_options = _together(
-    click.option("--prototxt", type=click.Path(), help="The net's definition."),
+part_options = _together(
     click.option("--phase", type=click.Choice(["TEST", "TRAIN"]), default="TEST"),
     click.option("--level", type=int, default=0, help="The net state's level."),
     click.option("--stage", "stages", multiple=True, help="A stage of the net state."),
-    click.option(
-        "--input-shape",
-        "input_shapes",
-        type=_shape,
-        metavar=SHAPE,
-        multiple=True,
-        help="Replaces the declared shape of an input.",
-    ),
     click.option(
         "--until",
         "outputs",
@@ -96,6 +87,20 @@ net_options = _together(
         default="",
         metavar="BLOB[,BLOB]",
         help="End the net at these blobs; what they do not need is dropped, whatever it is.",
+    ),
+)
+"""Which part of a file's layers is the net."""
+
+net_options = _together(
+    click.option("--prototxt", type=click.Path(), help="The net's definition."),
+    part_options,
+    click.option(
+        "--input-shape",
+        "input_shapes",
+        type=_shape,
+        metavar=SHAPE,
+        multiple=True,
+        help="Replaces the declared shape of an input.",
     ),
     click.option(
         "--allow-missing",

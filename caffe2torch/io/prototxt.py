@@ -64,6 +64,8 @@ _ESCAPE = re.compile(r"""\\(?:(?P<bad>[4-7][0-7]{2}|[^abfnrtvxuU0-7\\'"])|.)""")
 _NAME = re.compile(r"[A-Za-z_][\w.+-]*", re.ASCII)
 _CLOSE = {"{": "}", "<": ">", "[": "]"}
 _MAX_BACKSLASHES = 256
+_OF_DATA = "transform_param."
+"""Of a message in which forks repeat what Caffe has once; it matters to data layers only."""
 _MAX_DEPTH = 100
 _MAX_REPEATS = 20_000
 _MAX_UNKNOWN = 5000
@@ -189,12 +191,15 @@ class _Scan:
             known = message.type.fields_by_name.get(name)
             if not _NAME.fullmatch(name):
                 raise _ParserSaysError
-            if known is None or (known.number >= FIRST_PRIVATE and _has_notes(message.type)):
+            is_private = known is not None and known.number >= FIRST_PRIVATE
+            again = message.prefix == _OF_DATA and message.counts[name] and not _repeats(known)
+            if known is None or again or (is_private and _has_notes(message.type)):
                 self._value()
                 self._note(message, name, start)
             elif known.message_type is not None:
                 self._messages(message, known, start)
             else:
+                message.counts[name] += 1
                 values = self._value(scalar=True)
                 odd = [v for v in values if known.enum_type and _is_unknown(known.enum_type, v)]
                 if odd:
@@ -356,6 +361,11 @@ class _Scan:
     def _fail(self, offset: int, cause: str) -> NoReturn:
         line, column = self._place(offset)
         raise ReadError(f"{self.source}:{line}:{column}: {cause}")
+
+
+def _repeats(known: Any) -> bool:
+    """Whether a field may be given more than once; protobuf before 6.31 says it otherwise."""
+    return bool(known.is_repeated if hasattr(known, "is_repeated") else known.label == 3)
 
 
 def _has_notes(descriptor: Any) -> bool:

@@ -171,7 +171,9 @@ class _Planner:
                     made.update(tops)
             elif reads and labels.issuperset(reads):
                 labels.update(tops)
-        self.labels = labels
+            elif reads and cls.role is Role.COMPUTE and (labels | made).issuperset(reads):
+                made.update(tops)
+        self.labels, self.made = labels, made
         return candidates
 
     def _is_label(self, index: int, position: int) -> bool:
@@ -211,9 +213,16 @@ class _Planner:
         return droppable
 
     def _ends_known(self, index: int, cls: type[Layer]) -> bool:
-        """Whether a layer of a known type may go if all that reads it goes."""
-        if cls.role is Role.LOSS or self.labels.issuperset(self.reads[index]):
+        """Whether a layer of a known type may go if all that reads it goes.
+
+        What unknown layers made, as targets of a loss, may pass through layers that read nothing
+        else: what mixes it with the net's own blobs is a part of the net.
+        """
+        reads = self.reads[index]
+        if cls.role is Role.LOSS or self.labels.issuperset(reads):
             return True
+        if not self.made.isdisjoint(reads) and not (self.labels | self.made).issuperset(reads):
+            return False
         return self._all_read(index) and cls.blob_specs is Layer.blob_specs
 
     def _is_unfed(

@@ -14,11 +14,12 @@ SAME_WORDS = (
 OTHER_WORDS = {
     "conv": "CONVOLUTION",
     "images": "IMAGE_DATA",
+    "inner_product": "INNER_PRODUCT",
     "innerproduct": "INNER_PRODUCT",
     "pool": "POOLING",
 }
 TYPES = {name: name.upper() for name in SAME_WORDS.split()} | OTHER_WORDS
-"""V0 type names and the V1 LayerType each becomes."""
+"""V0 type names and the V1 LayerType each becomes; ``inner_product`` is SPP_net's spelling."""
 
 KEPT = ("name", "blobs", "blobs_lr", "weight_decay", "hdf5_output_param")
 """Fields of the inner ``layer`` that V1 has under the same name."""
@@ -36,6 +37,7 @@ TRANSFORM = {
 
 PARAMETERS = {
     "conv": "num_output biasterm weight_filler bias_filler pad kernelsize group stride",
+    "inner_product": "num_output biasterm weight_filler bias_filler",
     "innerproduct": "num_output biasterm weight_filler bias_filler",
     "pool": "pool pad kernelsize stride",
     "dropout": "dropout_ratio",

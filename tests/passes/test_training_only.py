@@ -184,6 +184,18 @@ def test_what_the_net_computes_with_is_no_end(tail: str) -> None:
     assert (caught.value.layer, caught.value.field) == ("head", "type")
 
 
+def test_a_sampler_whose_regions_the_net_pools_is_no_end() -> None:
+    with pytest.raises(UnsupportedLayerError, match="OddTargetLayer"):
+        read(
+            python("data", "odd.Data", "", "data gt_boxes"),
+            layer("p", "Power", "data", "p"),
+            python("odd", "odd.OddTargetLayer", "p gt_boxes", "rois t"),
+            layer("pool", "ROIPooling", "p rois", "pool", "roi_pooling_param { pooled_h: 2 }"),
+            layer("loss", "SoftmaxWithLoss", "pool t", "loss"),
+            data=(1, 3, 7, 5),
+        )
+
+
 def test_a_net_of_nothing_but_an_end_is_refused() -> None:
     with pytest.raises(UnsupportedLayerError, match="'OddLoss' is not supported"):
         read(INPUT, layer("l", "OddLoss", "x", "l"))

@@ -70,6 +70,7 @@ PARAMETERS = {
         'fg_fraction: 0.3 context_pad: 7 crop_mode: "square" }',
     ),
 }
+PARAMETERS["inner_product"] = PARAMETERS["innerproduct"]  # SPP_net's spelling.
 
 
 def parse(text):
