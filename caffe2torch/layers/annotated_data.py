@@ -8,7 +8,11 @@ from caffe2torch.layers._data import DataLayer
 
 @register_layer()
 class AnnotatedData(DataLayer):
-    """Top 0: images (N, C, H, W), top 1: their boxes (SSD: annotated_data_layer.cpp)."""
+    """Top 0: images (N, C, H, W), top 1: their boxes (SSD: annotated_data_layer.cpp).
+
+    In eric612/MobileNet-YOLO a third top has their segmentation.
+    """
 
     type = "AnnotatedData"
+    tops = (1, 3)
     parameter = "data_param"

@@ -7,26 +7,49 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers import (
+    TEXT_ONLY,
+    Layer,
+    OnnxBuilder,
+    Parameters,
+    TorchBuilder,
+    net_error,
+    register_layer,
+    unsupported,
+)
 
 
 @register_layer()
 class SpatialDropout(Layer):
     """y = x in phase TEST, mask[n, c] * x / (1 - dropout_ratio) in TRAIN, for x (N, C, ..).
 
-    Forks for ENet: spatial_dropout_layer.cpp, with the ``dropout_param`` of Dropout. The mask
-    is 0 with probability ``dropout_ratio``. Random numbers have no exact ONNX form.
+    Forks: spatial_dropout_layer.cpp of Intel's Caffe, with Dropout's ``dropout_param``, and of
+    jtetrea/caffe-enet, with ``spatial_dropout_param``. The mask is 0 with probability
+    ``dropout_ratio`` (default 0.5). Random numbers have no exact ONNX form.
+    ``sample_weights_test`` is refused: that fork's code leaves most of the top as it was.
     """
 
     type = "SpatialDropout"
     works_in_place = True
+    parameters = Parameters(
+        "spatial_dropout_param",
+        f"""
+        optional float dropout_ratio = 1 [default = 0.5];
+        optional bool sample_weights_test = {TEXT_ONLY};
+        """,
+    )
 
     dropout_ratio: float
     phase: str
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        ratio = proto.dropout_param.dropout_ratio
+        own = cls.parameters.of(proto)
+        if own.sample_weights_test:
+            raise unsupported(
+                proto, "that fork's code is undefined for it", "spatial_dropout_param"
+            )
+        ratio = (own if own.HasField("dropout_ratio") else proto.dropout_param).dropout_ratio
         if not 0 <= ratio < 1:
             raise net_error(
                 proto, f"{ratio:g} is not between 0 and 1", "dropout_param.dropout_ratio"

@@ -13,12 +13,15 @@ TEXT = 'type: "SpatialDropout" bottom: "x" top: "y" dropout_param { dropout_rati
 
 def test_is_the_identity_at_inference() -> None:
     x = np.random.default_rng(1).standard_normal((2, 3, 5, 7))
-    check_layer('type: "SpatialDropout" dropout_param { dropout_ratio: 0.75 }', [x], [x])
+    for field in ("dropout_param", "spatial_dropout_param"):
+        check_layer(f'type: "SpatialDropout" {field} {{ dropout_ratio: 0.75 }}', [x], [x])
 
 
-def test_training_drops_whole_channels() -> None:
+@pytest.mark.parametrize("field", ["dropout_param", "spatial_dropout_param"])
+def test_training_drops_whole_channels(field: str) -> None:
     torch.manual_seed(0)
-    y = run_layer(resolved(TEXT, "TRAIN"), [torch.ones(100, 200, 2, 3)], {}, training=True)
+    text = TEXT.replace("dropout_param", field)
+    y = run_layer(resolved(text, "TRAIN"), [torch.ones(100, 200, 2, 3)], {}, training=True)
     assert torch.equal(y, y[:, :, :1, :1].expand_as(y))
     assert sorted(y.unique().tolist()) == [0, 4]
     assert abs((y > 0).float().mean().item() - 0.25) < 0.01
@@ -33,3 +36,5 @@ def test_refusals() -> None:
     assert "has fewer than two axes" in str(layer_error('type: "SpatialDropout"', [(3,)]))
     text = 'type: "SpatialDropout" dropout_param { dropout_ratio: 1 }'
     assert "1 is not between 0 and 1" in str(layer_error(text, [(2, 3)]))
+    text = 'type: "SpatialDropout" spatial_dropout_param { sample_weights_test: true }'
+    assert "that fork's code is undefined for it" in str(layer_error(text, [(2, 3)]))

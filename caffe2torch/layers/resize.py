@@ -1,0 +1,91 @@
+"""Resize: maps resized by bilinear interpolation between the corners of pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    Parameters,
+    TorchBuilder,
+    net_error,
+    register_layer,
+)
+from caffe2torch.layers._runtime.resize_places import corner_places
+from caffe2torch.layers._spatial import require_axes
+
+
+@register_layer()
+class Resize(Layer):
+    """y[p] = x at p * size / new size, bilinear, with zeros after the last row and column.
+
+    Fork: happynear/caffe-windows (from DenseBox), resize_layer.cpp, for (N, C, H, W). The
+    size is ``height``, ``width``, or with ``is_pyramid_test`` the whole part of H
+    ``out_height_scale``, W ``out_width_scale``; all required. Errors: none given, empty top.
+    """
+
+    type = "Resize"
+    parameters = Parameters(
+        "resize_param",
+        """
+        optional uint32 height = 1;
+        optional uint32 width = 2;
+        optional bool is_pyramid_test = 3 [default = false];
+        optional float out_height_scale = 4;
+        optional float out_width_scale = 5;
+        """,
+    )
+
+    size: Shape | None
+    """Height and width of the top; None if they are scaled."""
+    scale: tuple[float, float]
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Layer:
+        p = cls.parameters.of(proto)
+        fields = ("height", "width")
+        if p.is_pyramid_test:
+            fields = ("out_height_scale", "out_width_scale")
+        for field in fields:
+            if not p.HasField(field):
+                raise net_error(proto, "it is required", f"resize_param.{field}")
+        return cls(
+            name=proto.name,
+            size=None if p.is_pyramid_test else (p.height, p.width),
+            scale=(p.out_height_scale, p.out_width_scale),
+        )
+
+    def _sizes(self, sizes: Sequence[int]) -> Shape:
+        return self.size or tuple(
+            int(np.float32(n) * np.float32(s)) for n, s in zip(sizes, self.scale, strict=True)
+        )
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        (shape,) = bottoms
+        require_axes(self, shape)
+        sizes = self._sizes(shape[2:])
+        if min(sizes) < 1:
+            raise self.net_error(f"the output size {sizes} is not positive", "height")
+        return [(*shape[:2], *sizes)]
+
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        size = self.size or t.runtime.scaled_size(inputs[0], self.scale)
+        return t.runtime.resize_by_corners(inputs[0], size)
+
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        x, shape = inputs[0], g.shape(inputs[0])
+        x = g.op("Pad", x, g.const([0] * 6 + [1, 1], np.int64))
+        for axis, size in zip((2, 3), self._sizes(shape[2:]), strict=True):
+            places, weights = corner_places(shape[axis], size)
+            weight = np.array(weights).reshape(-1, *[1] * (3 - axis))
+            below = g.op("Gather", x, g.const(places, np.int64), axis=axis)
+            above = g.op("Gather", x, g.const([p + 1 for p in places], np.int64), axis=axis)
+            below = g.op("Mul", below, g.const(1 - weight))
+            x = g.op("Add", below, g.op("Mul", above, g.const(weight)))
+        return [x]
