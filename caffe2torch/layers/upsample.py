@@ -29,7 +29,7 @@ class Upsample(Layer):
     Two bottoms (SegNet's fork, upsample_layer.cpp): x and mask (N, C, H, W), the mask as
     Pooling's second top has it. The top's size is upsample_h, upsample_w if both are given,
     else ``size * scale``, less 1 for ``pad_out_h``, ``pad_out_w``. One bottom (YOLOv3's forks):
-    the last two axes are repeated ``scale`` times. Default: scale 2.
+    the last two axes are repeated ``scale`` times. Default: scale 2 with a mask, 1 without.
 
     Errors: an upsample_h or upsample_w, or a scale of the form with a mask, below 2; scale
     and scale_h, scale_w together or one of these alone; pad_out with another scale than 2;
@@ -131,9 +131,10 @@ def _nearest_scale(proto: Message, param: Message) -> Shape:
     for field in ("scale_h", "scale_w", "upsample_h", "upsample_w", "pad_out_h", "pad_out_w"):
         if param.HasField(field):
             raise unsupported(proto, "it has no meaning without a mask", field)
-    if param.scale < 1:
+    scale = param.scale if param.HasField("scale") else 1
+    if scale < 1:
         raise net_error(proto, "it must be positive", "scale")
-    return param.scale, param.scale
+    return scale, scale
 
 
 def _mask_scale(proto: Message, param: Message) -> Shape:

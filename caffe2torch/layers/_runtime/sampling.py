@@ -18,6 +18,14 @@ def reorg(x: Tensor, stride: int, reverse: bool) -> Tensor:
     return blocks.reshape(n, c * s * s, h // s, w // s)
 
 
+def gather_blocks(x: Tensor, stride: int) -> Tensor:
+    """The pixels of each ``stride`` x ``stride`` block as channels, pixel by pixel."""
+    n, c, h, w = x.shape
+    s = stride
+    blocks = x.reshape(n, c, h // s, s, w // s, s).permute(0, 3, 5, 1, 2, 4)
+    return blocks.reshape(n, c * s * s, h // s, w // s)
+
+
 def unpool(x: Tensor, mask: Tensor, size: Sequence[int]) -> Tensor:
     """``x`` at the places ``mask`` of a map of ``size``, 0 elsewhere."""
     height, width = size
