@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from caffe2torch.artefact.write import FORMAT, PathLike, draft, dumps, metadata_of, register_writer
-from caffe2torch.errors import Caffe2TorchWarning
+from caffe2torch.errors import ArtefactError, Caffe2TorchWarning
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.arrays import Progress, header_last, seekable, write_array
 from caffe2torch.io.atomic import atomic_group
@@ -32,11 +32,17 @@ def write_onnx(
     """Write the ONNX form, with its weights in half precision if ``half``.
 
     A model above 2 GB has its weights in ``NAME.onnx.data`` beside it, published together
-    with it. Raises UnsupportedLayerError where ONNX has no form for a layer.
+    with it. Raises UnsupportedLayerError where ONNX has no form for a layer, and
+    ArtefactError for a net without outputs.
     """
     from caffe2torch.lower.memory import remembering
     from caffe2torch.lower.to_onnx import halve, to_onnx
 
+    if not graph.outputs:
+        raise ArtefactError(
+            "the net has no outputs: Silence, or a loss without a top, takes all that it computes. "
+            "An ONNX file needs one; leave those layers out of the prototxt."
+        )
     if names := remembering(graph):
         warnings.warn(
             f"an ONNX file has no memory: each run is the first one of the {_layers(names)}, where "

@@ -249,12 +249,12 @@ class _Scan:
         if self.token == "[" or (self.token in ("{", "<") and not scalar):
             values, depth = [self.take()], 1
             while depth:
-                token = self.take()
+                token = self._signed() if scalar else self.take()
                 depth += (token in _CLOSE) - (token in _CLOSE.values())
                 if scalar:
                     values.append(token)
         elif colon and self.token and self.token not in "{}<>[]:,;":
-            values = [self.take()]
+            values = [self._signed() if scalar else self.take()]
             if values[0] in ("-", "+"):
                 values.append(self.take())
             while values[0][0] in "\"'" and self.token[:1] in ('"', "'"):
@@ -263,6 +263,14 @@ class _Scan:
             raise _ParserSaysError
         self._separator()
         return values
+
+    def _signed(self) -> str:
+        """Take a token. To protobuf a minus may stand apart from its number; not to its parser."""
+        start, token = self.start, self.take()
+        if token == "-":
+            self.known += [self.text[self.done : start], self.text[start + 1 : self.start], "-"]
+            self.done = self.start
+        return token
 
     def _separator(self) -> None:
         if self.token in (",", ";"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -152,6 +152,8 @@ class Layer:
     """Axes of the tops whose size depends on the data, so that none is declared in ONNX."""
     index_bottoms: ClassVar[frozenset[int]] = frozenset()
     """Bottoms that hold indices (labels, words, items of the batch), not measurements."""
+    default_loss_weight: ClassVar[float] = 0
+    """The ``loss_weight`` of the first top where none is given: 1 for losses."""
     keeps_tops: ClassVar[bool] = False
     """Its tops are memory of its own, which it fills once: what a layer changes in them in
     place is there in the next pass. Its torch module has ``keep(value, top)`` for that."""
@@ -161,6 +163,12 @@ class Layer:
     """The parameter message of a layer of a fork, or what the fork adds to one of Caffe's."""
 
     name: str
+    non_finite: bool = field(default=False, kw_only=True, repr=False)
+    """Whether a bottom may hold NaN or infinity though the net's inputs and arrays hold none.
+
+    Set with the shapes, see ``keeps_finite``. A form whose comparisons or products treat such
+    values otherwise than Caffe's branches on it.
+    """
 
     @property
     def shares_memory(self) -> bool:
@@ -204,6 +212,13 @@ class Layer:
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         """The shapes of the tops. Raises NetError where Caffe's Reshape would abort."""
         return [bottoms[0]]
+
+    def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
+        """Whether finite bottoms make finite tops, if no sum or product of numbers overflows.
+
+        False for a logarithm, a root, an exponential, a division by what may be zero.
+        """
+        return True
 
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
         """The learned blobs in Caffe's order, in Caffe's shapes."""

@@ -38,8 +38,8 @@ class Broadcast(Layer):
 
     def operand_shape(self, bottoms: Sequence[Shape]) -> Shape:
         """The part of the first bottom's shape that the operand covers."""
-        start = self._start(bottoms[0])
         num_axes = self.num_axes if self.learned else len(bottoms[1])
+        start = self._start(bottoms[0], num_axes)
         if num_axes == -1:
             return bottoms[0][start:]
         if num_axes < -1:
@@ -67,13 +67,14 @@ class Broadcast(Layer):
         axes = g.const(range(len(shape), len(shape) + trailing), np.int64)
         return str(g.op("Unsqueeze", operand, axes))
 
-    def _start(self, bottom: Shape) -> int:
-        if not bottom and not self.learned:
+    def _start(self, bottom: Shape, operand_axes: int) -> int:
+        """The axis of ``bottom`` that the operand's first lies on; without axes it is ignored."""
+        if not operand_axes and not self.learned:
             return 0
         return canonical_axis(self, self.axis, len(bottom))
 
     def _trailing(self, bottom: Shape, operand: Shape) -> int:
-        return len(bottom) - self._start(tuple(bottom)) - len(operand)
+        return len(bottom) - self._start(tuple(bottom), len(operand)) - len(operand)
 
 
 def trailing(x: Any, count: int) -> Any:

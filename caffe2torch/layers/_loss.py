@@ -30,6 +30,7 @@ class Loss(Layer):
     role = Role.LOSS
     bottoms = (2, 2)
     tops = (0, 1)
+    default_loss_weight = 1
 
     num_tops: int
 

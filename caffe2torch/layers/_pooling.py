@@ -80,6 +80,12 @@ class PoolWindow:
         return any(after >= k for after, k in zip(self.end_pad(sizes), self.kernel, strict=True))
 
 
+def comparable_onnx(g: OnnxBuilder, x: str) -> str:
+    """``x`` with LOWEST for what is not above it: minus infinity and NaN."""
+    lowest = g.const(LOWEST)
+    return str(g.op("Where", g.op("Greater", x, lowest), x, lowest))
+
+
 def max_pool_onnx(g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int]) -> str:
     """MAX pooling without the mask, of an ``x`` of the spatial ``sizes``."""
     x, _, attributes = _fitted(g, x, window, sizes, LOWEST)

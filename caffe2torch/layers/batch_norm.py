@@ -97,6 +97,9 @@ class BatchNorm(Layer):
             raise self.net_error(f"a bottom of shape {bottoms[0]} has fewer than two axes")
         return [bottoms[0]]
 
+    def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
+        return self.eps > 0
+
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
         zero, given = constant_filler(0), self.use_global_stats is False
         channels = (bottoms[0][1],)

@@ -45,7 +45,8 @@ class Bias(Broadcast):
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         if not self.learned:
             return None
-        return t.runtime.Bias(self.operand_shape(bottoms), self._start(bottoms[0]))
+        shape = self.operand_shape(bottoms)
+        return t.runtime.Bias(shape, self._start(bottoms[0], len(shape)))
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         if self.learned:

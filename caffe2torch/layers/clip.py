@@ -14,7 +14,7 @@ from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, regi
 class Clip(Layer):
     """x limited to the range from ``min`` to ``max``, both required (Caffe: clip_layer.cpp).
 
-    Where ``min`` is above ``max``, y is ``min``.
+    Where ``min`` is above ``max``, y is ``min``; so is it where x is NaN.
     """
 
     type = "Clip"
@@ -32,7 +32,11 @@ class Clip(Layer):
         return cls(name=proto.name, min=param.min, max=max(param.min, param.max))
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
-        return t.torch.clamp(inputs[0], self.min, self.max)
+        (x,) = inputs
+        y = t.torch.clamp(x, self.min, self.max)
+        return t.torch.where(x > self.min, y, self.min) if self.non_finite else y
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        return [g.op("Clip", inputs[0], g.const(self.min), g.const(self.max))]
+        (x,), least = inputs, g.const(self.min)
+        y = g.op("Clip", x, least, g.const(self.max))
+        return [g.op("Where", g.op("Greater", x, least), y, least) if self.non_finite else y]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any, TypeVar
 
 import numpy as np
@@ -60,6 +61,9 @@ class DummyData(Layer):
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         return self.shapes
+
+    def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
+        return all(map(isfinite, self.values))
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         # It holds the numbers, so that the tops are on the device that the module is moved to.

@@ -19,8 +19,9 @@ class Eltwise(Layer):
 
     SUM is sum_i coeff_i * x_i, where ``coeff`` is one number a bottom or absent (all 1).
     ``coeff`` with PROD is an error; with MAX it is ignored. Shapes must be equal: nothing is
-    broadcast. Where a maximum is tied, its gradient goes to one bottom alone: to the later
-    of the first two, otherwise to the earlier.
+    broadcast. MAX compares: where a is not above b it takes b, NaN or not, of the first two;
+    a later bottom counts where it is above the maximum so far. Where a maximum is tied, its
+    gradient goes to one bottom alone: to the later of the first two, otherwise to the earlier.
     """
 
     type = "Eltwise"
@@ -71,10 +72,17 @@ class Eltwise(Layer):
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         if self.operation == "MAX":
-            return [g.op("Max", *inputs)]
+            return [self._max_onnx(g, *inputs) if self.non_finite else g.op("Max", *inputs)]
         terms = [
             x if c == 1 else g.op("Mul", x, g.const(c))
             for x, c in zip(inputs, self.coeff, strict=True)
         ]
         op_type = {"PROD": "Mul", "SUM": "Add"}[self.operation]
         return [reduce(lambda a, b: g.op(op_type, a, b), terms)]
+
+    def _max_onnx(self, g: OnnxBuilder, first: str, second: str, *others: str) -> str:
+        """The maximum as Caffe compares, which ONNX's is not where NaN comes in."""
+        largest = g.op("Where", g.op("Greater", first, second), first, second)
+        for x in others:
+            largest = g.op("Where", g.op("Greater", x, largest), x, largest)
+        return str(largest)

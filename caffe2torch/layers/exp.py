@@ -35,6 +35,9 @@ class Exp(Layer):
             outer = float(np.exp(np.float64(log_base * param.shift)))
         return cls(name=proto.name, inner=log_base * param.scale, outer=outer)
 
+    def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
+        return False
+
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         y = t.torch.exp(scale_shift(inputs[0], self.inner))
         return scale_shift(y, self.outer)

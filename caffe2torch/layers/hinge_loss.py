@@ -51,6 +51,8 @@ class HingeLoss(Loss):
         labels = to_int(g, g.op("Reshape", inputs[1], g.const([-1, 1], np.int64)))
         is_label = g.op("Equal", labels, g.const(range(math.prod(shape[1:])), np.int64))
         sign = g.op("Where", is_label, g.const(-1.0), g.const(1.0))
-        margins = g.op("Relu", g.op("Add", g.op("Mul", sign, scores), g.const(1.0)))
+        margins = g.op("Add", g.op("Mul", sign, scores), g.const(1.0))
+        zero = g.const(0.0)  # For NaN too, as Caffe compares.
+        margins = g.op("Where", g.op("Greater", margins, zero), margins, zero)
         total = g.op("ReduceSum" if self.power == 1 else "ReduceSumSquare", margins, keepdims=0)
         return [g.op("Div", total, leading_count(g, inputs[0], 1))]

@@ -78,26 +78,17 @@ class Im2col(Layer):
         axis, window = self._resolved(shape)
         (top,) = self.infer_shapes([shape])
         sizes = shape[axis + 1 :]
-        # Each channel by itself, so that nothing depends on the size of the first axis.
-        x = g.op("Reshape", x, g.const([-1, 1, *sizes], np.int64))
-        y = _picking_convolution(g, x, window, sizes)
+        # Channels apart, so that nothing depends on the size of the axes before them.
+        x = g.op("Reshape", x, g.const([-1, *sizes], np.int64))
+        margins = [p + e for p, e in zip(window.pad, window.excess(sizes), strict=True)]
+        x = g.op("Pad", x, g.const([0, *window.pad, 0, *margins], np.int64))
+        # Each spatial axis becomes two: the place in the kernel, and the window.
+        count = len(window.kernel)
+        steps = zip(window.kernel, window.dilation, window.stride, top[axis + 1 :], strict=True)
+        for position, (kernel, dilation, stride, size) in enumerate(steps):
+            index = np.arange(kernel)[:, None] * dilation + np.arange(size) * stride
+            check_constant(index.size)
+            x = g.op("Gather", x, g.const(index, np.int64), axis=1 + 2 * position)
+        order = [0, *range(1, 2 * count, 2), *range(2, 2 * count + 1, 2)]
+        y = g.op("Transpose", x, perm=order)
         return [g.op("Reshape", y, g.const([-1, *top[1:]], np.int64))]
-
-
-def _picking_convolution(g: OnnxBuilder, x: str, window: Window, sizes: Sequence[int]) -> str:
-    """A convolution with one kernel for each pixel of the window: 1 there, 0 elsewhere."""
-    count = math.prod(window.kernel)
-    check_constant(count * count)
-    kernels = np.eye(count, dtype=np.float32).reshape(count, 1, *window.kernel)
-    ends = [p + e for p, e in zip(window.pad, window.excess(sizes), strict=True)]
-    return str(
-        g.op(
-            "Conv",
-            x,
-            g.const(kernels),
-            kernel_shape=list(window.kernel),
-            strides=list(window.stride),
-            pads=[*window.pad, *ends],
-            dilations=list(window.dilation),
-        )
-    )

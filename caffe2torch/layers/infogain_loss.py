@@ -55,6 +55,10 @@ class InfogainLoss(Loss):
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
+        if proto.loss_param.HasField("normalize"):
+            raise net_error(
+                proto, "is not for this loss; give loss_param.normalization", "loss_param.normalize"
+            )
         return cls(
             name=proto.name,
             num_tops=len(proto.top),

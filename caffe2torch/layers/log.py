@@ -34,6 +34,9 @@ class Log(Layer):
             raise net_error(proto, "there is no logarithm to the base 1", "log_param.base")
         return cls(name=proto.name, scale=param.scale, shift=param.shift, outer=1 / log_base)
 
+    def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
+        return False
+
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         y = t.torch.log(scale_shift(inputs[0], self.scale, self.shift))
         return scale_shift(y, self.outer)

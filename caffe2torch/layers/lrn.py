@@ -50,6 +50,9 @@ class LRN(Layer):
         require_axes(self, bottoms[0])
         return [bottoms[0]]
 
+    def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
+        return self.k > 0 and self.alpha >= 0
+
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         if self.within_channel:
             return None
@@ -64,14 +67,19 @@ class LRN(Layer):
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         (x,) = inputs
-        if not self.within_channel:
+        if not self.within_channel and self.alpha > 0 and self.beta > 0:
             return [
                 g.op("LRN", x, size=self.local_size, alpha=self.alpha, beta=self.beta, bias=self.k)
             ]
-        half = self.local_size // 2
-        margins = g.const([0, 0, half, half] * 2, np.int64)
-        squares = g.op("Pad", g.op("Mul", x, x), margins)
-        kernel = [self.local_size] * 2
+        half, squares = self.local_size // 2, g.op("Mul", x, x)
+        kernel, margins = [self.local_size] * 2, [0, 0, half, half]
+        if not self.within_channel:  # As an image of C rows; engines' LRN wants both positive.
+            channels = g.shape(x)[1]
+            squares = g.op("Reshape", squares, g.const([0, 1, channels, -1], np.int64))
+            kernel, margins = [self.local_size, 1], [0, 0, half, 0]
+        squares = g.op("Pad", squares, g.const(margins * 2, np.int64))
         mean = g.op("AveragePool", squares, kernel_shape=kernel, strides=[1, 1])
-        scale = g.op("Add", g.op("Mul", mean, g.const(self.alpha)), g.const(1.0))
+        if not self.within_channel:
+            mean = g.op("Reshape", mean, g.op("Shape", x))
+        scale = g.op("Add", g.op("Mul", mean, g.const(self.alpha)), g.const(self.k))
         return [g.op("Mul", x, g.op("Pow", scale, g.const(-self.beta)))]

@@ -44,6 +44,9 @@ class MVN(Layer):
             raise self.net_error(f"a bottom of shape {bottoms[0]} has more than four axes")
         return [bottoms[0] + (1,) * (4 - len(bottoms[0]))]
 
+    def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
+        return self.eps > 0
+
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         eps = self.eps if self.normalize_variance else None
         return t.runtime.mvn(inputs[0], self._axes, eps)

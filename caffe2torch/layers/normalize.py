@@ -55,6 +55,9 @@ class Normalize(Layer):
             raise self.net_error(f"a bottom of shape {bottoms[0]} must have two to four axes")
         return [bottoms[0]]
 
+    def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
+        return self.eps > 0
+
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
         shape = () if self.channel_shared else (bottoms[0][1],)
         return [BlobSpec("weight", shape, self.scale_filler, given=True)]

@@ -31,7 +31,8 @@ class Pooling(Layer):
     is padded, a last window that starts beyond the image and its first padding is dropped.
 
     MAX ignores padding. It may have a second top with the index ``h * W + w`` of each
-    maximum, the first of equal ones. A window without pixels gives -FLT_MAX and -1. AVE
+    maximum, the first of equal ones. Values that are not above -FLT_MAX, as NaN, do not count;
+    a window without one that does gives -FLT_MAX and -1. AVE
     counts the padding as zeros and divides by the window's size, clipped to the padded
     image. STOCHASTIC is sum(x^2) / sum(x), or 0 if that sum is not positive, as Caffe
     computes it in the TEST phase; in the TRAIN phase it draws at random and is refused.
@@ -75,6 +76,10 @@ class Pooling(Layer):
         require_positive(self, sizes, shape)
         return [(*shape[:2], *sizes)] * self.num_tops
 
+    def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
+        # A window without pixels: 0 / 0, or -FLT_MAX, which sums overflow.
+        return self.window is None or self.window.is_native()
+
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         if not self.has_module():
             return None
@@ -87,13 +92,16 @@ class Pooling(Layer):
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         (x,), w = inputs, self.window
         if self.has_module():
-            return t.module(x)
+            return t.module(t.runtime.comparable(x) if self._compares_non_finite() else x)
         window = (x.shape[2:], (1, 1)) if w is None else (w.kernel, w.stride, w.pad, w.ceil)
         if self.method == "MAX":
             tops = t.runtime.max_pool(x, *window)
             return tops if self.num_tops > 1 else tops[0]
         name = {"AVE": "average_pool", "STOCHASTIC": "stochastic_pool"}[self.method]
         return getattr(t.runtime, name)(x, *window)
+
+    def _compares_non_finite(self) -> bool:
+        return self.method == "MAX" and self.non_finite
 
     def has_module(self) -> bool:
         """Whether torch's own module computes the layer."""
@@ -104,6 +112,8 @@ class Pooling(Layer):
         (x,) = inputs
         sizes = g.shape(x)[2:]
         window = self.window_on(sizes)
+        if self._compares_non_finite():
+            x = pooling.comparable_onnx(g, x)
         if self.num_tops > 1:
             return pooling.max_pool_mask_onnx(g, x, window, sizes)
         if self.method == "STOCHASTIC":

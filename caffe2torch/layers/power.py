@@ -37,6 +37,9 @@ class Power(Layer):
         constant = None if power * scale else _power(shift, power)
         return cls(name=proto.name, power=power, scale=scale, shift=shift, constant=constant)
 
+    def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
+        return self.power in (0, 1, 2, 3)
+
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         if self.constant is not None:
             return t.runtime.constant(inputs[0], self.constant)

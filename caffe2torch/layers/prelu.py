@@ -25,8 +25,8 @@ class PReLU(Layer):
     """y = max(x, 0) + slope[c] * min(x, 0) for bottoms (N, C, ..) (Caffe: prelu_layer.cpp).
 
     The slopes are (C), or with ``channel_shared`` a single one, which Caffe holds without
-    axes and torch as (1). ``filler`` defaults to the constant 0.25. A bottom has two axes at
-    least.
+    axes and torch as (1). ``filler`` defaults to the constant 0.25. A bottom has two to four
+    axes.
     """
 
     type = "PReLU"
@@ -44,6 +44,8 @@ class PReLU(Layer):
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         if len(bottoms[0]) < 2:
             raise self.net_error(f"a bottom of shape {bottoms[0]} has fewer than two axes")
+        if len(bottoms[0]) > 4:
+            raise self.net_error(f"a bottom of shape {bottoms[0]} has more than four axes")
         return [bottoms[0]]
 
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:

@@ -14,7 +14,8 @@ from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
 class ReLU(Layer):
     """Rectified linear unit, elementwise on any shape (Caffe: relu_layer.cpp).
 
-    ``negative_slope`` (default 0) multiplies negative inputs, as in a leaky ReLU.
+    ``negative_slope`` (default 0) multiplies negative inputs, as in a leaky ReLU. The product
+    is computed for slope 0 too: of minus infinity it is NaN.
     """
 
     type = "ReLU"
@@ -29,7 +30,18 @@ class ReLU(Layer):
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return t.nn.LeakyReLU(self.negative_slope) if self.negative_slope else t.nn.ReLU()
 
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        y = t.module(inputs[0])
+        return y if self._is_plain() else y + 0.0 * t.torch.clamp(inputs[0], max=0)
+
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         if self.negative_slope:
             return [g.op("LeakyRelu", inputs[0], alpha=self.negative_slope)]
-        return [g.op("Relu", inputs[0])]
+        y = g.op("Relu", inputs[0])
+        if self._is_plain():
+            return [y]
+        negative = g.op("Min", inputs[0], g.const(0.0))
+        return [g.op("Add", y, g.op("Mul", negative, g.const(0.0)))]
+
+    def _is_plain(self) -> bool:
+        return bool(self.negative_slope) or not self.non_finite

@@ -17,6 +17,7 @@ from caffe2torch.layers import (
     net_error,
     register_layer,
 )
+from caffe2torch.layers._pooling import comparable_onnx
 from caffe2torch.layers._spatial import check_regions, pad_regions_onnx
 
 
@@ -62,14 +63,17 @@ class ROIPooling(Layer):
         return [(bottoms[1][0], bottoms[0][1], *self.pooled)]
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
-        return t.runtime.roi_pool(*inputs, self.pooled, self.spatial_scale, self.pad_ratio)
+        x, regions = inputs
+        x = t.runtime.comparable(x) if self.non_finite else x
+        return t.runtime.roi_pool(x, regions, self.pooled, self.spatial_scale, self.pad_ratio)
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        x = comparable_onnx(g, inputs[0]) if self.non_finite else inputs[0]
         regions = g.op("Reshape", inputs[1], g.const([-1, 5], np.int64))
         return [
             g.op(
                 "MaxRoiPool",
-                inputs[0],
+                x,
                 pad_regions_onnx(g, regions, self.pad_ratio),
                 pooled_shape=list(self.pooled),
                 spatial_scale=self.spatial_scale,

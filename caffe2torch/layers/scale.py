@@ -16,6 +16,7 @@ from caffe2torch.layers import (
     Layer,
     OnnxBuilder,
     TorchBuilder,
+    canonical_axis,
     constant_filler,
     register_layer,
 )
@@ -51,6 +52,11 @@ class Scale(Broadcast):
             bias_filler=param.bias_filler,
         )
 
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        if self.bias_term:  # It wants the axis, which a scale without axes does not.
+            canonical_axis(self, self.axis, len(bottoms[0]))
+        return super().infer_shapes(bottoms)
+
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
         shape = self.operand_shape(bottoms)
         weight = BlobSpec("weight", shape, self.filler, given=True)
@@ -58,7 +64,8 @@ class Scale(Broadcast):
         return [weight] * self.learned + [bias] * self.bias_term
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
-        shape, start = self.operand_shape(bottoms), self._start(bottoms[0])
+        shape = self.operand_shape(bottoms)
+        start = self._start(bottoms[0], len(shape))
         if self.learned:
             return t.runtime.Scale(shape, start, bias=self.bias_term)
         return t.runtime.Bias(shape, start) if self.bias_term else None

@@ -32,4 +32,4 @@ class Split(Layer):
         return [inputs[0]] * self.num_tops
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        return [g.op("Identity", inputs[0]) for _ in range(self.num_tops)]
+        return [inputs[0]] * self.num_tops

@@ -79,6 +79,10 @@ class SPP(Layer):
                 "pyramid_height",
             )
 
+    def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
+        sizes = bottoms[0][2:]
+        return not any(window.has_empty(sizes) for window in self._windows(sizes))
+
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         t.check(self, inputs)
         return t.runtime.pyramid_pool(inputs[0], self.pyramid_height, self.method)
@@ -86,6 +90,8 @@ class SPP(Layer):
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         (x,) = inputs
         sizes = g.shape(x)[2:]
+        if self.method == "MAX" and self.non_finite:
+            x = pooling.comparable_onnx(g, x)
         pool = {
             "MAX": pooling.max_pool_onnx,
             "AVE": pooling.average_pool_onnx,

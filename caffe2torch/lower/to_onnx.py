@@ -132,12 +132,16 @@ class _Builder:
         self.initializers: list[onnx.TensorProto] = []
         self.names: set[str] = set(graph.shapes) | set(graph.blobs) | set(graph.params)
         self.repeats: dict[str, int] = {}
+        self.same: dict[str, str] = {}
+        """The value that an Identity copies, which later layers read in its place."""
         self.layer = ""
         self.params: Mapping[str, str] = {}
 
     def op(
         self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any
     ) -> Any:
+        while inputs and not inputs[-1]:  # Left out, which OpenVINO asks for.
+            inputs = inputs[:-1]
         names = tuple(self._fresh(f"{self.layer}/{op_type}") for _ in range(outputs))
         given = {key: value for key, value in attributes.items() if value is not None}
         self.nodes.append(
@@ -165,7 +169,7 @@ class _Builder:
         self.layer, self.params = layer.name, node.params
         first = len(self.nodes)
         try:
-            results = layer.to_onnx(self, node.inputs)
+            results = layer.to_onnx(self, [self.same.get(name, name) for name in node.inputs])
         except UnsupportedLayerError as error:
             raise error if error.layer is not None else layer.unsupported(error.reason) from None
         made = {name for part in self.nodes[first:] for name in part.output}
@@ -175,6 +179,8 @@ class _Builder:
                 own[result] = output
             else:
                 self.nodes.append(helper.make_node("Identity", [result], [output], name=output))
+                if result in self.graph.shapes:
+                    self.same[output] = result
         self._rename(own, first)
 
     def finish(self, free_batch: bool) -> onnx.ModelProto:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 
 import numpy as np
@@ -15,7 +16,7 @@ from caffe2torch.io.hdf5 import ABSENT
 from caffe2torch.io.schema import Message, enum_value
 from caffe2torch.layers._base import BlobSpec
 from caffe2torch.passes.draft import BlobSource, Draft, DraftNode, Slot
-from caffe2torch.passes.fillers import DETERMINISTIC, fill
+from caffe2torch.passes.fillers import DETERMINISTIC, check_filler, fill
 
 SEED = 0
 """Of the random fillers that stand in for missing weights: the same file, the same net."""
@@ -27,7 +28,9 @@ MAX_FILLED = 1 << 29
 def share_blobs(draft: Draft) -> None:
     """Find the owner of each blob: the first one of the same ``param { name }``.
 
-    Raises WeightsError where the shapes do not allow it. Before::
+    Raises WeightsError where the shapes do not allow it, and NetError for different learning
+    rates and a filler that cannot be. Blobs of different shapes and ``share_mode: PERMISSIVE``
+    are the same values, row by row. Before::
 
         layer { name: "a" type: "Convolution" param { name: "w" } }
         layer { name: "b" type: "Convolution" param { name: "w" } }
@@ -35,14 +38,26 @@ def share_blobs(draft: Draft) -> None:
     After: the weight of ``b`` has the owner (0, 0), the weight of ``a``; its bias is its own.
     """
     named: dict[str, tuple[Slot, BlobSpec, str]] = {}
+    rates: dict[tuple[str, str], float] = {}
     for index, node in enumerate(draft.nodes):
         params, owners = node.proto.param, []
         for position, spec in enumerate(node.specs):
+            if not node.proto.blobs:
+                with _naming_layer(node, spec.name):
+                    check_filler(spec.filler, spec.shape)
             slot = (index, position)
             name = params[position].name if position < len(params) else ""
+            if name:
+                _check_rates(node, params[position], rates)
             if name and name in named:
                 owner, owned_spec, owner_layer = named[name]
                 _check_shared(node, params[position], spec, owned_spec, owner_layer)
+                if spec.shape != owned_spec.shape:
+                    draft.warnings.append(
+                        f"layers {owner_layer!r} and {node.proto.name!r} share the parameter "
+                        f"{name!r} in the shapes {owned_spec.shape} and {spec.shape}: each has a "
+                        "copy, and training would change one without the other"
+                    )
                 slot = owner
             elif name:
                 named[name] = (slot, spec, node.proto.name)
@@ -64,9 +79,7 @@ def attach_weights(draft: Draft) -> None:
     weights, nodes = draft.weights, draft.nodes
     if weights is None:
         draft.values = {
-            owner: np.broadcast_to(np.float32(0), spec.shape)
-            for node in nodes
-            for owner, spec in zip(node.owners, node.specs, strict=True)
+            slot: np.broadcast_to(np.float32(0), spec.shape) for slot, spec in _owned(nodes)
         }
         return
     index_of: dict[str, int] = {}
@@ -82,12 +95,28 @@ def attach_weights(draft: Draft) -> None:
             draft.values.update(_matched(nodes[index], index, blobs, weights.path))
         elif blobs:
             unused.append(name)
+    for slot, spec in _owned(nodes):
+        if slot in draft.values:  # Another layer may have brought them, in its shape.
+            draft.values[slot] = reshaped(draft.values[slot], spec.shape)
     draft.warnings += _fill_missing(nodes, draft.values, weights, draft.options.allow_missing)
     if unused:
         text = f"{weights.path} has weights for {_some(unused)}, which the net does not have"
         if draft.options.strict:
             raise WeightsError(f"{text}. Leave out --strict to ignore them.")
         draft.warnings.append(text)
+
+
+def reshaped(array: FloatArray, shape: Shape) -> FloatArray:
+    """``array`` itself if it has the ``shape``, else its values in it."""
+    return array if array.shape == shape else array.reshape(shape)
+
+
+def _owned(nodes: Sequence[DraftNode]) -> Iterator[tuple[Slot, BlobSpec]]:
+    """Each slot that holds values, and what they are."""
+    for index, node in enumerate(nodes):
+        for position, (owner, spec) in enumerate(zip(node.owners, node.specs, strict=True)):
+            if owner == (index, position):
+                yield owner, spec
 
 
 def shape_fits(file_shape: Shape, legacy: bool, target: Shape) -> bool:
@@ -100,6 +129,21 @@ def shape_fits(file_shape: Shape, legacy: bool, target: Shape) -> bool:
     if not legacy:
         return file_shape == target
     return len(target) <= 4 and file_shape == (1,) * (4 - len(target)) + target
+
+
+def _check_rates(node: DraftNode, param: Message, rates: dict[tuple[str, str], float]) -> None:
+    """Raise NetError where a shared blob has a learning rate other than the first one given."""
+    for field in ("lr_mult", "decay_mult"):
+        if not param.HasField(field):
+            continue
+        given = getattr(param, field)
+        first = rates.setdefault((param.name, field), given)
+        if given != first:
+            raise node.layer.net_error(
+                f"{given:g} for the shared parameter {param.name!r}, which has {first:g} in an "
+                "earlier layer; Caffe wants one value.",
+                f"param.{field}",
+            )
 
 
 def _check_shared(
@@ -150,7 +194,7 @@ def _matched(
                 f"{spec.shape} in the net. Rename the layer to start it from its filler, or "
                 "give the prototxt that belongs to the weights.",
             )
-        values[node.owners[position]] = np.asarray(blob.data, "<f4").reshape(spec.shape)
+        values[node.owners[position]] = reshaped(np.asarray(blob.data, "<f4"), spec.shape)
     return values
 
 
@@ -196,11 +240,18 @@ def _check_missing_size(nodes: Sequence[DraftNode], values: Mapping[Slot, FloatA
 
 
 def _filled(node: DraftNode, spec: BlobSpec, rng: np.random.Generator) -> FloatArray:
-    try:
+    with _naming_layer(node, spec.name):
         return fill(spec.filler, spec.shape, rng)
+
+
+@contextmanager
+def _naming_layer(node: DraftNode, field: str) -> Iterator[None]:
+    """Name the layer in an error that does not know it."""
+    try:
+        yield
     except Caffe2TorchError as error:
         raise type(error)(
-            error.reason, layer=node.proto.name, type=node.proto.type, field=spec.name
+            error.reason, layer=node.proto.name, type=node.proto.type, field=field
         ) from None
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from caffe2torch.errors import UnsupportedLayerError
+from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_name
 
 Values = npt.NDArray[Any]
+BY_FIRST_AXIS = frozenset({"positive_unitball", "xavier", "msra"})
+"""Fillers whose values depend on the size of the first axis."""
 DETERMINISTIC = frozenset({"constant", "bilinear"})
 
 
@@ -34,6 +36,19 @@ def fill(filler: Message, shape: Shape, rng: np.random.Generator) -> FloatArray:
         raise UnsupportedLayerError(
             f"the {filler.type} filler cannot fill {shape} with its parameters ({error})."
         ) from None
+
+
+def check_filler(filler: Message, shape: Shape) -> None:
+    """Raise NetError where Caffe cannot fill a blob of ``shape``, which it does in any case."""
+    kind = filler.type
+    if filler.sparse != -1 and (kind != "gaussian" or filler.sparse < -1):
+        raise NetError(f"sparse is for the gaussian filler, not for {kind!r}; remove it.")
+    if not shape and (kind in BY_FIRST_AXIS or filler.sparse >= 0):
+        raise NetError(f"the {kind} filler needs a blob with axes; give this one a constant.")
+    if kind == "gaussian" and filler.std <= 0:
+        raise NetError(f"the gaussian filler's std {filler.std:g} must be positive.")
+    if kind == "uniform" and filler.min > filler.max:
+        raise NetError(f"the uniform filler's min {filler.min:g} is above max {filler.max:g}.")
 
 
 def _gaussian(filler: Message, shape: Shape, rng: np.random.Generator) -> Values:

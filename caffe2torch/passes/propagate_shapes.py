@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import prod
 
 from caffe2torch.graph import Shape
@@ -12,7 +13,9 @@ from caffe2torch.passes.draft import MAX_COUNT, Draft
 def propagate_shapes(draft: Draft) -> None:
     """Find the shape of every value, and the learned blobs that each layer has for them.
 
-    Raises NetError naming the layer for a negative size or a blob above Caffe's limit.
+    A layer that NaN or infinity may reach, from a layer that makes them, is told so. Raises
+    NetError naming the layer for a size that is not positive, a blob above Caffe's limit and
+    more ``param`` entries than learned blobs.
     Before::
 
         layer { type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 7 dim: 5 } } }
@@ -23,14 +26,26 @@ def propagate_shapes(draft: Draft) -> None:
     bias (6) of the convolution.
     """
     shapes = draft.shapes
+    non_finite: set[str] = set()
     for node in [*draft.sources, *draft.nodes]:
         bottoms = [shapes[value] for value in node.inputs]
         tops = node.layer.infer_shapes(bottoms)
         for value, shape in zip(node.outputs, tops, strict=True):
             _check_size(node.layer, shape)
             shapes[value] = tuple(int(size) for size in shape)
+        reached = not non_finite.isdisjoint(node.inputs)
+        if reached or not node.layer.keeps_finite(bottoms):
+            non_finite.update(node.outputs)
+        if reached:
+            node.layer = replace(node.layer, non_finite=True)
     for node in draft.nodes:
         node.specs = node.layer.blob_specs([shapes[value] for value in node.inputs])
+        if len(node.proto.param) > len(node.specs):
+            raise node.layer.net_error(
+                f"has {len(node.proto.param)} entries for {len(node.specs)} learned blobs; remove "
+                "what is too much.",
+                "param",
+            )
 
 
 def _check_size(layer: Layer, shape: Shape) -> None:
@@ -39,5 +54,7 @@ def _check_size(layer: Layer, shape: Shape) -> None:
         raise layer.net_error(
             f"the output would have the shape {tuple(shape)}: the input is too small for it."
         )
+    if not prod(shape):
+        raise layer.net_error(f"a blob of shape {tuple(shape)} has no elements.")
     if prod(shape) > MAX_COUNT:
         raise layer.net_error(f"a blob of shape {tuple(shape)} has more than 2**31 - 1 elements.")

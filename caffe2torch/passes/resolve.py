@@ -78,6 +78,9 @@ def resolve_layer(proto: Message) -> Layer:
             "tops as bottoms.",
             "top",
         )
+    _check_one_each(proto, "propagate_down", len(proto.propagate_down), "bottom", len(proto.bottom))
+    weights = len(proto.loss_weight) or int(cls.default_loss_weight != 0)
+    _check_one_each(proto, "loss_weight", weights, "top", max(len(proto.top), 1))
     return cls.from_proto(proto)
 
 
@@ -87,6 +90,15 @@ def _check_count(proto: Message, what: str, count: int, limits: tuple[int, int |
         wanted = f"at least {least}" if most is None else f"{least} to {most}"
         wanted = str(least) if least == most else wanted
         raise net_error(proto, f"has {count} {what}s; this type takes {wanted}.", what)
+
+
+def _check_one_each(proto: Message, field: str, count: int, what: str, wanted: int) -> None:
+    """Raise NetError unless ``field`` is given not at all or once for each of ``wanted``."""
+    if count not in (0, wanted):
+        given = f"is given {count} times" if len(getattr(proto, field)) else "is 1 by default"
+        raise net_error(
+            proto, f"{given}, and the layer has {wanted} {what}s; give one for each {what}.", field
+        )
 
 
 class _Connector:
@@ -102,7 +114,7 @@ class _Connector:
         self.repeats: dict[str, int] = {}
         self.overwritten: dict[int, tuple[str, str]] = {}
         self.used_names: set[str] = {top for proto in layers for top in proto.top}
-        self.readers = _count_readers(layers)
+        self.readers, self.read_losses = _count_readers(layers)
         self.last_writer = {
             top: i for i, proto in enumerate(layers) for top in proto.top if top != AUTOMATIC
         }
@@ -111,6 +123,8 @@ class _Connector:
         for index, proto in enumerate(self.layers):
             self._add(index, proto)
         self._check_overwritten(self.available)
+        for index, position in self.read_losses:
+            self._write_loss(self.layers[index], position)
         self.draft.blobs = dict(self.value)
         outputs = self.draft.options.outputs
         self.draft.outputs = outputs or tuple(sorted(self.available, key=str.encode))
@@ -176,6 +190,17 @@ class _Connector:
         self.value[top] = name
         self.available.add(top)
         return name
+
+    def _write_loss(self, proto: Message, position: int) -> None:
+        """Report a loss that layers read, under the name of the Split's top that Caffe adds."""
+        top = proto.top[position]
+        name = f"{top}_{proto.name}_{position}_split_0"
+        if name in self.value:
+            raise net_error(
+                proto, f"the loss {top!r}, which is read, is an output {name!r}; rename that blob."
+            )
+        self.value[name] = self.value[top]
+        self.available.add(name)
 
     def _track_memory(
         self, proto: Message, layer: Layer, inputs: tuple[str, ...], outputs: tuple[str, ...]
@@ -250,14 +275,26 @@ def _is_in_place(proto: Message, position: int) -> bool:
     return bool(proto.bottom[position : position + 1] == proto.top[position : position + 1])
 
 
-def _count_readers(layers: Sequence[Message]) -> dict[tuple[int, str], int]:
-    """How many bottoms read the version of a blob that layer ``index`` reads."""
+def _count_readers(
+    layers: Sequence[Message],
+) -> tuple[dict[tuple[int, str], int], list[tuple[int, int]]]:
+    """How many read the version of a blob that layer ``index`` reads; the losses that are read.
+
+    A loss, which is a top with a weight given, counts as a reader of that top. The losses are
+    indices of a layer and a top.
+    """
     version = Counter[str]()
     counts = Counter[tuple[str, int]]()
     read: dict[tuple[int, str], tuple[str, int]] = {}
+    losses: dict[tuple[int, int], tuple[str, int]] = {}
     for index, proto in enumerate(layers):
         for bottom in proto.bottom:
             read[index, bottom] = bottom, version[bottom]
             counts[read[index, bottom]] += 1
         version.update(proto.top)
-    return {place: counts[key] for place, key in read.items()}
+        for position, (top, weight) in enumerate(zip(proto.top, proto.loss_weight, strict=False)):
+            if weight:
+                losses[index, position] = top, version[top]
+                counts[top, version[top]] += 1
+    readers = {place: counts[key] for place, key in read.items()}
+    return readers, [place for place, key in losses.items() if counts[key] > 1]

@@ -7,6 +7,7 @@ from copy import deepcopy
 
 from caffe2torch.graph import FloatArray, Graph, Node
 from caffe2torch.io.schema import Message
+from caffe2torch.passes.attach_weights import reshaped
 from caffe2torch.passes.draft import Draft, DraftNode
 from caffe2torch.passes.naming import module_keys
 
@@ -42,7 +43,9 @@ def _arrays(node: DraftNode, draft: Draft) -> Mapping[str, FloatArray]:
     if not node.owners:
         return {}
     bottoms = [draft.shapes[value] for value in node.inputs]
-    return node.layer.import_blobs([draft.values[owner] for owner in node.owners], bottoms)
+    blobs = zip(node.owners, node.specs, strict=True)
+    values = [reshaped(draft.values[owner], spec.shape) for owner, spec in blobs]
+    return node.layer.import_blobs(values, bottoms)
 
 
 def _graph_keys(
@@ -50,14 +53,15 @@ def _graph_keys(
 ) -> list[dict[str, str]]:
     """Name the arrays; one that several layers share gets the key of the first.
 
-    An array is shared if it is the very blob of an owner, or was made from the same blobs.
+    An array is shared if it is the very blob of an owner, or was made from the same blobs and
+    has the same shape.
     """
     slot_of = {id(array): slot for slot, array in draft.values.items()}
     taken: dict[object, str] = {}
     return [
         {
             name: taken.setdefault(
-                slot_of.get(id(array), (name, tuple(node.owners))), f"{key}.{name}"
+                slot_of.get(id(array), (name, tuple(node.owners), array.shape)), f"{key}.{name}"
             )
             for name, array in own.items()
         }

@@ -18,7 +18,6 @@ from caffe2torch.errors import NetError
         ("axis: 0", 0, [1, 2], (3, 2, 5)),
         ("axis: 0 slice_point: 2 slice_point: 3", 0, [2, 3], (5, 2, 3)),
         ("slice_dim: 2", 2, [1, 2], (2, 5, 3)),
-        ("slice_point: 3 slice_point: 7", 1, [3, 7], (2, 7, 5)),
     ],
 )
 def test_three_parts(param: str, axis: int, points: list[int], shape: tuple[int, ...]) -> None:

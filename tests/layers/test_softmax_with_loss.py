@@ -26,6 +26,10 @@ def oracle(
     return np.array(total / divisor(mode, scores.shape, axis, valid))
 
 
+WEIGHTS = "loss_weight: 1 loss_weight: 0"
+"""Of two tops: Caffe gives a loss a single weight by default."""
+
+
 @pytest.mark.parametrize(
     ("shape", "axis", "label_shape"),
     [
@@ -50,7 +54,8 @@ def test_loss(
     scores, labels = rng.standard_normal(shape) * 3, rng.integers(0, 5, label_shape)
     more = "" if ignore is None else f"ignore_label: {ignore}"
     check_layer(
-        f'type: "SoftmaxWithLoss" softmax_param {{ axis: {axis} }} loss_param {{ {param} {more} }}',
+        f'type: "SoftmaxWithLoss" {WEIGHTS} softmax_param {{ axis: {axis} }} '
+        f"loss_param {{ {param} {more} }}",
         [scores, labels],
         [oracle(scores, labels, axis % len(shape), ignore, mode), softmax(scores, axis)],
     )
@@ -88,7 +93,7 @@ def test_loss_is_bounded_and_its_gradient_is_not() -> None:
 
 
 def test_probabilities_have_no_gradient() -> None:
-    layer = resolved('type: "SoftmaxWithLoss" bottom: "x" bottom: "l" top: "y" top: "p"')
+    layer = resolved('type: "SoftmaxWithLoss" bottom: "x" bottom: "l" top: "y" top: "p" ' + WEIGHTS)
     x = torch.eye(2, 3, requires_grad=True)
     _, probabilities = run_layer(layer, [x, torch.zeros(2)], {}, training=True)
     probabilities.square().sum().backward()

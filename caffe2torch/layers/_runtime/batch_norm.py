@@ -35,12 +35,26 @@ class BatchNorm(nn.Module):
         """Normalise ``x`` (N, C, ..)."""
         running = self.track_running_stats
         if not self.training if running is None else running:
-            return F.batch_norm(x, self.running_mean, self.running_var, eps=self.eps)
+            return normalize(x, self.running_mean, self.running_var, self.eps)
         y, mean, variance = normalize_by_batch(x, self.eps)
         if self.training:
             statistics = self.running_mean, self.running_var, self.scale_factor
             update_running(x, mean, variance, *statistics, self.momentum)
         return y
+
+
+def normalize(
+    x: Tensor,
+    mean: Tensor,
+    variance: Tensor,
+    eps: float,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+) -> Tensor:
+    """Normalise the channels of ``x`` by given statistics."""
+    if eps < 0:  # torch refuses it.
+        variance, eps = variance + eps, 0.0
+    return F.batch_norm(x, mean, variance, weight, bias, eps=eps)
 
 
 def normalize_by_batch(x: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:

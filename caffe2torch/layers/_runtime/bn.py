@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from caffe2torch.layers._runtime.batch_norm import normalize_by_batch
+from caffe2torch.layers._runtime.batch_norm import normalize, normalize_by_batch
 
 
 class BN(nn.Module):
@@ -34,7 +33,7 @@ class BN(nn.Module):
         running = self.track_running_stats
         statistics = self.running_mean, self.running_var
         if not self.training if running is None else running:
-            return F.batch_norm(x, *statistics, self.weight, self.bias, eps=self.eps)
+            return normalize(x, *statistics, self.eps, self.weight, self.bias)
         y, mean, variance = normalize_by_batch(x, self.eps)
         if self.training:
             learn_statistics(statistics, (mean, variance), self.momentum)

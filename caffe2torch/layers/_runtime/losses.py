@@ -90,7 +90,8 @@ def hinge_loss(scores: Tensor, labels: Tensor, power: int) -> Tensor:
     scores = scores.flatten(1) if scores.ndim > 1 else scores.unsqueeze(1)
     labels = labels.flatten()[: len(scores)].long()
     sign = torch.ones_like(scores).scatter(1, labels.unsqueeze(1), -1)
-    return (1 + sign * scores).relu().pow(power).sum() / len(scores)
+    margins = 1 + sign * scores
+    return torch.where(margins > 0, margins, 0).pow(power).sum() / len(scores)
 
 
 def contrastive_loss(
@@ -153,4 +154,5 @@ def normalized(losses: Tensor, valid: Tensor | None, mode: str, batch: int) -> T
 
 def floored(x: Tensor, least: float) -> Tensor:
     """max(x, least) with the gradient of x: Caffe's gradients do not see the bound."""
-    return x + (x.clamp(min=least) - x).detach()
+    slope = (x - x.detach()).nan_to_num()  # 0, of infinity as well.
+    return x.clamp(min=least).detach() + slope

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -14,6 +15,9 @@ from caffe2torch.layers._runtime.pool_sizes import (
     pyramid_window,
 )
 
+LOWEST = -3.4028234663852886e38
+"""What Caffe's maxima start from."""
+
 
 def max_pool(
     x: Tensor,
@@ -23,13 +27,18 @@ def max_pool(
     ceil: bool = True,
 ) -> tuple[Tensor, Tensor]:
     """The maxima, and the index ``row * width + column`` of the first of each or -1."""
-    lowest = torch.finfo(x.dtype).min
-    padded = F.pad(x, pool_margins(x, kernel, stride, pad, ceil), value=lowest)
+    margins = pool_margins(x, kernel, stride, pad, ceil)
+    padded = F.pad(comparable(x), margins, value=LOWEST)
     y, index = F.max_pool2d(padded, list(kernel), list(stride), return_indices=True)
     row = index // padded.shape[3] - pad[0]
     column = index % padded.shape[3] - pad[1]
-    mask = torch.where(y > lowest, row * x.shape[3] + column, -1)
+    mask = torch.where(y > LOWEST, row * x.shape[3] + column, -1)
     return y, mask.to(x.dtype)
+
+
+def comparable(x: Tensor) -> Tensor:
+    """``x`` with the lowest number for what is not above it: minus infinity and NaN."""
+    return x.nan_to_num(LOWEST, math.inf, LOWEST)
 
 
 def average_pool(
