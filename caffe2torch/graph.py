@@ -54,7 +54,8 @@ class Graph:
     """A net in single-assignment form: every value is written once, by one node.
 
     ``sources`` are the Input layers, whose tops the caller feeds. ``blobs`` maps each Caffe
-    blob name to the value that holds it after the whole net has run. The value carries the
+    blob name to the value that holds it after the whole net has run; a blob whose memory is
+    changed through another one (Reshape, Flatten, Split share it) has none. The value carries the
     blob's own name unless an input of that name is changed in place; earlier versions of a
     blob are values named ``blob@layer``. ``outputs`` are blob names, in the order in which
     Caffe reports them.

@@ -49,6 +49,7 @@ class OffInOnnx(Layer):
     """y = x + 1, of which the ONNX form adds 1.25."""
 
     type = "OffInOnnx"
+    works_in_place = True
 
     def to_torch(self, t: Any, inputs: Any, bottoms: Any) -> Any:
         return inputs[0] + 1

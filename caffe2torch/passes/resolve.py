@@ -122,11 +122,11 @@ class _Connector:
     def connect(self) -> None:
         for index, proto in enumerate(self.layers):
             self._add(index, proto)
-        self._check_overwritten(self.available)
+        outputs = self.draft.options.outputs
+        self._check_overwritten(outputs or self.available)
         for index, position in self.read_losses:
             self._write_loss(self.layers[index], position)
-        self.draft.blobs = dict(self.value)
-        outputs = self.draft.options.outputs
+        self.draft.blobs = {b: v for b, v in self.value.items() if not self._changed_by(b)}
         self.draft.outputs = outputs or tuple(sorted(self.available, key=str.encode))
 
     def _add(self, index: int, proto: Message) -> None:
@@ -246,15 +246,19 @@ class _Connector:
     def _check_overwritten(self, blobs: Iterable[str]) -> None:
         """Refuse a read of memory that an in-place layer changed through another blob."""
         for blob in blobs:
-            value = self.value[blob]
-            changed = self.overwritten.get(self.memory[value])
-            if changed and not self._descends(value, changed[0]):
+            if layer := self._changed_by(blob):
                 raise UnsupportedLayerError(
                     f"changes the memory of the blob {blob!r} in place through an alias "
                     f"(Reshape, Flatten or Split), and {blob!r} is used afterwards. Give the "
                     "layer a top of its own.",
-                    layer=changed[1],
+                    layer=layer,
                 )
+
+    def _changed_by(self, blob: str) -> str | None:
+        """The layer that changed the blob's memory in place through another blob, if one did."""
+        value = self.value[blob]
+        changed = self.overwritten.get(self.memory[value])
+        return changed[1] if changed and not self._descends(value, changed[0]) else None
 
     def _descends(self, value: str, ancestor: str) -> bool:
         """Whether ``value`` is ``ancestor`` or was made from it, so that it has the change."""

@@ -18,16 +18,38 @@ REFUSED = {
     for kind in (
         "argmax conv1x1 deconv1x1 eltwise_max eltwise_sum ip lrn_across pool_ave pool_max spp"
     ).split()
+} | {
+    "accepts_infogain_normalize": "loss_param.normalize: is not for this loss",
+    "accepts_loss_weight_count": "loss_weight: is 1 by default, and the layer has 2 tops",
+    "accepts_prelu_5d": "more than four axes",
+    "accepts_propagate_down_count": "propagate_down: is given 1 times, and the layer has 2 bottoms",
+    "accepts_shared_lr_mismatch": "2 for the shared parameter 'w', which has 1",
+    "accepts_too_many_params": "has 2 entries for 1 learned blobs",
+    "accepts_zero_size_blob": "has no elements",
+    "crash_filler_of_scalar": "the xavier filler needs a blob with axes",
 }
 """What the refusal says, by folder."""
 
 RIGHT = (
+    "crash_batchnorm_negative_eps",
+    "crash_permissive_conv_ip",
+    "crash_permissive_transpose",
+    "onnx_lrn_alpha0",
+    "onnx_lrn_beta0",
+    "onnx_split_pad_conv",
+    "output_missing_loss_split",
+    "refuses_duplicate_names",
+    "refuses_minus_space",
+    "refuses_scalar_scale_axis",
     "version_bilinear_k2",
     "version_bilinear_k4",
     "version_bilinear_k7",
     "version_bilinear_k9",
+    "wrong_inf_im2col_onnx",
     "wrong_layer_phase_batchnorm",
     "wrong_layer_phase_dropout",
+    "wrong_nan_eltwise_max_onnx",
+    "wrong_nan_max_pool",
 )
 """Folders whose record both lowerings reproduce."""
 
