@@ -18,7 +18,9 @@ class Caffe2TorchError(Exception):
     """Base of every error that bad input or an unsupported net can cause.
 
     ``layer``, ``type`` and ``field`` name the layer, its Caffe type and the parameter at
-    fault where they are known, and lead the message.
+    fault where they are known, and lead the message. ``place`` (file:line:column) stands
+    before them where the net was read from a prototxt; ``near`` ends with the line and column
+    of the layer, or of a field in it, where they are known.
     """
 
     exit_code = 2
@@ -30,10 +32,17 @@ class Caffe2TorchError(Exception):
         layer: str | None = None,
         type: str | None = None,
         field: str | None = None,
+        near: str = "",
     ) -> None:
         self.layer, self.type, self.field = layer, type, field
-        self.reason = message
+        self.reason, self.near = message, near
+        self.place: str | None = None
         super().__init__(_where(layer, type, field) + message)
+
+    def locate(self, place: str) -> None:
+        """Have the message begin with ``place``."""
+        self.place = place
+        self.args = (f"{place}: {self}",)
 
 
 def _where(layer: str | None, type: str | None, field: str | None) -> str:

@@ -16,6 +16,7 @@ from caffe2torch.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
     from caffe2torch.io.checksum import Checksum
+    from caffe2torch.io.origin import Origin
     from caffe2torch.layers._base import Layer
 
 Shape = tuple[int, ...]
@@ -58,7 +59,7 @@ class Graph:
     changed through another one (Reshape, Flatten, Split share it) has none. The value carries the
     blob's own name unless an input of that name is changed in place; earlier versions of a
     blob are values named ``blob@layer``. ``outputs`` are blob names, in the order in which
-    Caffe reports them.
+    Caffe reports them. ``origin`` is the prototxt that the net was read from, for errors.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Graph:
     preprocessing: Preprocessing | None = None
     source_sha256: Checksum | None = None
     warnings: tuple[str, ...] = ()
+    origin: Origin | None = field(default=None, compare=False)
 
     @cached_property
     def inputs(self) -> tuple[InputBlob, ...]:

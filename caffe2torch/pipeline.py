@@ -9,6 +9,7 @@ from dataclasses import replace
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.caffemodel import Weights
+from caffe2torch.io.origin import Origin, located
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.passes.attach_weights import attach_weights, share_blobs
 from caffe2torch.passes.data_layers import replace_data_layers
@@ -78,7 +79,9 @@ def build_graph(
         UnsupportedLayerError: it has a layer or a parameter without an exact conversion.
         WeightsError: the weights are not those of the net.
     """
-    return to_graph(run(PASSES, Draft(deepcopy(net), weights, state, options)))
+    origin = Origin.of(net)
+    with located(origin):
+        return to_graph(run(PASSES, Draft(deepcopy(net), weights, state, options, origin)))
 
 
 def blob_source(weights: Weights | None) -> BlobSource:
@@ -95,7 +98,8 @@ def upgrade_net(net: Message) -> Message:
     V0 padding layers vanish, so match layers with those of the file by name. Raises NetError
     where Caffe would refuse the net.
     """
-    return run(UPGRADES, Draft(deepcopy(net))).net
+    with located(Origin.of(net)):
+        return run(UPGRADES, Draft(deepcopy(net))).net
 
 
 def restore_graph(definition: Message, params: Mapping[str, FloatArray], phase: str) -> Graph:

@@ -278,12 +278,15 @@ class Layer:
 
 def net_error(proto: Message, message: str, field: str | None = None) -> NetError:
     """``Layer.net_error`` for use inside ``from_proto``."""
-    return NetError(message, layer=proto.name, type=proto.type, field=field)
+    near = getattr(proto, "place", "")  # V0's message has none.
+    return NetError(message, layer=proto.name, type=proto.type, field=field, near=near)
 
 
 def unsupported(proto: Message, message: str, field: str | None = None) -> UnsupportedLayerError:
     """``Layer.unsupported`` for use inside ``from_proto``."""
-    return UnsupportedLayerError(message, layer=proto.name, type=proto.type, field=field)
+    return UnsupportedLayerError(
+        message, layer=proto.name, type=proto.type, field=field, near=proto.place
+    )
 
 
 def canonical_axis(layer: Layer, axis: int, num_axes: int, field: str = "axis") -> int:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from caffe2torch.errors import ArtefactError, UnsupportedLayerError
 from caffe2torch.graph import Array, FloatArray, Graph, Node, Shape
 from caffe2torch.io.arrays import to_half
+from caffe2torch.io.origin import located
 from caffe2torch.io.schema import replace_all
 from caffe2torch.lower.batch import batch_of, shapes_at
 from caffe2torch.passes.naming import unused
@@ -47,8 +48,9 @@ def to_onnx(graph: Graph, *, free_batch: bool = True) -> OnnxModel:
     the result fails onnx.checker.
     """
     builder = _Builder(graph)
-    for node in graph.nodes:
-        builder.add_layer(node)
+    with located(graph.origin):
+        for node in graph.nodes:
+            builder.add_layer(node)
     skeleton = builder.finish(free_batch)
     used = {name for node in skeleton.graph.node for name in node.input}
     weights = {key: array for key, array in graph.params.items() if key in used}

@@ -7,6 +7,7 @@ import textwrap
 from collections.abc import Sequence
 
 from caffe2torch.graph import Graph
+from caffe2torch.io.origin import located
 from caffe2torch.lower.batch import batch_of
 from caffe2torch.lower.expression import quote
 from caffe2torch.lower.python_format import WIDTH, wrap, wrap_parameters
@@ -42,9 +43,10 @@ def to_source(graph: Graph) -> str:
 
     Raises UnsupportedLayerError for a layer without a source form.
     """
-    plan = SourceForward(graph, (), ())
-    reserved = frozenset(plan.used | plan.own.keys())
-    forward = SourceForward(graph, plan.modules.keys, reserved)
+    with located(graph.origin):
+        plan = SourceForward(graph, (), ())
+        reserved = frozenset(plan.used | plan.own.keys())
+        forward = SourceForward(graph, plan.modules.keys, reserved)
     constants, definitions = definitions_of(forward.used)
     name = class_name(graph.name)
     name += "Net" if name in reserved else ""

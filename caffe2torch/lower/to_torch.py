@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from caffe2torch.errors import NetError
 from caffe2torch.graph import FloatArray, Graph, Node, Shape
+from caffe2torch.io.origin import located
 from caffe2torch.layers import Layer, _runtime
 from caffe2torch.layers._runtime.recurrent import Recurrent
 from caffe2torch.lower.memory import kept_values
@@ -117,7 +118,8 @@ def to_torch(graph: Graph) -> CaffeModule:
 
     A net of phase TRAIN comes in training mode, one of phase TEST in evaluation mode.
     """
-    return CaffeModule(graph).train(graph.phase == "TRAIN")
+    with located(graph.origin):
+        return CaffeModule(graph).train(graph.phase == "TRAIN")
 
 
 def graph_with_weights(module: CaffeModule) -> Graph:

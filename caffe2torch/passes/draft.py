@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.blob import Blob
+from caffe2torch.io.origin import Origin
 from caffe2torch.io.schema import Message
 from caffe2torch.layers._base import BlobSpec, Layer
 from caffe2torch.preprocessing import Preprocessing
@@ -93,6 +94,7 @@ class Draft:
     weights: BlobSource | None = None
     state: State = TEST
     options: Options = DEFAULTS
+    origin: Origin | None = None
     excluded: list[Message] = field(default_factory=list)
     unfed: frozenset[str] = frozenset()
     sources: list[DraftNode] = field(default_factory=list)

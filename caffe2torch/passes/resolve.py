@@ -64,11 +64,14 @@ def resolve_layer(proto: Message) -> Layer:
     if cls is None:
         raise unsupported(proto, f"layer type {type_name(proto)!r} is not supported.", "type")
     if unknown := unknown_fields(proto):
-        raise unsupported(
+        error = unsupported(
             proto,
             f"unknown parameter {', '.join(map(describe, unknown[:MAX_SHOWN]))}. It may change "
             "what the layer computes: correct its spelling, or remove it if it does not.",
         )
+        if unknown[0].HasField("line"):
+            error.near = f"{proto.place}:{unknown[0].line}:{unknown[0].column}"
+        raise error
     _check_count(proto, "bottom", len(proto.bottom), cls.bottoms)
     _check_count(proto, "top", len(proto.top), cls.tops)
     if cls.same_bottoms_and_tops and len(proto.bottom) != len(proto.top):

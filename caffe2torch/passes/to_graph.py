@@ -35,6 +35,7 @@ def to_graph(draft: Draft) -> Graph:
         },
         preprocessing=draft.preprocessing,
         warnings=tuple(draft.warnings),
+        origin=draft.origin,
     )
 
 
