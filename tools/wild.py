@@ -4,19 +4,21 @@ The archive holds prototxts and, beside some, caffemodels; an ``index.tsv`` besi
 repository, path and kind: deploy, train_val or caffemodel) says what to run. Without an index
 every prototxt in the archive is run, and those with ``train`` in their names count as train_val.
 
-Each net is read (in phase TEST), run by torch and ONNX Runtime on the same random input, and by
-OpenCV's own Caffe reader. Its weights are those of a caffemodel beside it that fits, else
-He-scaled random numbers in a caffemodel that the package writes. Shapes that a net does not
-say are guessed from its name. Engines agree where every blob differs by no more than 1e-4 of
-its peak; where one differs by more, both are compared with the torch module in float64, and
-agree where rounding moves that by as much; what is made of blobs that rounding moves by 1 % is
-not judged. Outcomes:
+Each net is read (in phase TEST, or in the phase that its error advises), run by torch, ONNX Runtime
+and the torch module in float64 on the same input, and by OpenCV's own Caffe reader. Its weights are
+those of a caffemodel beside it that fits, else He-scaled random numbers in a caffemodel that the
+package writes. Shapes that a net does not say are guessed from names; images are no larger than
+--size where the net takes that. Blobs are judged as ``caffe2torch parity`` judges them: by layers
+in float64 where rounding is amplified, with the known faults of OpenCV. Outcomes:
 
-* ``right``: torch and ONNX Runtime agree, and OpenCV too where it can run the net;
+* ``right``: torch, ONNX Runtime and float64 agree, and OpenCV too where it can run the net;
 * ``different``: the engine, and the type of the first layer whose blob differs;
 * ``refused``: an error of the package, with its reason and the stage it came from;
 * ``crash``: any other error, or the end of the process;
 * ``timeout``: more time, memory or values than --seconds and --memory allow.
+
+Nets that are not right are listed by the reason, of wilding/reasons.py, that a reader of the net
+would sign; those that have none are called unexplained.
 
 Every net has a process of its own. Its finding is a line of OUT/nets.tsv; a net that has a line
 is not run again, so that a run can be stopped and gone on with (remove the file to start
@@ -46,7 +48,19 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from wilding.judge import CRASH, OUTCOMES, REFUSED, SIDE, TIMEOUT, Finding, Net, judge
+from wilding.judge import (
+    CRASH,
+    OUTCOMES,
+    READ,
+    REFUSED,
+    RIGHT,
+    SIDE,
+    TIMEOUT,
+    Finding,
+    Net,
+    judge,
+)
+from wilding.reasons import signed
 
 EXAMPLES = 3
 """Nets that a line of a table names."""
@@ -252,9 +266,18 @@ def table(findings: Sequence[Finding]) -> str:
         lines += _groups(
             f"{outcome}: reason (stage)", chosen, lambda f: [f"{f.reason} ({f.stage})"]
         )
+    wrong = [f for f in findings if f.outcome not in (RIGHT, READ)]
+    lines += _groups("signed reason of a net that is not right", wrong, lambda f: [signed(f) or ""])
+    lines += _groups("unexplained", [f for f in wrong if not signed(f)], lambda f: [f.reason])
     lines += _lacking(refused)
+    lines += _groups("rounding and known faults", findings, _judged)
     lines += _groups("OpenCV", [f for f in findings if f.opencv], lambda f: [f.opencv])
     return "\n".join(lines)
+
+
+def _judged(finding: Finding) -> list[str]:
+    """Which engines differ from torch by what, without the numbers of blobs."""
+    return [part.rsplit(" ", 1)[0] for part in finding.judged.split("; ") if part]
 
 
 def _lacking(refused: Sequence[Finding]) -> list[str]:

@@ -68,8 +68,9 @@ class OpenCVEngine:
 
         The memory of the others may have been used again by then.
         """
-        for name, array in inputs.items():
-            self.net.setInput(array, name if len(inputs) > 1 else "")
+        with _errors("OpenCV cannot take the inputs: "):
+            for name, array in inputs.items():
+                self.net.setInput(array, name if len(inputs) > 1 else "")
         known = set(self.net.getLayerNames())
         layers = [name for name in self.shown if name in known]
         if not layers:  # OpenCV would give its last layer instead.

@@ -137,15 +137,15 @@ class _Block:
             if rng is not None:
                 for tensor in (*module.parameters(), *module.buffers(), *inputs.values()):
                     _nudge(tensor, rng)
-            found = module.blobs(inputs)[self.value].numpy()
-        with np.errstate(over="ignore"):
-            return np.asarray(found, np.float32) if rng is None and not double else _float32(found)
+            found: Array = module.blobs(inputs)[self.value].numpy()
+        return in_float32_range(found) if double else found
 
 
-def _float32(array: Array) -> Array:
-    """float64, infinite where a float32 would be."""
-    too_large = np.abs(array) > np.finfo(np.float32).max
-    return np.where(too_large, np.copysign(np.inf, array), array)
+def in_float32_range(array: Array) -> Array:
+    """float64, infinite where a float32 would be; what has no value has Caffe's mark again."""
+    largest = np.finfo(np.float32).max
+    outside = np.where(np.abs(array) == np.finfo(np.float64).max, largest, np.inf)
+    return np.where(np.abs(array) > largest, np.copysign(outside, array), array)
 
 
 def _nudge(tensor: Any, rng: np.random.Generator) -> None:

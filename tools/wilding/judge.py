@@ -23,6 +23,7 @@ from caffe2torch.io.unknown import describe
 from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.layers import find_layer
 from caffe2torch.lower.to_torch import to_torch
+from caffe2torch.parity.float64 import in_float32_range
 from caffe2torch.parity.inputs import Batch
 from caffe2torch.parity.result import Comparison
 from caffe2torch.parity.verdict import DIFFERS, KNOWN, ROUNDING, Judge
@@ -39,6 +40,8 @@ OUTCOMES = (RIGHT, READ, DIFFERENT, REFUSED, CRASH, TIMEOUT)
 
 LARGEST = 1 << 27
 """Most values of all blobs of a net that is run at all: 512 MiB in each engine."""
+MOST_WEIGHTS = 1 << 26
+"""Most random weights that are written to a caffemodel, for OpenCV."""
 MOST_ADVICE = 12
 """How often a net is read again with what an error advises, or another guess."""
 SIDE = 224
@@ -124,6 +127,9 @@ class _Judgement:
             self.model = self.net.path
             self.note(weights="genuine")
         graph = self._advised(message)
+        if not graph.nodes:
+            self.end(REFUSED, "it computes nothing: no layer but sources of data is left")
+            return
         if read_only:
             self.note(outcome=READ)
             return
@@ -144,8 +150,8 @@ class _Judgement:
         for engine in ENGINES:
             self._stage(engine)
             if engine == "opencv":
-                if values_of(graph) > MOST_VALUES:
-                    self.note(opencv="the net is too large to be run a fourth time")
+                if self.model is None or values_of(graph) > MOST_VALUES:
+                    self.note(opencv="not asked: it is too large, or two layers share a name")
                     break
                 try:
                     results[engine] = start_engine(engine, job).run(inputs)
@@ -263,6 +269,8 @@ class _Judgement:
             return found
         self.note(weights="random")
         graph = with_random_weights(self._lighter(message, graph))
+        if sum(array.size for array in graph.params.values()) > MOST_WEIGHTS:
+            return graph
         model = self.folder / "net.caffemodel"
         try:
             write_caffemodel(graph, model)
@@ -284,9 +292,12 @@ def _float64(graph: Graph, inputs: Mapping[str, FloatArray]) -> Blobs:
     import torch
 
     module = to_torch(graph).eval().double()
-    with torch.no_grad(), np.errstate(over="ignore"):
+    with torch.no_grad():
         blobs = module.blobs({name: torch.from_numpy(a).double() for name, a in inputs.items()})
-        return {name: tensor.numpy().astype(np.float32) for name, tensor in blobs.items()}
+        return {
+            name: in_float32_range(tensor.numpy()).astype(np.float32)
+            for name, tensor in blobs.items()
+        }
 
 
 def missing(message: Message, of_weights: bool = False) -> list[str]:
