@@ -189,6 +189,21 @@ def test_faults_of_opencv_and_odd_nets_do_not_fail(name: str, tmp_path: Path) ->
     assert reason.replace("'", "&#39;") in paths["report"].read_text()
 
 
+@pytest.mark.filterwarnings("ignore:layer .* draws at random")
+def test_opencv_is_skipped_where_it_does_not_know_an_input(tmp_path: Path) -> None:
+    source = 'layer { name: "%s" type: "DummyData" top: "%s" dummy_data_param {'
+    source += ' shape { dim: 2 dim: 3 } data_filler { type: "gaussian" } } }'
+    prototxt = tmp_path / "net.prototxt"
+    prototxt.write_text(
+        "".join(source % (name, name) for name in "xy")
+        + 'layer { name: "s" type: "Eltwise" bottom: "x" bottom: "y" top: "s" }'
+    )
+    write_caffemodel(caffe2torch.read(None, prototxt), tmp_path / "net.caffemodel")
+    report = caffe2torch.check_parity(tmp_path / "net.caffemodel", prototxt)
+    assert report.passed
+    assert "OpenCV" in report.skipped["opencv"]
+
+
 def test_a_known_fault_is_narrow() -> None:
     assert all(fault.engine == "opencv" for fault in KNOWN_FAULTS)
     text = 'layer { name: "n" type: "LRN" bottom: "x" top: "y" lrn_param { %s } }'

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import zipfile
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 import pytest
 import wild
 from google.protobuf import text_format
+from support import genuine
 from wilding.feed import guesses, sensible_inputs
 from wilding.judge import (
     CRASH,
@@ -24,6 +26,7 @@ from wilding.judge import (
     missing,
     plain,
 )
+from wilding.reasons import signed
 from wilding.weights import with_random_weights
 
 from caffe2torch.io.prototxt import parse_prototxt
@@ -231,3 +234,45 @@ def test_the_table_counts_what_alone_is_lacking() -> None:
     assert "| type B | 1 | 0 | b |" in lines
     assert "| type A; type B | 1 | b |" in lines
     assert all(any(line.startswith(f"| {outcome} |") for line in lines) for outcome in OUTCOMES)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "text", "reason"),
+    [
+        (REFUSED, "net.prototxt:3:7: '$' cannot stand here", "a template"),
+        (REFUSED, "describes no layers", "no net"),
+        (REFUSED, "unknown layer type Lstm", None),
+        (DIFFERENT, "'$' cannot stand here", None),
+        (CRASH, "describes no layers", None),
+    ],
+)
+def test_a_reason_is_signed_for_a_kind_of_net(outcome: str, text: str, reason: str | None) -> None:
+    found = signed(Finding("a", "deploy", outcome, "read", text))
+    assert found is None if reason is None else str(found).startswith(reason)
+
+
+def run_slice(nets: list[Net], folder: Path) -> list[Finding]:
+    work = wild.Work(wild.Limits(300, 8 << 30), side=64)
+    return list(wild.run_all(nets, folder, 1, work))
+
+
+def wrong(findings: list[Finding]) -> list[str]:
+    return [
+        f"{f.net}: {f.outcome}, {f.reason}" for f in findings if f.outcome in (CRASH, DIFFERENT)
+    ]
+
+
+def test_small_nets_of_the_world(tmp_path: Path) -> None:
+    nets = wild.unpack(genuine("SHARED", "wild", "nets.zip"), tmp_path)
+    chosen = [n for n in nets if fnmatch(n.name, "BVLC+caffe/examples/*/*lenet*")]
+    findings = run_slice(chosen, tmp_path)
+    assert not wrong(findings)
+    assert sum(f.outcome == RIGHT for f in findings) >= 2
+
+
+@pytest.mark.slow
+def test_every_fortieth_net_of_the_world(tmp_path: Path) -> None:
+    nets = wild.unpack(genuine("SHARED", "wild", "nets.zip"), tmp_path)
+    findings = run_slice(nets[::40], tmp_path)
+    assert not wrong(findings)
+    assert sum(f.outcome == RIGHT for f in findings) >= 0.8 * len(findings)
