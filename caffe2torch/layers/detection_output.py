@@ -53,13 +53,24 @@ class DetectionOutput(Layer):
     ``variance_encoded_in_target`` ignores the variances. ``clip`` (OpenCV's and OpenVINO's,
     default false) limits the decoded boxes to [0, 1] before the suppression.
 
+    RefineDet's fork (sfzhang15/RefineDet) may have two more bottoms of the anchor refinement: its
+    scores (N, 2P), and its offsets (N, 4P), which need ``share_location``. Where the second score
+    of a prior is below ``objectness_score`` (default 0.01), its scores are 1 for label 0 and 0
+    for others. The offsets move the priors, by the same code, before those of bottom 0.
+
     ``save_output_param`` and ``visualize`` have effects outside the net and are left out.
     Caffe would stop at CENTER_SIZE and CORNER_SIZE priors without area; they are decoded.
     """
 
     type = "DetectionOutput"
-    parameters = Parameters("detection_output_param", f"optional bool clip = {TEXT_ONLY};")
-    bottoms = (3, 3)
+    parameters = Parameters(
+        "detection_output_param",
+        f"""
+        optional bool clip = {TEXT_ONLY};
+        optional float objectness_score = 24 [default = 0.01];
+        """,
+    )
+    bottoms = (3, 5)
     free_axes = frozenset({2})
 
     num_classes: int
@@ -68,6 +79,7 @@ class DetectionOutput(Layer):
     code_type: str
     use_variance: bool
     clip: bool
+    objectness_score: float
     confidence_threshold: float
     nms_threshold: float
     eta: float
@@ -76,7 +88,7 @@ class DetectionOutput(Layer):
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        p = proto.detection_output_param
+        p, fork = proto.detection_output_param, cls.parameters.of(proto)
         if not p.HasField("num_classes"):
             raise net_error(proto, "num_classes is not given", "detection_output_param.num_classes")
         if p.share_location and p.background_label_id == -1:
@@ -85,6 +97,12 @@ class DetectionOutput(Layer):
                 "-1 (no background) needs share_location: false; Caffe takes the label of"
                 " shared boxes, -1, for the background",
                 "detection_output_param.background_label_id",
+            )
+        if len(proto.bottom) > 4 and not p.share_location:
+            raise net_error(
+                proto,
+                "offsets of the anchor refinement need it",
+                "detection_output_param.share_location",
             )
         if p.nms_param.nms_threshold < 0:
             raise net_error(
@@ -105,7 +123,8 @@ class DetectionOutput(Layer):
             background=p.background_label_id,
             code_type=enum_name(p, "code_type"),
             use_variance=not p.variance_encoded_in_target,
-            clip=cls.parameters.of(proto).clip,
+            clip=fork.clip,
+            objectness_score=fork.objectness_score,
             confidence_threshold=(
                 p.confidence_threshold if p.HasField("confidence_threshold") else LOWEST
             ),
@@ -116,12 +135,16 @@ class DetectionOutput(Layer):
         )
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
-        loc, conf, prior = bottoms
+        loc, conf, prior, *refinement = bottoms
         if len(loc) < 2 or len(conf) < 2 or loc[0] != conf[0]:
             raise self.net_error(f"offsets {loc} and scores {conf} are not of one batch")
         priors = _num_priors(prior)
         self._check_channels(loc, priors * (1 if self.share_location else self.num_classes) * 4)
         self._check_channels(conf, priors * self.num_classes)
+        for shape, values in zip(refinement, (2, 4), strict=False):
+            if shape[:1] != loc[:1]:
+                raise self.net_error(f"offsets {loc} and a bottom {shape} are not of one batch")
+            self._check_channels(shape, priors * values)
         if prod(prior) < priors * 8:
             raise self.net_error(f"priors {prior} hold no variances")
         return [(1, 1, 1, 7)]
@@ -147,6 +170,7 @@ class DetectionOutput(Layer):
             code_type=self.code_type,
             use_variance=self.use_variance,
             clip=self.clip,
+            objectness_score=self.objectness_score,
             confidence_threshold=self.confidence_threshold,
             nms_threshold=self.nms_threshold,
             eta=self.eta,
@@ -181,6 +205,9 @@ class DetectionOutput(Layer):
         if not self.share_location:
             loc = g.op("Gather", loc, labels, axis=1)
         prior, variance = self._priors_onnx(g, inputs[2], priors)
+        if len(inputs) > 4:
+            refined = g.op("Reshape", inputs[4], g.const([0, 1, priors, 4], np.int64))
+            prior = decode_boxes_onnx(g, refined, prior, variance, self.code_type)
         boxes = decode_boxes_onnx(g, loc, prior, variance, self.code_type)
         if self.clip:
             boxes = g.op("Clip", boxes, g.const(0.0), g.const(1.0))
@@ -188,6 +215,12 @@ class DetectionOutput(Layer):
             boxes = g.op("Expand", boxes, g.const([1, len(self._labels), 1, 1], np.int64))
         scores = g.op("Reshape", inputs[1], g.const([0, priors, -1], np.int64))
         scores = g.op("Gather", g.op("Transpose", scores, perm=[0, 2, 1]), labels, axis=1)
+        if len(inputs) > 3:
+            objects = g.op("Reshape", inputs[3], g.const([0, 1, priors, 2], np.int64))
+            objects = g.op("Gather", objects, g.const(1, np.int64), axis=3)
+            empty = g.op("Less", objects, g.const(self.objectness_score))
+            nothing = [[float(label == 0)] for label in self._labels]
+            scores = g.op("Where", empty, g.const(nothing), scores)
         high = g.op("Greater", scores, g.const(self.confidence_threshold))
         scores = g.op("Where", high, scores, g.const(LOWEST))
         scores, order = g.op("TopK", scores, g.const([count], np.int64), axis=2, outputs=2)

@@ -26,6 +26,7 @@ class Settings:
     top_k: int | None = None
     eta: float = 1.0
     clip: bool = False
+    objectness_score: float = 0.01
 
     def prototxt(self) -> str:
         """The layer's type and parameters."""
@@ -45,24 +46,40 @@ class Settings:
               variance_encoded_in_target: {str(self.variance_encoded_in_target).lower()}
               keep_top_k: {self.keep_top_k} {threshold}
               {"clip: true" if self.clip else ""}
+              objectness_score: {self.objectness_score}
               nms_param {{ nms_threshold: {self.nms_threshold} eta: {self.eta} {top_k} }}
             }}
         """
 
 
-def detect(settings: Settings, loc: Array, conf: Array, prior: Array) -> Array:
+def detect(
+    settings: Settings,
+    loc: Array,
+    conf: Array,
+    prior: Array,
+    arm_conf: Array | None = None,
+    arm_loc: Array | None = None,
+) -> Array:
     """The top's rows, (1, 1, K, 7)."""
     s, count = settings, prior.shape[2] // 4
     boxes_of = loc.reshape(len(loc), count, -1, 4)
-    scores_of = conf.reshape(len(conf), count, s.num_classes)
+    scores_of = conf.reshape(len(conf), count, s.num_classes).copy()
     rows = []
     for image in range(len(loc)):
         found = []
+        anchors = prior.copy()
+        if arm_loc is not None:
+            for i in range(count):
+                moved = decode(s, arm_loc[image, 4 * i : 4 * i + 4], prior, i)
+                anchors[0, 0, 4 * i : 4 * i + 4] = moved
+        if arm_conf is not None:
+            empty = arm_conf[image, 1::2] < np.float32(s.objectness_score)
+            scores_of[image, empty] = np.eye(1, s.num_classes)
         for label in range(s.num_classes):
             if label == s.background_label_id:
                 continue
             boxes = [
-                decode(s, boxes_of[image, i, 0 if s.share_location else label], prior, i)
+                decode(s, boxes_of[image, i, 0 if s.share_location else label], anchors, i)
                 for i in range(count)
             ]
             if s.clip:
@@ -133,3 +150,11 @@ def random_inputs(
     size = images * priors * settings.num_classes
     conf = (rng.permutation(size) / size - 0.3).reshape(images, -1)
     return [x.astype(np.float32) for x in (loc, conf, prior)]
+
+
+def random_refinement(
+    rng: np.random.Generator, images: int, priors: int
+) -> list[npt.NDArray[np.float32]]:
+    """Scores and offsets of RefineDet's anchor refinement."""
+    conf, loc = rng.uniform(0, 1, (images, 2 * priors)), rng.normal(0, 0.4, (images, 4 * priors))
+    return [conf.astype(np.float32), loc.astype(np.float32)]

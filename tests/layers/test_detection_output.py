@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from detection_oracle import Settings, detect, random_inputs
+from detection_oracle import Settings, detect, random_inputs, random_refinement
 from harness import check_layer
 from opencv_net import run_opencv
 from refusals import refusal, resolved
@@ -164,3 +164,43 @@ def test_clipped_boxes_are_those_of_opencv():
     got = sorted(rows[0, 0].tolist(), key=lambda row: -row[2])
     np.testing.assert_allclose(got[: len(by_score)], by_score, rtol=0, atol=OPENCV_TOLERANCE)
     assert not np.any(got[len(by_score) :])
+
+
+@pytest.mark.parametrize("bottoms", [4, 5])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"code_type": "CORNER"},
+        {"code_type": "CORNER_SIZE"},
+        {"variance_encoded_in_target": True},
+        {"confidence_threshold": None, "objectness_score": 0.8},
+        {"background_label_id": 1, "objectness_score": 0.8},
+        {"clip": True, "keep_top_k": 7},
+    ],
+    ids=str,
+)
+def test_anchor_refinement_of_refinedet(change, bottoms):
+    settings = replace(PLAIN, **{"objectness_score": 0.4, **change})
+    rng = np.random.default_rng(11)
+
+    def inputs(images):
+        base = random_inputs(rng, settings, images, priors=23)
+        return (base + random_refinement(rng, images, priors=23))[:bottoms]
+
+    first, other = inputs(2), inputs(3)
+    check_layer(
+        settings.prototxt(),
+        first,
+        expected(settings, first),
+        batch_inputs=other,
+        batch_expected=expected(settings, other),
+    )
+
+
+def test_anchor_refinement_shares_locations():
+    text = f'{BOTTOMS} bottom: "c" bottom: "l" {replace(PLAIN, share_location=False).prototxt()}'
+    error = refusal(text, (1, 12), (1, 3), (1, 2, 4), (1, 2), (1, 4))
+    assert "offsets of the anchor refinement need it" in str(error)
+    text = f'{BOTTOMS} bottom: "c" {PLAIN.prototxt()}'
+    assert "should have 2 channels" in str(refusal(text, (1, 4), (1, 3), (1, 2, 4), (1, 3)))

@@ -9,7 +9,7 @@ from torch import Tensor
 def decode_boxes(
     loc: Tensor, prior: Tensor, variance: Tensor | float, code_type: str
 ) -> Tensor:
-    """The boxes that the offsets ``loc`` (..., P, 4) make of the priors (P, 4).
+    """The boxes that the offsets ``loc`` (..., P, 4) make of the priors (.., P, 4).
 
     CORNER: p + v l. CORNER_SIZE: p + v l s, s the prior's size. CENTER_SIZE: centre
     c + v l s and size s exp(v l).
@@ -20,7 +20,7 @@ def decode_boxes(
     if code_type == "CORNER":
         return prior + offset
     if code_type == "CORNER_SIZE":
-        return prior + offset * size.repeat(1, 2)
+        return prior + offset * torch.cat([size, size], -1)
     shift, growth = offset.chunk(2, -1)
     centre = shift * size + (low + high) / 2
     half = growth.exp() * size / 2

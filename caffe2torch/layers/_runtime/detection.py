@@ -12,6 +12,8 @@ def detection_output(
     loc: Tensor,
     conf: Tensor,
     prior: Tensor,
+    arm_conf: Tensor | None = None,
+    arm_loc: Tensor | None = None,
     *,
     num_classes: int,
     background: int,
@@ -19,6 +21,7 @@ def detection_output(
     code_type: str,
     use_variance: bool,
     clip: bool,
+    objectness_score: float,
     confidence_threshold: float,
     nms_threshold: float,
     eta: float,
@@ -28,7 +31,8 @@ def detection_output(
     """Rows (image, label, score, xmin, ymin, xmax, ymax), as (1, 1, K, 7).
 
     ``loc`` (N, 4P) or (N, P * classes * 4), ``conf`` (N, P * classes), ``prior``
-    (1, 2, 4P). Without any detection there is a row (image, -1, ..) for each image.
+    (1, 2, 4P); ``arm_conf`` (N, 2P) and ``arm_loc`` (N, 4P) refine these. Without any
+    detection there is a row (image, -1, ..) for each image.
     """
     dtype = loc.dtype
     # Caffe's boxes and scores are float32 here, whatever the net's type is.
@@ -39,11 +43,20 @@ def detection_output(
     loc = loc.reshape(batch, priors, -1, 4).transpose(1, 2)
     if not share_location:
         loc = loc[:, classes]
-    boxes = decode_boxes(loc, prior[0], prior[1] if use_variance else 1.0, code_type)
+    variance = prior[1] if use_variance else 1.0
+    anchors = prior[0]
+    if arm_loc is not None:
+        refined = arm_loc.to(loc).reshape(batch, 1, priors, 4)
+        anchors = decode_boxes(refined, anchors, variance, code_type)
+    boxes = decode_boxes(loc, anchors, variance, code_type)
     if clip:
         boxes = boxes.clamp(0, 1)
     boxes = boxes.expand(-1, len(classes), -1, -1)
     scores = conf.reshape(batch, priors, -1).transpose(1, 2)[:, classes]
+    if arm_conf is not None:
+        empty = arm_conf.to(loc).reshape(batch, 1, priors, 2)[..., 1] < objectness_score
+        nothing = torch.tensor([float(label == 0) for label in classes]).to(loc)
+        scores = torch.where(empty, nothing[:, None], scores)
     scores = scores.where(scores > confidence_threshold, -torch.inf)
     scores, order = scores.sort(stable=True, dim=-1, descending=True)
     candidates = scores > -torch.inf
