@@ -58,7 +58,7 @@ def optimize(module: CaffeModule, *, compile: bool = False) -> nn.Module:
         graph = fuse(whole)
         fused = to_torch(graph).to(device).eval()
         fast = FastModule(graph).to(device)
-    if _is_stateful(graph):  # Passes change it: the check runs copies, which begin anew.
+    if is_stateful(graph):  # Passes change it: the check runs copies, which begin anew.
         module = to_torch(whole).to(device).eval()
     _check(module, fused, device)
     if compile:
@@ -125,17 +125,24 @@ def _blobs(module: CaffeModule, inputs: Mapping[str, torch.Tensor]) -> dict[str,
     """
     import torch
 
-    if _is_stateful(module.caffe_graph):
+    if is_stateful(module.caffe_graph):
         module = deepcopy(module)
     mode, devices = module.training, [x.device for x in inputs.values() if x.is_cuda][:1]
+
+    def seed() -> None:
+        torch.default_generator.manual_seed(0)
+        for device in devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(0)
+
     with torch.inference_mode(), torch.random.fork_rng(devices):
         try:
             module.eval()
-            torch.manual_seed(0)
+            seed()
             blobs = module.blobs(inputs)
-            if _is_stateful(module.caffe_graph):
+            if is_stateful(module.caffe_graph):
                 return blobs
-            torch.manual_seed(0)
+            seed()
             result = module(inputs)
         finally:
             module.train(mode)
@@ -143,7 +150,7 @@ def _blobs(module: CaffeModule, inputs: Mapping[str, torch.Tensor]) -> dict[str,
     return {**blobs, **outputs}
 
 
-def _is_stateful(graph: Graph) -> bool:
+def is_stateful(graph: Graph) -> bool:
     """Whether a pass changes what the next one computes."""
     from caffe2torch.lower.memory import remembering
 

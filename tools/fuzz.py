@@ -6,6 +6,9 @@ seconds, with memory of no more than ten times the file and 200 MB; whatever els
 finding, saved to the folder of --findings. Input N of a seed is always the same:
 ``--first N --count 1`` runs it again.
 
+The reader ``optimize`` makes random nets of all layers instead, and runs each beside its optimised
+form on inputs of several sizes and layouts: ``--reader optimize --count 20000``.
+
 ``--atheris --reader NAME`` looks for inputs by coverage instead (pip install atheris); what
 follows ``--`` goes to libFuzzer.
 """

@@ -232,7 +232,12 @@ def _dense_boxes(proto: Message) -> tuple[list[Box], list[Box]]:
     that from the corner of a square of side 2 whole(s / 2) around the centre, row by row.
     """
     p, fork = proto.prior_box_param, FORKS.of(proto)
-    if len(fork.density) != len(fork.fixed_size) or len(fork.fixed_ratio) > 1 or p.max_size:
+    if (
+        not fork.fixed_size
+        or len(fork.density) != len(fork.fixed_size)
+        or len(fork.fixed_ratio) > 1
+        or p.max_size
+    ):
         raise net_error(
             proto,
             f"{len(fork.fixed_size)} fixed_size, {len(fork.density)} density, "

@@ -33,11 +33,12 @@ BY_ITEM = frozenset(
 """Layer types that compute each item of a batch alone where their tops have the batch first."""
 
 IN_ANY_LAYOUT = frozenset(
-    "AbsVal BatchNorm Bias BN Clip Concat Dropout Eltwise ELU LRN Pooling Power PReLU ReLU ReLU6 "
-    "Scale Sigmoid Slice Split Swish TanH".split()
+    "AbsVal BatchNorm Bias BN Clip Concat Eltwise ELU LRN Pooling Power PReLU ReLU ReLU6 Scale "
+    "Sigmoid Slice Split Swish TanH".split()
 )
 """Layer types that run on channels-last blobs as fast and as safely as on others: no convolution
-is in them. The bottoms of all others are laid out plainly first."""
+is in them, and no random numbers, which are drawn in the order of memory. The bottoms of all
+others are laid out plainly first."""
 
 
 class FastModule(CaffeModule):

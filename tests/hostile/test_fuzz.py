@@ -54,7 +54,7 @@ def test_any_bytes_to_any_reader(
     feed(name, head + tail, None, deep, path)
 
 
-def run(count: int, folder: Path) -> str:
+def run(count: int, folder: Path, *more: str) -> str:
     done = subprocess.run(
         [
             sys.executable,
@@ -63,6 +63,7 @@ def run(count: int, folder: Path) -> str:
             "11",
             f"--count={count}",
             f"--findings={folder}",
+            *more,
         ],
         cwd=ROOT,
         capture_output=True,
@@ -83,3 +84,12 @@ def test_a_slice_of_the_run(tmp_path: Path) -> None:
     assert len(counts) >= len(TARGETS)
     assert sum(counts[-len(TARGETS) :]) == 2000
     assert not (tmp_path / "findings").exists()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits are those of Linux")
+def test_optimised_nets_compute_the_same(tmp_path: Path) -> None:
+    output = run(300, tmp_path / "findings", "--reader=optimize")
+    assert "\n0 findings" in output
+    accepted = re.search(r"optimize +300 run +(\d+) accepted", output)
+    assert accepted is not None
+    assert int(accepted[1]) > 280  # The others are files that no net is in.

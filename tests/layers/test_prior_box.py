@@ -225,6 +225,7 @@ def test_density_spreads_fixed_sizes(fields, ratios):
         ("fixed_size: 5", "1 fixed_size, 0 density"),
         ("fixed_size: 5 density: 0.5", "density: it must be 1 or more"),
         ("fixed_size: 5 density: 1 fixed_ratio: 1 fixed_ratio: 2", "2 fixed_ratio"),
+        ("fixed_ratio: 2", "0 fixed_size"),
         ("min_size: 5 offset_h: 1", "give one or two offset_h, as many offset_w"),
         ("width: 5 height: 5 denser_prior_boxes: true", "its fork knows min_size only"),
     ],

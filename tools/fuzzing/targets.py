@@ -15,6 +15,7 @@ from typing import Any
 
 from fuzzing import seeds
 from fuzzing.mutate import TEXTS, damage_bytes, damage_message, damage_text
+from fuzzing.nets import check_optimized, random_net
 
 MAX_INPUT = 64 << 10
 """Bytes: damage that repeats could make an input grow without end."""
@@ -278,7 +279,12 @@ TARGETS = {
     "pt": Target(4, ".pt", lambda f: seeds.artefacts(f, ".pt"), _archive, _artefact),
     "checkpoint": Target(2, ".pt", seeds.checkpoints, _archive, _checkpoint),
     "reference": Target(2, ".npz", lambda _: seeds.references(), _archive, _reference),
-}
+    "optimize": Target(
+        1, ".prototxt", lambda _: [random_net(Random(n)) for n in range(3)],
+        lambda _, __, rng: random_net(rng),
+        check_optimized,
+    ),
+}  # fmt: skip
 
 
 class Corpus:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -18,7 +19,7 @@ BLOCK = 1_000_003
 
 def with_random_weights(graph: Graph) -> Graph:
     """``graph`` with He-scaled weights, small biases, and statistics near 0 and 1."""
-    block = np.random.default_rng(SEED).standard_normal(BLOCK, np.float32)
+    block = _block()
     params: dict[str, FloatArray] = {}
     start = 0
     for node in graph.nodes:
@@ -26,10 +27,15 @@ def with_random_weights(graph: Graph) -> Graph:
             if key not in params:
                 shape = graph.params[key].shape
                 size = prod(shape)
-                noise = np.resize(np.roll(block, -start), size).reshape(shape)
+                noise = block[np.arange(start, start + size) % BLOCK].reshape(shape)
                 start = (start + size) % BLOCK
                 params[key] = np.require(_values(name, noise, node), np.float32, "C")
     return replace(graph, params=params)
+
+
+@cache
+def _block() -> FloatArray:
+    return np.random.default_rng(SEED).standard_normal(BLOCK, np.float32)
 
 
 def _values(name: str, noise: FloatArray, node: Node) -> npt.NDArray[Any]:
