@@ -15,7 +15,13 @@ from caffe2torch.artefact.layout import write_layout
 from caffe2torch.artefact.read import is_artefact, read_artefact
 from caffe2torch.artefact.write import check_suffix, write_graph
 from caffe2torch.compressed import convolution_shapes, net_of_compressed
-from caffe2torch.errors import ArtefactError, Caffe2TorchError, Caffe2TorchWarning, NetError
+from caffe2torch.errors import (
+    ArtefactError,
+    Caffe2TorchError,
+    Caffe2TorchWarning,
+    NetError,
+    ReadError,
+)
 from caffe2torch.graph import Graph, Shape
 from caffe2torch.io.arrays import ignore
 from caffe2torch.io.caffemodel import Weights, read_caffemodel
@@ -102,6 +108,11 @@ def read(
         else:
             assert weights is not None
             net = weights.net
+            if any(len(b.shape) == 5 and b.legacy for blobs in weights.blobs for b in blobs):
+                raise ReadError(
+                    f"{weights.path}: is a caffemodel of C3D 1.0, which numbers layer types and "
+                    "fields in its own way; give the net's prototxt too"
+                )
     graph = build_graph(net, blob_source(weights), state, options)
     graph = replace(graph, source_sha256=weights.sha256 if weights else None)
     if graph.preprocessing is None and weights is not None and prototxt is not None:

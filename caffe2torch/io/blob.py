@@ -19,6 +19,8 @@ _INT32_MAX = 2**31 - 1
 _NONE = np.zeros(0, np.uint8)
 
 _LEGACY = {1: "num", 2: "channels", 3: "height", 4: "width"}
+_C3D = range(1, 6)  # num, channels, length, height, width
+_C3D_DATA, _C3D_DIFF = 6, 7
 _DATA, _DIFF, _SHAPE, _DOUBLE_DATA, _DOUBLE_DIFF, _RAW_TYPE, _RAW_DATA = 5, 6, 7, 8, 9, 10, 12
 _RAW_DTYPES = {0: "<f8", 1: "<f4", 2: "<f2"}
 _RAW_NAMES = {3: "INT", 4: "UINT"}
@@ -32,7 +34,8 @@ class Blob:
 
     ``data`` is flat and read-only, and a view of the file where the file has the values in
     one piece: it may be unaligned. ``legacy`` says that the shape was written as num,
-    channels, height and width; it has four entries then, whatever the array's real rank.
+    channels, height and width; it has four entries then, whatever the array's real rank. C3D
+    1.0 writes five: num, channels, length, height and width.
     """
 
     data: NDArray[Any]
@@ -78,11 +81,19 @@ def read_blob(fields: Fields, pos: int, end: int, where: str) -> Blob:
     legacy: dict[int, int] = {}
     raw_type, raw = None, None
     start = pos
+    of_c3d = False
     while pos < end:
         item = fields.field(pos, end)
         pos = item.end
         number, wire = item.number, item.wire
-        if wire == BYTES:
+        if wire == VARINT and number == _DATA:
+            # A width where Caffe has the values: C3D 1.0 put the length before the height.
+            of_c3d = True
+            legacy[number] = signed(item.value, 32)
+        elif of_c3d and wire == BYTES and number in (_C3D_DATA, _C3D_DIFF):
+            if number == _C3D_DATA:
+                packed[_DATA].add(item.value, item.end)
+        elif wire == BYTES:
             if number in packed:
                 packed[number].add(item.value, item.end)
             elif number == _SHAPE:
@@ -103,7 +114,8 @@ def read_blob(fields: Fields, pos: int, end: int, where: str) -> Blob:
     else:
         values = packed[_DOUBLE_DATA] if packed[_DOUBLE_DATA].pieces else packed[_DATA]
     data = values.array()
-    shape = tuple(legacy.get(n, 0) for n in _LEGACY) if legacy else tuple(dims)
+    names = _C3D if of_c3d else _LEGACY
+    shape = tuple(legacy.get(n, 0) for n in names) if legacy else tuple(dims)
     if not all(0 <= dim <= _INT32_MAX for dim in shape):
         fields.fail(start, f"{where} has the impossible shape {shape}; the file is corrupt")
     count = math.prod(shape)

@@ -57,7 +57,7 @@ class Parameters:
 
     Where ``field`` is one of Caffe's own (``dropout_param``), the declaration says what the
     fork adds to that message: Caffe's fields stay in ``proto.dropout_param``, ``of`` gives the
-    others.
+    others. Where only a later name is, an older fork changed Caffe's message into this one.
 
     In a binary the layer's type decides: whatever message stands under a number that is not
     common to all layers is this one.
@@ -75,6 +75,19 @@ class Parameters:
     def is_own(self) -> bool:
         """Whether the message is the layer's own, not an addition to one of Caffe's."""
         return self.fields[0] not in message_class("LayerParameter").DESCRIPTOR.fields_by_name
+
+    def take_over(self, proto: Message) -> None:
+        """Make messages of Caffe that stand for the layer's own ones UnknownFields of ``proto``."""
+        known = proto.DESCRIPTOR.fields_by_name
+        for name in self.fields[1:] if self.is_own else ():
+            if name in known and proto.HasField(name):
+                inner = [u for u in proto.unknown_field if u.parent == name and u.HasField("name")]
+                parts = [text_format.MessageToString(getattr(proto, name), as_one_line=True)]
+                body = " ".join([*parts, *(unknown.text for unknown in inner)])
+                proto.ClearField(name)
+                for unknown in inner:
+                    proto.unknown_field.remove(unknown)
+                proto.unknown_field.add(name=name, text=f"{name} {{ {body} }}")
 
     def claims(self, unknown: Message) -> bool:
         """Whether an UnknownField of a layer of this type is declared here."""

@@ -1,10 +1,11 @@
-"""Caffe's pooling over two spatial axes, in torch and ONNX, for layers that pool."""
+"""Caffe's pooling over one to three spatial axes, for layers that pool."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,12 +27,16 @@ LOWEST = float(np.finfo(np.float32).min)
 
 @dataclass(frozen=True)
 class PoolWindow:
-    """A pooling window on (height, width): sizes, and how the output size is rounded."""
+    """A pooling window on the spatial axes: sizes, and how the output size is rounded.
+
+    ``drops`` says that Pooling leaves out a last window beyond the padded image.
+    """
 
     kernel: Shape
     stride: Shape
     pad: Shape
     ceil: bool = True
+    drops: bool = True
 
     def output_sizes(self, sizes: Sequence[int]) -> Shape:
         """``(size + 2 pad - kernel) / stride + 1``, rounded up or down.
@@ -39,7 +44,8 @@ class PoolWindow:
         If either axis is padded, a last window that would start beyond the image and its
         first padding is left out; without padding it is kept, although it may be empty.
         """
-        return tuple(pooled_sizes(sizes, self.kernel, self.stride, self.pad, self.ceil))
+        window = (self.kernel, self.stride, self.pad, self.ceil, self.drops)
+        return tuple(pooled_sizes(sizes, *window))
 
     def _axes(self, sizes: Sequence[int]) -> Iterable[tuple[int, int, int, int, int]]:
         """Output size, size, kernel, stride and pad of each axis."""
@@ -50,21 +56,21 @@ class PoolWindow:
         """What to add after each axis so that the windows exactly fit; negative to drop."""
         return tuple((o - 1) * s + k - n - p for o, n, k, s, p in self._axes(sizes))
 
-    def divisors(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Rows and columns of each window, clipped to the image padded on both sides.
+    def divisors(self, sizes: Sequence[int]) -> list[list[int]]:
+        """The size of each window on each axis, clipped to the image padded on both sides.
 
-        The product of both is what AVE divides by. It is zero or negative for windows that
-        lie outside the image.
+        Their product is what AVE divides by. It is zero or negative for windows that lie
+        outside the image.
         """
-        return pool_divisors(sizes, self.kernel, self.stride, self.pad, self.ceil)
+        window = (self.kernel, self.stride, self.pad, self.ceil, self.drops)
+        return pool_divisors(sizes, *window)
 
-    def pixels(self, sizes: Sequence[int]) -> tuple[list[int], list[int]]:
-        """Rows and columns of each window, clipped to the image itself."""
-        rows, columns = (
+    def pixels(self, sizes: Sequence[int]) -> list[list[int]]:
+        """The size of each window on each axis, clipped to the image itself."""
+        return [
             [min(i * s - p + k, n) - max(i * s - p, 0) for i in range(o)]
             for o, n, k, s, p in self._axes(sizes)
-        )
-        return rows, columns
+        ]
 
     def is_native(self) -> bool:
         """Whether torch's ceil mode agrees for images of every size.
@@ -139,10 +145,15 @@ def _correction(window: PoolWindow, sizes: Sequence[int]) -> FloatArray:
     if window.has_empty(sizes):
         counted = np.array(math.prod(window.kernel))
     else:
-        counted = np.outer(*window.pixels(sizes))
+        counted = _product(window.pixels(sizes))
     with np.errstate(divide="ignore"):
-        correction = counted / np.outer(*window.divisors(sizes))
+        correction = counted / _product(window.divisors(sizes))
     return np.asarray(correction, np.float32)
+
+
+def _product(sizes: Sequence[Sequence[int]]) -> FloatArray:
+    """The products of a number of each axis, with an axis for each."""
+    return np.asarray(reduce(np.multiply.outer, [np.array(n, np.float64) for n in sizes]))
 
 
 def _fitted(
@@ -156,9 +167,10 @@ def _fitted(
     grown: Shape = tuple(max(0, after) for after in window.end_pad(sizes))
     pads = [*window.pad, *grown]
     if window.has_empty(sizes):
-        x = g.op("Pad", x, g.const([0] * 6 + [*grown], np.int64), g.const(fill))
-        pads = [0] * 4
+        amounts = [0, 0, *window.pad, 0, 0, *grown]
+        x = g.op("Pad", x, g.const(amounts, np.int64), g.const(fill))
+        pads = [0] * len(pads)
     else:
-        grown = (0, 0)
+        grown = (0,) * len(sizes)
     kernel, stride = list(window.kernel), list(window.stride)
     return x, grown, {"kernel_shape": kernel, "strides": stride, "pads": pads}

@@ -123,12 +123,16 @@ def shape_fits(file_shape: Shape, legacy: bool, target: Shape) -> bool:
     """Whether Caffe accepts a blob of ``file_shape`` for one of shape ``target``.
 
     A legacy shape is (num, channels, height, width): it aligns with the target's last axes,
-    so that (1, 1, 1, N) is a bias (N) and (1, 1, M, N) an InnerProduct weight (M, N). Any
-    other shape must equal the target (Caffe: Blob::ShapeEquals).
+    so that (1, 1, 1, N) is a bias (N) and (1, 1, M, N) an InnerProduct weight (M, N). C3D 1.0
+    has a length before the height, which is 1 in layers without time. Any other shape must
+    equal the target (Caffe: Blob::ShapeEquals).
     """
     if not legacy:
         return file_shape == target
-    return len(target) <= 4 and file_shape == (1,) * (4 - len(target)) + target
+    if len(file_shape) == 5 and len(target) == 4:
+        target = (*target[:2], 1, *target[2:])
+    missing = len(file_shape) - len(target)
+    return missing >= 0 and file_shape == (1,) * missing + target
 
 
 def _check_rates(node: DraftNode, param: Message, rates: dict[tuple[str, str], float]) -> None:

@@ -44,9 +44,10 @@ def claim_parameters(draft: Draft) -> None:
           unknown_field { name: "reorg_param" text: "reorg_param { stride: 2 }" } }
     """
     for layer in draft.net.layer:
-        cls = find_layer(type_name(layer)) if layer.unknown_field else None
+        cls = find_layer(type_name(layer))
         if cls is not None and cls.parameters is not None:
             parameters = cls.parameters
+            parameters.take_over(layer)
             others = [u for u in layer.unknown_field if not parameters.claims(u)]
             replace_all(layer.unknown_field, [*parameters.as_text(layer), *others])
 

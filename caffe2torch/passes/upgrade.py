@@ -151,7 +151,8 @@ def _number(unknown: Message) -> int:
 def upgrade_input(draft: Draft) -> None:
     """Put an Input layer named ``input`` with all inputs as tops first (Caffe: UpgradeNetInput).
 
-    ``input_shape`` wins over ``input_dim`` (four numbers an input), and entries beyond the
+    ``input_shape`` wins over ``input_dim`` (four numbers an input, five in a net of C3D 1.0,
+    which has layers over volumes), and entries beyond the
     number of inputs are ignored. Nets that Caffe saved once listed ``input`` without any
     shape: the Input layer then has none either, and an input that a layer of the net makes is
     that layer's. Raises NetError if some inputs have a shape and others none. Before::
@@ -179,8 +180,12 @@ def upgrade_input(draft: Draft) -> None:
 def _shapes(net: Message) -> list[Sequence[int]]:
     """The shape of each input, none if the net gives no shape at all."""
     dims = net.input_dim
+    of_volumes = len(dims) == 5 * len(net.input) and any(
+        layer.type.endswith("3D") for layer in net.layer
+    )
+    axes = 5 if of_volumes else 4
     shapes = [shape.dim for shape in net.input_shape] or [
-        dims[start : start + 4] for start in range(0, len(dims) - 3, 4)
+        dims[start : start + axes] for start in range(0, len(dims) - axes + 1, axes)
     ]
     if (net.input_shape or dims) and len(shapes) < len(net.input):
         raise NetError(

@@ -11,15 +11,17 @@ def pooled_sizes(
     stride: Sequence[int],
     pad: Sequence[int],
     ceil: bool,
+    drops: bool = True,
 ) -> list[int]:
     """Output sizes of Caffe's pooling, rounded up or down.
 
     If either axis is padded, a last window that would start beyond the image and its
     first padding is left out; without padding it is kept, although it may be empty.
+    Without ``drops`` (C3D's fork) it is always kept.
     """
     axes = list(zip(sizes, kernel, stride, pad, strict=True))
     outputs = [(n + 2 * p - k + (s - 1 if ceil else 0)) // s + 1 for n, k, s, p in axes]
-    if any(pad):
+    if drops and any(pad):
         outputs = [
             o - 1 if (o - 1) * s >= n + p else o
             for o, (n, _, s, p) in zip(outputs, axes, strict=True)
@@ -33,18 +35,18 @@ def pool_divisors(
     stride: Sequence[int],
     pad: Sequence[int],
     ceil: bool,
-) -> tuple[list[int], list[int]]:
-    """Rows and columns of each window, clipped to the image padded on both sides.
+    drops: bool = True,
+) -> list[list[int]]:
+    """The size of each window on each axis, clipped to the image padded on both sides.
 
-    The product of both is what average pooling divides by. It is zero or negative for
+    Their product is what average pooling divides by. It is zero or negative for
     windows that lie outside the image.
     """
-    outputs = pooled_sizes(sizes, kernel, stride, pad, ceil)
-    rows, columns = (
+    outputs = pooled_sizes(sizes, kernel, stride, pad, ceil, drops)
+    return [
         [min(k, n + 2 * p - i * s) for i in range(o)]
         for o, n, k, s, p in zip(outputs, sizes, kernel, stride, pad, strict=True)
-    )
-    return rows, columns
+    ]
 
 
 def pyramid_window(
