@@ -61,10 +61,10 @@ def leave_out_training(draft: Draft) -> None:
     A layer of an unknown type without bottoms is a source, as a layer is that draws at random
     (``Role.SAMPLE``): its tops become inputs. So do the tops of a data layer, but for those that
     only losses and their like read. An unknown layer is an end, and left out, where nothing that
-    stays reads its tops and where it has no tops, has a type or a name that says so (Loss,
-    Accuracy, ...), or reads labels. Unknown fields of sources do not matter. Warnings say what
-    was unknown and is an input or left out. Raises UnsupportedLayerError that names all other
-    layers of unknown types. Before::
+    stays reads its tops, and where it has no tops, has a loss_weight, has a type or a name that
+    says so (Loss, Accuracy, ...), or reads labels. Unknown fields of sources do not matter.
+    Warnings say what was unknown and is an input or left out. Raises UnsupportedLayerError that
+    names all other layers of unknown types. Before::
 
         layer { name: "d" type: "Data" top: "x" top: "label" }
         layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc" }
@@ -188,6 +188,8 @@ class _Planner:
     def _says_end(self, index: int) -> bool:
         """Whether a layer of an unknown type calls itself one of training or tests."""
         proto = self.layers[index]
+        if any(proto.loss_weight):
+            return True
         words = _words(type_name(proto).rpartition(".")[2])
         if not END_WORDS.isdisjoint(words) or _words(proto.name)[-1:] in (["loss"], ["accuracy"]):
             return True
@@ -218,12 +220,13 @@ class _Planner:
         What unknown layers made, as targets of a loss, may pass through layers that read nothing
         else: what mixes it with the net's own blobs is a part of the net.
         """
-        reads = self.reads[index]
-        if cls.role is Role.LOSS or self.labels.issuperset(reads):
+        reads, proto = self.reads[index], self.layers[index]
+        if cls.role is Role.LOSS or not proto.top or self.labels.issuperset(reads):
             return True
         if not self.made.isdisjoint(reads) and not (self.labels | self.made).issuperset(reads):
             return False
-        return self._all_read(index) and cls.blob_specs is Layer.blob_specs
+        is_read = self._all_read(index) or any(proto.loss_weight)
+        return is_read and cls.blob_specs is Layer.blob_specs
 
     def _is_unfed(
         self, index: int, position: int, value: Value, ends: set[int], droppable: set[int]

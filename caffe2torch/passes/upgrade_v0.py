@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from caffe2torch.io.prototxt import parse_into
 from caffe2torch.io.schema import Message, enum_value, message_class, put_field, replace_all
 from caffe2torch.layers import net_error
 from caffe2torch.passes.draft import Draft
@@ -24,7 +25,7 @@ TYPES = {name: name.upper() for name in SAME_WORDS.split()} | OTHER_WORDS
 KEPT = ("name", "blobs", "blobs_lr", "weight_decay", "hdf5_output_param")
 """Fields of the inner ``layer`` that V1 has under the same name."""
 
-KEPT_OF_ENTRY = ("bottom", "top", "unknown_field", "place")
+KEPT_OF_ENTRY = ("bottom", "top", "place")
 """Fields that V0 has beside the inner ``layer``; Caffe drops any other."""
 
 TRANSFORM = {
@@ -102,7 +103,21 @@ def _upgrade_layer(entry: Message) -> Message:
         elif field in fields:
             parameter = getattr(v1, f"{TYPES[v0.type].lower()}_param")
             put_field(parameter, RENAMED.get(field, field.removeprefix("det_")), value)
+    for unknown in entry.unknown_field:
+        if v0.type and unknown.parent == "layer" and unknown.name == f"{v0.type}_param":
+            _add_own(v1, f"{TYPES[v0.type].lower()}_param", unknown, entry.place)
+        else:
+            v1.unknown_field.append(unknown)
     return v1
+
+
+def _add_own(v1: Message, parameter: str, unknown: Message, place: str) -> None:
+    """Read SPP_net's ``conv_param`` and the like, which are V1's messages in a V0 layer."""
+    own = message_class("V1LayerParameter")()
+    blank = "\n" * (unknown.line - 1) + " " * (unknown.column - 1)
+    text = parameter + unknown.text.removeprefix(unknown.name)
+    parse_into(own, blank + text, place.rsplit(":", 2)[0])
+    v1.MergeFrom(own)
 
 
 def _layer_type(v0: Message) -> int:

@@ -139,6 +139,9 @@ def test_random_numbers_are_inputs_of_their_declared_shapes() -> None:
         layer("sink", "Odd", "fc", ""),
         python("v", "vis.VisualizationLayer", "fc", ""),
         layer("m", "MultiBoxLoss", "fc fc fc x", "m"),
+        layer("o", "Odd", "fc", "o", "loss_weight: 1"),
+        layer("l", "OddLoss", "fc", "l") + layer("p", "Power", "l", "l", "loss_weight: 2"),
+        layer("l", "OddLoss", "fc", "l p") + layer("s", "Silence", "p x", ""),
     ],
 )
 def test_unknown_ends_are_left_out(end: str) -> None:

@@ -4,7 +4,9 @@ import pytest
 from google.protobuf import text_format
 
 from caffe2torch.errors import NetError
+from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import message_class
+from caffe2torch.io.unknown import describe
 from caffe2torch.layers import all_layers
 from caffe2torch.passes.upgrade_v0 import TYPES as TABLE
 from caffe2torch.pipeline import upgrade_net
@@ -193,3 +195,19 @@ def test_padding_with_other_than_one_bottom_and_top(padding, message):
 def test_unknown_bottom():
     with pytest.raises(NetError, match=r"'n' .relu.: unknown bottom 'z'"):
         upgrade('layers { layer { name: "n" type: "relu" } bottom: "z" top: "y" }')
+
+
+def test_parameters_of_v1_in_a_v0_layer_of_a_fork() -> None:
+    """SPP_net's nets write ``inner_product_param`` and ``conv_param`` there."""
+    net = parse_prototxt(
+        'layers { layer { name: "c" type: "conv" conv_param { num_output: 4 } } top: "c" }\n'
+        'layers { layer { name: "fc" type: "inner_product" blobs_lr: 2\n'
+        "inner_product_param { num_output: 6 odd: 1 } conv_param { } } top: 'fc' }"
+    )
+    conv, fc = upgrade_net(net).layer
+    assert (conv.type, conv.convolution_param.num_output) == ("Convolution", 4)
+    assert (fc.type, fc.inner_product_param.num_output) == ("InnerProduct", 6)
+    assert [describe(field) for field in fc.unknown_field] == [
+        "inner_product_param.odd: 1 (line 3, column 37)",
+        "layer.conv_param (line 3, column 46)",
+    ]
