@@ -93,7 +93,7 @@ def attach_weights(draft: Draft) -> None:
         if name in index_of and nodes[index_of[name]].specs:
             index = index_of[name]
             draft.values.update(_matched(nodes[index], index, blobs, weights.path))
-        elif blobs:
+        elif blobs and name not in draft.left_out:
             unused.append(name)
     for slot, spec in _owned(nodes):
         if slot in draft.values:  # Another layer may have brought them, in its shape.

@@ -86,8 +86,8 @@ class Draft:
 
     ``weights`` is None for a graph whose arrays have shapes only. ``sources`` are the layers
     that feed the net, ``nodes`` the others; ``blobs`` maps a blob to its last value. ``excluded``
-    are the layers that are not in the net's state, ``unfed`` the tops of sources that nothing
-    needs.
+    are the layers that are not in the net's state, ``left_out`` the names of those that the
+    outputs or inference do not need, ``unfed`` the tops of sources that nothing needs.
     """
 
     net: Message
@@ -96,6 +96,7 @@ class Draft:
     options: Options = DEFAULTS
     origin: Origin | None = None
     excluded: list[Message] = field(default_factory=list)
+    left_out: set[str] = field(default_factory=set)
     unfed: frozenset[str] = frozenset()
     sources: list[DraftNode] = field(default_factory=list)
     nodes: list[DraftNode] = field(default_factory=list)

@@ -85,7 +85,9 @@ def leave_out_training(draft: Draft) -> None:
             proto.ClearField("bottom")
         elif role_of(proto) is Role.INPUT:
             _remove_tops(proto, plan.unfed)
-        if fate is not Fate.LEFT_OUT:
+        if fate is Fate.LEFT_OUT:
+            draft.left_out.add(proto.name)
+        else:
             kept.append(proto)
     replace_all(draft.net.layer, kept)
 

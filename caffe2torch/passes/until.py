@@ -43,4 +43,6 @@ def keep_until(draft: Draft) -> None:
             needed.difference_update(layer.top)
             needed.update(layer.bottom)
             kept.append(layer)
+        else:
+            draft.left_out.add(layer.name)
     replace_all(draft.net.layer, reversed(kept))

@@ -12,6 +12,7 @@ from caffe2torch import api
 from caffe2torch.errors import ArtefactError, NetError
 from caffe2torch.graph import Graph
 from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.passes.draft import Options, State
 from caffe2torch.pipeline import build_graph
 
@@ -92,6 +93,16 @@ def test_a_blob_that_a_later_layer_makes() -> None:
     )
     with pytest.raises(NetError, match="'d', which does, comes later: move it up"):
         build_graph(net)
+
+
+def test_weights_of_what_is_dropped_are_no_surprise(tmp_path: Path) -> None:
+    layer = """layer { name: "%s" type: "InnerProduct" bottom: "x" top: "%s" inner_product_param {
+      num_output: 2 weight_filler { type: "constant" value: 1 } } }"""
+    net, model = tmp_path / "net.prototxt", tmp_path / "net.caffemodel"
+    net.write_text("\n".join([NET.split("\n")[1], layer % ("a", "a"), layer % ("b", "b")]))
+    write_caffemodel(api.read(prototxt=net), model)
+    graph = api.read(model, net, outputs=["a"], strict=True)
+    assert list(graph.params) == ["a.weight", "a.bias"]
 
 
 def test_faults_of_sources_and_states() -> None:
