@@ -12,12 +12,13 @@ from caffe2torch.layers._data import DataLayer
 class ImageData(DataLayer):
     """Top 0: images (N, C, H, W), top 1: their labels (Caffe: image_data_layer.cpp).
 
-    C is 3, or 1 when ``is_color`` is false. Without a crop the images have the size
-    ``new_height`` by ``new_width``, which are given together or not at all.
+    Forks leave the labels out (``label: false``). C is 3, or 1 when ``is_color`` is false.
+    Without a crop the images have the size ``new_height`` by ``new_width``, which are given
+    together or not at all.
     """
 
     type = "ImageData"
-    tops = (2, 2)
+    tops = (1, 2)
     parameter = "image_data_param"
 
     @classmethod

@@ -33,9 +33,9 @@ def replace_data_layers(draft: Draft) -> None:
     """
     input_shapes = draft.options.input_shapes
     inputs = [blob for node in draft.sources for blob in node.outputs]
-    if unknown := set(input_shapes) - set(inputs):
+    if absent := set(input_shapes) - set(inputs):
         raise NetError(
-            f"the net has no input {sorted(unknown)[0]!r}; its inputs are "
+            f"the net has no input {sorted(absent)[0]!r}; its inputs are "
             f"{', '.join(repr(blob) for blob in inputs)}."
         )
     for blob, given in input_shapes.items():
@@ -44,17 +44,23 @@ def replace_data_layers(draft: Draft) -> None:
                 f"the input {blob!r} cannot have the shape {given}: a blob has fewer than 2**31 "
                 "elements."
             )
-    sources = []
+    sources, lacking = [], dict[str, NetError]()
     for node in draft.sources:
         if isinstance(node.layer, DataLayer):
             draft.preprocessing = draft.preprocessing or node.layer.preprocessing
-            declared = _data_shapes(node, node.layer, draft)
+            declared = _data_shapes(node, node.layer, draft, lacking)
         else:
             if node.proto.HasField("transform_param"):
                 draft.preprocessing = draft.preprocessing or read_transform_param(node.proto)
             declared = list(node.layer.infer_shapes(()))
-        shapes = [input_shapes.get(blob, s) for blob, s in zip(node.outputs, declared, strict=True)]
-        sources.append(_input_node(node, shapes))
+        if not lacking:
+            pairs = zip(node.outputs, declared, strict=True)
+            sources.append(_input_node(node, [input_shapes.get(b, shape) for b, shape in pairs]))
+    if lacking:
+        first, *others = lacking
+        error = lacking[first]
+        more = f" {', '.join(map(repr, others))} also lack a shape." if others else ""
+        raise NetError(error.reason + more, layer=error.layer, type=error.type, field=error.field)
     draft.sources = sources
 
 
@@ -80,25 +86,30 @@ def _input_node(node: DraftNode, shapes: Sequence[Shape]) -> DraftNode:
     return DraftNode(proto, resolve_layer(proto), (), node.outputs)
 
 
-def _data_shapes(node: DraftNode, layer: DataLayer, draft: Draft) -> list[Shape]:
-    """The shapes of the tops that are fed; of those that the caller gives any."""
+def _data_shapes(
+    node: DraftNode, layer: DataLayer, draft: Draft, lacking: dict[str, NetError]
+) -> list[Shape]:
+    """The shapes of the tops that are fed; errors for those without go to ``lacking``."""
     cls = class_of(node.proto)
     sampled = cls.sampled_shapes(node.proto) if cls is not None else None
-    shapes = []
+    shapes: list[Shape] = []
     for blob in node.outputs:
         position = list(node.proto.top).index(blob)
-        if blob in draft.options.input_shapes:
-            shapes.append(draft.options.input_shapes[blob])
-        elif sampled is not None:
-            shapes.append(tuple(sampled[position]))
-        elif position == 0:
-            shapes.append(_image_shape(node.proto, blob, layer, draft))
-        else:
-            raise net_error(
-                node.proto,
-                f"the shape of the input {blob!r} is not in the net. Give it "
-                f"(--input-shape {blob}=1,...), or give a deploy prototxt.",
-            )
+        try:
+            if blob in draft.options.input_shapes:
+                shapes.append(draft.options.input_shapes[blob])
+            elif sampled is not None:
+                shapes.append(tuple(sampled[position]))
+            elif position == 0:
+                shapes.append(_image_shape(node.proto, blob, layer, draft))
+            else:
+                raise net_error(
+                    node.proto,
+                    f"the shape of the input {blob!r} is not in the net. Give it "
+                    f"(--input-shape {blob}=1,...), or give a deploy prototxt.",
+                )
+        except NetError as error:
+            lacking[blob] = error
     return shapes
 
 

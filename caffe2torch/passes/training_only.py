@@ -286,7 +286,8 @@ def _refuse(layers: Sequence[Message], plan: Plan) -> None:
     kind = type_name(first)
     others = [f"{name!r} ({count})" for name, count in counts.items() if name != kind]
     fed = {top for proto in layers if role_of(proto) in SOURCES for top in proto.top}
-    before = [blob for blob in first.bottom if blob not in fed]
+    made = {top for proto in layers for top in proto.top if first.name != proto.name} - fed
+    before = [blob for blob in first.bottom if blob in made]
     more = f" (nor are {', '.join(others[:MAX_SHOWN])})" if others else ""
     until = f", or the net converted up to a blob before it: --until {before[0]}" if before else ""
     raise unsupported(

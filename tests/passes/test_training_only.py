@@ -106,6 +106,21 @@ def test_a_source_without_a_shape_says_how_to_give_it() -> None:
         read(layer("d", "CPMData", "", "x label"), layer("r", "ReLU", "x", "r"))
 
 
+def test_all_shapes_that_are_lacking_are_named_at_once() -> None:
+    with pytest.raises(NetError, match=r"--input-shape a=1,3,H,W.* 'b', 'c' also lack a shape"):
+        read(
+            layer("d", "OddData", "", "a b"),
+            layer("e", "OddData", "", "c"),
+            layer("s", "Eltwise", "a b c", "s"),
+        )
+
+
+def test_the_blob_that_an_error_offers_exists() -> None:
+    with pytest.raises(UnsupportedLayerError) as caught:
+        read(layer("l", "OddLoss", "nowhere", "l"))
+    assert "--until" not in str(caught.value)
+
+
 def test_a_source_has_the_crop_and_the_mean_of_its_transform_param() -> None:
     transform = "transform_param { crop_size: 7 mean_value: [1, 2, 3] stroke: 5 }"
     graph = read(layer("d", "CPMData", "", "x", transform), layer("r", "ReLU", "x", "r"))
