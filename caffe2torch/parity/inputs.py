@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from caffe2torch.errors import ParityError, ReadError
-from caffe2torch.graph import FloatArray, Graph
+from caffe2torch.graph import Array, FloatArray, Graph, Shape
 from caffe2torch.images import (
     LIST_NAME,
     SUFFIXES,
@@ -28,6 +29,8 @@ IMAGENET_MEAN = (104.0, 117.0, 123.0)
 SPREAD = 50.0
 """Standard deviation of the random pixels, about that of photographs."""
 SEED = 0
+USUAL_PLANE = (224, 224)
+"""Height and width of the image of a net without an image input."""
 BATCH = 20
 """Most images a batch."""
 BATCH_BYTES = 1 << 28
@@ -48,23 +51,45 @@ def random_batches(graph: Graph, count: int) -> Iterator[Batch]:
     """``count`` batches of seeded random inputs in the declared shapes.
 
     Inputs of an image net (3 channels) span what its images do after the mean is
-    subtracted, others a unit normal; indices are 0, which is one of every table.
+    subtracted, others a unit normal; what has a meaning by its name or its reader is as
+    ``meant_values`` says.
     """
     rng = np.random.default_rng(SEED)
     record = graph.preprocessing or Preprocessing()
     spread = SPREAD * abs(record.scale) / min(record.std, default=1.0)
+    images = [i.shape for i in graph.inputs if len(i.shape) == 4 and min(i.shape[2:]) > 1]
+    plane = max((shape[2:] for shape in images), default=USUAL_PLANE)
     for _ in range(count):
-        yield Batch(
-            {
-                i.name: np.zeros(i.shape, np.float32)
-                if i.name in graph.index_inputs
-                else (
-                    rng.standard_normal(i.shape)
-                    * (spread if len(i.shape) == 4 and i.shape[1] == 3 else 1)
-                ).astype(np.float32)
-                for i in graph.inputs
-            }
-        )
+        arrays = {}
+        for i in graph.inputs:
+            is_image = len(i.shape) == 4 and i.shape[1] == 3
+            values = meant_values(i.name, i.shape, i.name in graph.index_inputs, plane)
+            if values is None:
+                values = rng.standard_normal(i.shape) * (spread if is_image else 1)
+            arrays[i.name] = np.require(values.reshape(i.shape), np.float32, "C")
+        yield Batch(arrays)
+
+
+def meant_values(name: str, shape: Shape, is_index: bool, plane: Sequence[int]) -> Array | None:
+    """Seeded values for an input that is no measurement; None for one that is.
+
+    Regions (rows of 5 values) and true boxes lie within the image, whose height and width are
+    ``plane``; they are of item 0 and of class 1. The size of the image is ``plane`` at scale 1.
+    Marks of sequences (T, N) begin one at the first step. Other indices are 0, which is one of
+    every table.
+    """
+    name, size = name.lower(), prod(shape)
+    if shape[1:] == (5,) or (shape[1:] and re.search("rois|gt_boxes", name) and shape[-1] == 5):
+        corners = np.random.default_rng(SEED).uniform(0, 0.5, (size // 5, 4))
+        corners[:, 2:] = corners[:, :2] + 0.05 + 0.9 * corners[:, 2:]
+        boxes = corners * [*plane[::-1], *plane[::-1]]
+        is_true = "gt_boxes" in name
+        return np.insert(boxes, 4 if is_true else 0, 1 if is_true else 0, axis=1)
+    if re.search("im_?info", name) and shape[-1:] >= (3,):
+        return np.resize(np.array([*plane, 1, 1, 1, 1][: shape[-1]]), size)
+    if re.search("(^|_)cont$", name) and shape:
+        return np.arange(size) >= size // max(shape[0], 1)
+    return np.zeros(size) if is_index else None
 
 
 def image_batches(graph: Graph, folder: PathLike) -> Iterator[Batch]:

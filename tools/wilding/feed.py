@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import islice
 from math import prod
-
-import numpy as np
 
 from caffe2torch.graph import FloatArray, Graph, Shape
 from caffe2torch.io.schema import Message
@@ -33,6 +31,7 @@ IMAGES: tuple[tuple[str, Shape], ...] = (
     ("mnist|(?<!goog)lenet", (1, 1, 28, 28)),
     ("cifar", (1, 3, 32, 32)),
     ("siamese", (1, 2, 28, 28)),
+    ("segnet", (1, 3, 360, 480)),
 )
 """The shape of an image, by a pattern of the net's name."""
 USUAL: tuple[Shape, ...] = (
@@ -96,50 +95,11 @@ def values_of(graph: Graph, rows: int = 1) -> int:
 
 
 def sensible_inputs(graph: Graph) -> dict[str, FloatArray]:
-    """Random inputs of a few items; regions, image sizes, marks and labels as their layers expect.
-
-    What a name or a reader does not tell is random, as in a parity check.
-    """
+    """The random inputs of a parity check, of as few items as the net allows."""
     batch = batch_of(graph)
     rows = ROWS if values_of(graph, ROWS) <= MOST_VALUES else 1
     (random,) = islice(random_batches(graph, 1), 1)
-    readers: dict[str, list[str]] = {}
-    for node in graph.nodes:
-        for position, value in enumerate(node.inputs):
-            readers.setdefault(value, []).append(f"{node.layer.type}:{position}")
-    images = [i.shape for i in graph.inputs if len(i.shape) == 4 and min(i.shape[2:]) > 1]
-    height, width = max((shape[2:] for shape in images), default=(224, 224))
-    found = {}
-    for name, array in random.inputs.items():
-        kept = array[:rows] if array.ndim and batch is not None and len(array) == batch else array
-        special = _special(name, kept.shape, readers.get(name, ()), height, width)
-        found[name] = kept if special is None else special.reshape(kept.shape)
-    return found
-
-
-def _special(
-    name: str, shape: Shape, readers: Sequence[str], height: int, width: int
-) -> FloatArray | None:
-    """Values for an input that is no measurement; None for one that is."""
-    name, size = name.lower(), prod(shape)
-    rng = np.random.default_rng(size)
-    is_regions = any(re.fullmatch("(PS)?ROI.*:1|Roi.*:1", reader) for reader in readers)
-    if (is_regions or re.search("rois", name)) and shape[1:2] == (5,):
-        return np.insert(_boxes(rng, size // 5, height, width), 0, 0, axis=1)
-    if re.search("gt_boxes", name) and shape[-1:] == (5,):
-        return np.insert(_boxes(rng, size // 5, height, width), 4, 1, axis=1)
-    if re.search("im_?info", name):
-        return np.resize(
-            np.asarray([height, width, 1, 1, 1, 1][: max(shape[-1], 3)], np.float32), size
-        )
-    if re.search("(^|_)cont$|clip_markers", name):
-        return np.asarray(np.arange(size) >= size // max(shape[0], 1), np.float32)
-    if re.search("label|(^|_)ids?$", name):
-        return np.zeros(size, np.float32)
-    return None
-
-
-def _boxes(rng: np.random.Generator, count: int, height: int, width: int) -> FloatArray:
-    """Boxes (x1, y1, x2, y2) in pixels, with area, within the image."""
-    corners = rng.uniform(0, 0.5, (count, 4)) + np.array([0, 0, 0.45, 0.45])
-    return np.asarray(corners * [width, height, width, height], np.float32)
+    return {
+        name: a[:rows] if a.ndim and batch is not None and len(a) == batch else a
+        for name, a in random.inputs.items()
+    }
