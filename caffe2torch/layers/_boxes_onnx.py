@@ -11,6 +11,9 @@ LOWEST = float(np.finfo(np.float32).min)
 FLOAT, INT64, BOOL = 1, 7, 9
 """The data types of ONNX's Cast."""
 
+CORNERS = [0, 1, 2, 1, 2, 3, 0, 3]
+"""Where x and y of a box's corners are, clockwise from the top left."""
+
 
 def decode_boxes_onnx(g: OnnxBuilder, loc: str, prior: str, variance: str, code_type: str) -> str:
     """``decode_boxes``; an empty name for ``variance`` means 1."""
@@ -125,19 +128,31 @@ def _halves(g: OnnxBuilder, boxes: str) -> tuple[str, str]:
     return low, high
 
 
-def no_rows_onnx(g: OnnxBuilder, batch: str) -> str:
+def move_corners_onnx(g: OnnxBuilder, offsets: str, prior: str, variance: str) -> str:
+    """``move_corners``: quadrangles (.., P, 8) of offsets of that shape and priors (P, 4)."""
+    low, high = _halves(g, prior)
+    size = g.op("Sub", high, low)
+    first, _ = _halves(g, variance)
+    factor = g.op("Mul", first, size)
+    moved = g.op("Mul", offsets, g.op("Concat", *[factor] * 4, axis=-1))
+    corners = g.op("Gather", prior, g.const(CORNERS, np.int64), axis=1)
+    return str(g.op("Add", moved, corners))
+
+
+def no_rows_onnx(g: OnnxBuilder, batch: str, width: int) -> str:
     """The rows (image, -1, ...) that stand for no detection in a batch of this size."""
     scalar = g.op("Squeeze", batch)
     images = g.op("Range", g.const(0, np.int64), scalar, g.const(1, np.int64))
     images = g.op("Unsqueeze", g.op("Cast", images, to=FLOAT), g.const([1], np.int64))
-    return str(g.op("Pad", images, g.const([0, 0, 0, 6], np.int64), g.const(-1.0)))
+    return str(g.op("Pad", images, g.const([0, 0, 0, width - 1], np.int64), g.const(-1.0)))
 
 
-def rows_or_none_onnx(g: OnnxBuilder, rows: str, batch: str) -> str:
-    """``rows`` (K, 7) as (1, 1, K, 7), or ``no_rows_onnx`` if there is none."""
-    first = g.const([0], np.int64)
-    number = g.op("Shape", rows, start=0, end=1)
-    empty = g.op("Cast", g.op("Equal", number, first), to=INT64)
-    no_rows = g.op("Slice", no_rows_onnx(g, batch), first, g.op("Mul", empty, batch), first)
-    joined = g.op("Concat", rows, no_rows, axis=0)
-    return str(g.op("Reshape", joined, g.const([1, 1, -1, 7], np.int64)))
+def rows_or_none_onnx(g: OnnxBuilder, rows: str, batch: str, width: int = 7) -> str:
+    """``rows`` (K, width) as (1, 1, K, width), or ``no_rows_onnx`` if there is none."""
+    first, no_rows = g.const([0], np.int64), no_rows_onnx(g, batch, width)
+    if rows:
+        number = g.op("Shape", rows, start=0, end=1)
+        empty = g.op("Cast", g.op("Equal", number, first), to=INT64)
+        no_rows = g.op("Slice", no_rows, first, g.op("Mul", empty, batch), first)
+        no_rows = g.op("Concat", rows, no_rows, axis=0)
+    return str(g.op("Reshape", no_rows, g.const([1, 1, -1, width], np.int64)))

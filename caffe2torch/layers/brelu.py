@@ -8,7 +8,6 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import (
-    TEXT_ONLY,
     Layer,
     OnnxBuilder,
     Parameters,
@@ -23,15 +22,15 @@ class BReLU(Layer):
     """x limited to the range from ``minval`` to ``maxval``, on any shape.
 
     Forks for haze removal (DehazeNet, FPCNet): brelu_layer.cpp. Their schema, and with it the
-    defaults, is not public: both are required here. Where ``minval`` is above ``maxval``,
-    y is ``maxval``.
+    defaults, is not public (the numbers are those of a published file): both are required here.
+    Where ``minval`` is above ``maxval``, y is ``maxval``.
     """
 
     type = "BReLU"
     works_in_place = True
     parameters = Parameters(
         "brelu_param",
-        f"optional float minval = {TEXT_ONLY}; optional float maxval = {TEXT_ONLY + 1};",
+        "optional float minval = 1; optional float maxval = 2;",
     )
 
     min: float

@@ -18,6 +18,7 @@ from caffe2torch.layers import (
     TorchBuilder,
     net_error,
     register_layer,
+    unsupported,
 )
 from caffe2torch.layers._boxes_onnx import (
     BOOL,
@@ -25,7 +26,7 @@ from caffe2torch.layers._boxes_onnx import (
     LOWEST,
     decode_boxes_onnx,
     falling_thresholds,
-    no_rows_onnx,
+    move_corners_onnx,
     rows_or_none_onnx,
     suppress_onnx,
 )
@@ -58,6 +59,11 @@ class DetectionOutput(Layer):
     of a prior is below ``objectness_score`` (default 0.01), its scores are 1 for label 0 and 0
     for others. The offsets move the priors, by the same code, before those of bottom 0.
 
+    ``use_polygon`` (TextBoxes++) has offsets of 12 values a prior, of a box and of the corners of
+    a quadrangle, clockwise from the top left: corner k of the prior moves by variance * l * size
+    with the variances of its centre. Rows have these 8 numbers after the box. It needs
+    CENTER_SIZE with variances; ``use_polygon: false``, another form of that fork, is refused.
+
     ``save_output_param`` and ``visualize`` have effects outside the net and are left out.
     Caffe would stop at CENTER_SIZE and CORNER_SIZE priors without area; they are decoded.
     """
@@ -68,6 +74,7 @@ class DetectionOutput(Layer):
         f"""
         optional bool clip = {TEXT_ONLY};
         optional float objectness_score = 24 [default = 0.01];
+        optional bool use_polygon = 13;
         """,
     )
     bottoms = (3, 5)
@@ -80,6 +87,7 @@ class DetectionOutput(Layer):
     use_variance: bool
     clip: bool
     objectness_score: float
+    polygons: bool
     confidence_threshold: float
     nms_threshold: float
     eta: float
@@ -97,6 +105,17 @@ class DetectionOutput(Layer):
                 "-1 (no background) needs share_location: false; Caffe takes the label of"
                 " shared boxes, -1, for the background",
                 "detection_output_param.background_label_id",
+            )
+        if fork.HasField("use_polygon") and not (
+            fork.use_polygon
+            and enum_name(p, "code_type") == "CENTER_SIZE"
+            and not p.variance_encoded_in_target
+            and len(proto.bottom) == 3
+        ):
+            raise unsupported(
+                proto,
+                "only true is converted, with code_type CENTER_SIZE, variances and three bottoms",
+                "detection_output_param.use_polygon",
             )
         if len(proto.bottom) > 4 and not p.share_location:
             raise net_error(
@@ -125,6 +144,7 @@ class DetectionOutput(Layer):
             use_variance=not p.variance_encoded_in_target,
             clip=fork.clip,
             objectness_score=fork.objectness_score,
+            polygons=fork.use_polygon,
             confidence_threshold=(
                 p.confidence_threshold if p.HasField("confidence_threshold") else LOWEST
             ),
@@ -139,7 +159,8 @@ class DetectionOutput(Layer):
         if len(loc) < 2 or len(conf) < 2 or loc[0] != conf[0]:
             raise self.net_error(f"offsets {loc} and scores {conf} are not of one batch")
         priors = _num_priors(prior)
-        self._check_channels(loc, priors * (1 if self.share_location else self.num_classes) * 4)
+        classes = 1 if self.share_location else self.num_classes
+        self._check_channels(loc, priors * classes * self._values)
         self._check_channels(conf, priors * self.num_classes)
         for shape, values in zip(refinement, (2, 4), strict=False):
             if shape[:1] != loc[:1]:
@@ -147,7 +168,7 @@ class DetectionOutput(Layer):
             self._check_channels(shape, priors * values)
         if prod(prior) < priors * 8:
             raise self.net_error(f"priors {prior} hold no variances")
-        return [(1, 1, 1, 7)]
+        return [(1, 1, 1, 3 + self._values)]
 
     def _check_channels(self, shape: Shape, expected: int) -> None:
         if shape[1] != expected:
@@ -156,6 +177,11 @@ class DetectionOutput(Layer):
             )
         if prod(shape[2:]) != 1:
             raise self.unsupported(f"a bottom of shape {shape} has more than channels")
+
+    @property
+    def _values(self) -> int:
+        """Offsets of a prior, and numbers of a box."""
+        return 12 if self.polygons else 4
 
     @property
     def _labels(self) -> list[int]:
@@ -171,6 +197,7 @@ class DetectionOutput(Layer):
             use_variance=self.use_variance,
             clip=self.clip,
             objectness_score=self.objectness_score,
+            polygons=self.polygons,
             confidence_threshold=self.confidence_threshold,
             nms_threshold=self.nms_threshold,
             eta=self.eta,
@@ -188,29 +215,36 @@ class DetectionOutput(Layer):
             )
         batch = g.op("Shape", inputs[0], start=0, end=1)
         if not self._labels or self.top_k == 0 or self.keep_top_k == 0:
-            return [g.op("Reshape", no_rows_onnx(g, batch), g.const([1, 1, -1, 7], np.int64))]
+            return [rows_or_none_onnx(g, "", batch, 3 + self._values)]
         priors = _num_priors(g.shape(inputs[2]))
         count = min(self.top_k, priors) if self.top_k > 0 else priors
         boxes, scores = self._best_onnx(g, inputs, priors, count)
         kept = self._kept_onnx(g, boxes, scores, count, limits)
-        return [rows_or_none_onnx(g, self._rows_onnx(g, boxes, scores, kept), batch)]
+        rows = self._rows_onnx(g, boxes, scores, kept)
+        return [rows_or_none_onnx(g, rows, batch, 3 + self._values)]
 
     def _best_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], priors: int, count: int
     ) -> tuple[str, str]:
-        """The ``count`` best boxes (N, C, K, 4) and scores (N, C, K), scores falling."""
+        """The ``count`` best boxes (N, C, K, values) and scores (N, C, K), scores falling."""
         labels = g.const(self._labels, np.int64)
-        loc = g.op("Reshape", inputs[0], g.const([0, priors, -1, 4], np.int64))
+        loc = g.op("Reshape", inputs[0], g.const([0, priors, -1, self._values], np.int64))
         loc = g.op("Transpose", loc, perm=[0, 2, 1, 3])
         if not self.share_location:
             loc = g.op("Gather", loc, labels, axis=1)
         prior, variance = self._priors_onnx(g, inputs[2], priors)
+        corners = ""
+        if self.polygons:
+            loc, offsets = g.op("Split", loc, g.const([4, 8], np.int64), axis=3, outputs=2)
+            corners = move_corners_onnx(g, offsets, prior, variance)
         if len(inputs) > 4:
             refined = g.op("Reshape", inputs[4], g.const([0, 1, priors, 4], np.int64))
             prior = decode_boxes_onnx(g, refined, prior, variance, self.code_type)
         boxes = decode_boxes_onnx(g, loc, prior, variance, self.code_type)
         if self.clip:
             boxes = g.op("Clip", boxes, g.const(0.0), g.const(1.0))
+        if corners:
+            boxes = g.op("Concat", boxes, corners, axis=3)
         if self.share_location:
             boxes = g.op("Expand", boxes, g.const([1, len(self._labels), 1, 1], np.int64))
         scores = g.op("Reshape", inputs[1], g.const([0, priors, -1], np.int64))
@@ -225,7 +259,7 @@ class DetectionOutput(Layer):
         scores = g.op("Where", high, scores, g.const(LOWEST))
         scores, order = g.op("TopK", scores, g.const([count], np.int64), axis=2, outputs=2)
         order = g.op("Unsqueeze", order, g.const([3], np.int64))
-        order = g.op("Expand", order, g.const([1, 1, 1, 4], np.int64))
+        order = g.op("Expand", order, g.const([1, 1, 1, self._values], np.int64))
         return g.op("GatherElements", boxes, order, axis=2), scores
 
     def _priors_onnx(self, g: OnnxBuilder, value: str, count: int) -> tuple[str, str]:
@@ -241,6 +275,9 @@ class DetectionOutput(Layer):
         self, g: OnnxBuilder, boxes: str, scores: str, count: int, limits: list[float]
     ) -> str:
         """The mask (N, C, K) of the boxes that are reported."""
+        if self.polygons:
+            first, end = g.const([0], np.int64), g.const([4], np.int64)
+            boxes = g.op("Slice", boxes, first, end, g.const([3], np.int64))
         kept = suppress_onnx(
             g,
             g.op("Reshape", boxes, g.const([-1, count, 4], np.int64)),

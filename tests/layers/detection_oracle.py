@@ -27,6 +27,7 @@ class Settings:
     eta: float = 1.0
     clip: bool = False
     objectness_score: float = 0.01
+    use_polygon: bool = False
 
     def prototxt(self) -> str:
         """The layer's type and parameters."""
@@ -47,6 +48,7 @@ class Settings:
               keep_top_k: {self.keep_top_k} {threshold}
               {"clip: true" if self.clip else ""}
               objectness_score: {self.objectness_score}
+              {"use_polygon: true" if self.use_polygon else ""}
               nms_param {{ nms_threshold: {self.nms_threshold} eta: {self.eta} {top_k} }}
             }}
         """
@@ -62,7 +64,7 @@ def detect(
 ) -> Array:
     """The top's rows, (1, 1, K, 7)."""
     s, count = settings, prior.shape[2] // 4
-    boxes_of = loc.reshape(len(loc), count, -1, 4)
+    boxes_of = loc.reshape(len(loc), count, -1, 12 if s.use_polygon else 4)
     scores_of = conf.reshape(len(conf), count, s.num_classes).copy()
     rows = []
     for image in range(len(loc)):
@@ -79,19 +81,24 @@ def detect(
             if label == s.background_label_id:
                 continue
             boxes = [
-                decode(s, boxes_of[image, i, 0 if s.share_location else label], anchors, i)
+                decode(s, boxes_of[image, i, 0 if s.share_location else label, :4], anchors, i)
                 for i in range(count)
             ]
+            quadrangles = [corners(boxes_of[image, i, 0], prior, i) for i in range(count)]
             if s.clip:
                 boxes = [[min(max(edge, 0.0), 1.0) for edge in box] for box in boxes]
             scores = scores_of[image, :, label]
-            found += [(image, label, scores[i], *boxes[i]) for i in suppress(s, boxes, scores)]
+            found += [
+                (image, label, scores[i], *boxes[i], *(quadrangles[i] if s.use_polygon else []))
+                for i in suppress(s, boxes, scores)
+            ]
         if -1 < s.keep_top_k < len(found):
             best = sorted(found, key=lambda row: -row[2])[: s.keep_top_k]
             found = [row for row in found if row in best]
         rows += found
     if not rows:
-        rows = [(image, *[-1] * 6) for image in range(len(loc))]
+        width = 15 if s.use_polygon else 7
+        rows = [(image, *[-1] * (width - 1)) for image in range(len(loc))]
     return np.array(rows, np.float64)[None, None]
 
 
@@ -107,6 +114,17 @@ def decode(s: Settings, loc: Array, prior: Array, index: int) -> list[float]:
     y = (box[1] + box[3]) / 2 + offset[1] * height
     w, h = exp(offset[2]) * width, exp(offset[3]) * height
     return [x - w / 2, y - h / 2, x + w / 2, y + h / 2]
+
+
+def corners(loc: Array, prior: Array, index: int) -> list[float]:
+    """The quadrangle of TextBoxes++: corners (x, y), clockwise from the top left."""
+    box, variance = prior[0, :, 4 * index : 4 * index + 4]
+    sides = (box[2] - box[0], box[3] - box[1])
+    out = []
+    for k, offset in enumerate(loc[4:]):
+        axis, place = k % 2, box[[0, 1, 2, 1, 2, 3, 0, 3][k]]
+        out.append(variance[axis] * offset * sides[axis] + place)
+    return out
 
 
 def suppress(s: Settings, boxes: list[list[float]], scores: Array) -> list[int]:
@@ -146,7 +164,8 @@ def random_inputs(
     variance = rng.uniform(0.1, 0.9, (priors, 4))
     prior = np.stack([boxes, variance]).reshape(1, 2, -1)
     location_classes = 1 if settings.share_location else settings.num_classes
-    loc = rng.normal(0, 0.4, (images, priors * location_classes * 4))
+    values = 12 if settings.use_polygon else 4
+    loc = rng.normal(0, 0.4, (images, priors * location_classes * values))
     size = images * priors * settings.num_classes
     conf = (rng.permutation(size) / size - 0.3).reshape(images, -1)
     return [x.astype(np.float32) for x in (loc, conf, prior)]

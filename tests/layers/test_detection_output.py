@@ -50,6 +50,10 @@ def expected(settings, inputs):
         {"nms_threshold": 0.4, "eta": 0.8},
         {"confidence_threshold": 2.0},
         {"clip": True},
+        {"use_polygon": True},
+        {"use_polygon": True, "keep_top_k": 7, "top_k": 9},
+        {"use_polygon": True, "confidence_threshold": 2.0},
+        {"use_polygon": True, "num_classes": 1},
         {"clip": True, "code_type": "CORNER", "share_location": False},
     ],
     ids=str,
@@ -204,3 +208,16 @@ def test_anchor_refinement_shares_locations():
     assert "offsets of the anchor refinement need it" in str(error)
     text = f'{BOTTOMS} bottom: "c" {PLAIN.prototxt()}'
     assert "should have 2 channels" in str(refusal(text, (1, 4), (1, 3), (1, 2, 4), (1, 3)))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        replace(PLAIN, use_polygon=True, code_type="CORNER"),
+        replace(PLAIN, use_polygon=True, variance_encoded_in_target=True),
+    ],
+)
+def test_polygons_need_centres_and_variances(settings):
+    error = refusal(f"{BOTTOMS} {settings.prototxt()}", (1, 12), (1, 3), (1, 2, 4))
+    assert isinstance(error, UnsupportedLayerError)
+    assert "only true is converted, with code_type CENTER_SIZE" in str(error)

@@ -27,6 +27,16 @@ def decode_boxes(
     return torch.cat([centre - half, centre + half], -1)
 
 
+def move_corners(offsets: Tensor, prior: Tensor, variance: Tensor) -> Tensor:
+    """The quadrangles (.., P, 8) that offsets of that shape make of the priors (P, 4).
+
+    Corners go clockwise from the top left: c + v l s, v the variance of the centre.
+    """
+    factor = variance[:, :2] * (prior[:, 2:] - prior[:, :2])
+    corners = prior[:, [0, 1, 2, 1, 2, 3, 0, 3]]
+    return corners + offsets * torch.cat([factor] * 4, -1)
+
+
 def suppress(boxes: Tensor, candidates: Tensor, threshold: float, eta: float) -> Tensor:
     """Greedy non-maximum suppression of groups of boxes (G, K, 4) at once.
 

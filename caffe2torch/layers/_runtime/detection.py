@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caffe2torch.layers._runtime.boxes import decode_boxes, suppress
+from caffe2torch.layers._runtime.boxes import decode_boxes, move_corners, suppress
 
 
 def detection_output(
@@ -22,6 +22,7 @@ def detection_output(
     use_variance: bool,
     clip: bool,
     objectness_score: float,
+    polygons: bool,
     confidence_threshold: float,
     nms_threshold: float,
     eta: float,
@@ -30,6 +31,7 @@ def detection_output(
 ) -> Tensor:
     """Rows (image, label, score, xmin, ymin, xmax, ymax), as (1, 1, K, 7).
 
+    With ``polygons`` rows end with four corners, and offsets have 12 values, not 4.
     ``loc`` (N, 4P) or (N, P * classes * 4), ``conf`` (N, P * classes), ``prior``
     (1, 2, 4P); ``arm_conf`` (N, 2P) and ``arm_loc`` (N, 4P) refine these. Without any
     detection there is a row (image, -1, ..) for each image.
@@ -40,7 +42,8 @@ def detection_output(
     batch, priors = len(loc), (*prior.shape, 1, 1)[2] // 4
     classes = [label for label in range(num_classes) if label != background]
     prior = prior.reshape(-1)[: priors * 8].reshape(2, priors, 4)
-    loc = loc.reshape(batch, priors, -1, 4).transpose(1, 2)
+    values = 12 if polygons else 4
+    loc = loc.reshape(batch, priors, -1, values).transpose(1, 2)
     if not share_location:
         loc = loc[:, classes]
     variance = prior[1] if use_variance else 1.0
@@ -48,9 +51,11 @@ def detection_output(
     if arm_loc is not None:
         refined = arm_loc.to(loc).reshape(batch, 1, priors, 4)
         anchors = decode_boxes(refined, anchors, variance, code_type)
-    boxes = decode_boxes(loc, anchors, variance, code_type)
+    boxes = decode_boxes(loc[..., :4], anchors, variance, code_type)
     if clip:
         boxes = boxes.clamp(0, 1)
+    if polygons:
+        boxes = torch.cat([boxes, move_corners(loc[..., 4:], prior[0], prior[1])], -1)
     boxes = boxes.expand(-1, len(classes), -1, -1)
     scores = conf.reshape(batch, priors, -1).transpose(1, 2)[:, classes]
     if arm_conf is not None:
@@ -64,12 +69,14 @@ def detection_output(
     if top_k >= 0:
         count = min(count, top_k)
     scores, candidates = scores[..., :count], candidates[..., :count]
-    boxes = boxes.gather(2, order[..., :count, None].expand(-1, -1, -1, 4))
-    kept = suppress(boxes.flatten(0, 1), candidates.flatten(0, 1), nms_threshold, eta)
+    boxes = boxes.gather(2, order[..., :count, None].expand(-1, -1, -1, values))
+    kept = suppress(
+        boxes[..., :4].flatten(0, 1), candidates.flatten(0, 1), nms_threshold, eta
+    )
     kept = kept.reshape(candidates.shape)
     if keep_top_k >= 0:
         kept = keep_best(kept, scores, keep_top_k)
-    return detection_rows(kept, classes, scores, boxes).reshape(1, 1, -1, 7).to(dtype)
+    return detection_rows(kept, classes, scores, boxes)[None, None].to(dtype)
 
 
 def keep_best(kept: Tensor, scores: Tensor, count: int) -> Tensor:
@@ -86,7 +93,7 @@ def detection_rows(
     """The rows of the boxes that the mask ``kept`` (N, C, K) has."""
     image, label, place = kept.nonzero(as_tuple=True)
     if not len(image):
-        rows = boxes.new_full((len(boxes), 7), -1.0)
+        rows = boxes.new_full((len(boxes), 3 + boxes.shape[-1]), -1.0)
         rows[:, 0] = torch.arange(len(boxes), device=boxes.device)
         return rows
     labels = torch.tensor(classes, device=boxes.device)[label]
