@@ -30,7 +30,7 @@ from caffe2torch.io.deep_compression import is_deep_compression, read_deep_compr
 from caffe2torch.io.files import Source
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
 from caffe2torch.passes.data_layers import find_preprocessing
-from caffe2torch.passes.draft import Options, State
+from caffe2torch.passes.draft import CROP_RULES, Options, State
 from caffe2torch.pipeline import blob_source, build_graph, restore_graph, upgrade_net
 from caffe2torch.preprocessing import Preprocessing
 
@@ -52,6 +52,7 @@ class ReadOptions(TypedDict, total=False):
     strict: bool
     input_shapes: Mapping[str, Shape] | None
     outputs: Sequence[str]
+    crop: str
 
 
 def read(
@@ -65,6 +66,7 @@ def read(
     strict: bool = False,
     input_shapes: Mapping[str, Shape] | None = None,
     outputs: Sequence[str] = (),
+    crop: str = "bvlc",
 ) -> Graph:
     """Read a net into a Graph.
 
@@ -82,20 +84,23 @@ def read(
         input_shapes: shapes by input blob that replace the declared ones.
         outputs: blobs to read the net up to: what they need is converted, the rest dropped,
             whatever it is. They become the graph's outputs; without any, it is read whole.
+        crop: whose rule holds for a Crop layer without crop_param: ``bvlc``, offset 0, or
+            ``fork``, alignment by coordinates as in the forks of FCN and HED.
 
     Raises:
         Caffe2TorchError: a file or the net is not usable; the message says what to do.
     """
     if phase not in ("TEST", "TRAIN"):
         raise NetError(f"phase {phase!r} is neither 'TEST' nor 'TRAIN'.")
+    if crop not in CROP_RULES:
+        raise NetError(f"crop {crop!r} is none of {', '.join(map(repr, CROP_RULES))}.")
     if model is None and prototxt is None:
         raise NetError("give a model, a prototxt, or both.")
     if model is not None and not isinstance(model, bytes) and is_artefact(model):
         return _read_artefact(model, prototxt, outputs)
     state = State(phase, level, tuple(stages))
-    options = Options(
-        allow_missing, strict, input_shapes or {}, prototxt is None, tuple(dict.fromkeys(outputs))
-    )
+    until = tuple(dict.fromkeys(outputs))
+    options = Options(allow_missing, strict, input_shapes or {}, prototxt is None, until, crop)
     if is_deep_compression(model):
         prototxt = prototxt or net_of_compressed(model)
         net, options = read_prototxt(prototxt), replace(options, of_weights=False)

@@ -11,6 +11,7 @@ from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.caffemodel import Weights
 from caffe2torch.io.origin import Origin, located
 from caffe2torch.io.schema import Message, message_class
+from caffe2torch.passes.align_crops import align_crops
 from caffe2torch.passes.attach_weights import attach_weights, share_blobs
 from caffe2torch.passes.data_layers import replace_data_layers
 from caffe2torch.passes.draft import DEFAULTS, TEST, BlobSource, Draft, Options, Pass, State
@@ -52,6 +53,7 @@ PASSES: tuple[Pass, ...] = (
     claim_parameters,
     leave_out_training,
     resolve,
+    align_crops,
     replace_data_layers,
     propagate_shapes,
     share_blobs,

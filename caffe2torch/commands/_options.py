@@ -108,6 +108,12 @@ net_options = _together(
         help="Layers without weights keep the values of their fillers.",
     ),
     click.option("--strict", is_flag=True, help="Refuse weights that no layer uses."),
+    click.option(
+        "--crop",
+        type=click.Choice(["bvlc", "fork"]),
+        default="bvlc",
+        help="The rule of a Crop without crop_param: BVLC's, or that of the FCN and HED forks.",
+    ),
     plugin_option,
 )
 """Which net to read, the same for every command."""

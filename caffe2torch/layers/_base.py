@@ -14,6 +14,7 @@ from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.graph import Array, FloatArray, Shape
 from caffe2torch.io.parameters import Parameters
 from caffe2torch.io.schema import Message, message_class
+from caffe2torch.layers._grid import IDENTITY, Grid
 
 
 class Role(Enum):
@@ -154,6 +155,8 @@ class Layer:
     """Bottoms that hold indices (labels, words, items of the batch), not measurements."""
     default_loss_weight: ClassVar[float] = 0
     """The ``loss_weight`` of the first top where none is given: 1 for losses."""
+    shares_pixels: ClassVar[bool] = False
+    """Each pixel of the top is made from the same one of the bottoms, or those around it."""
     keeps_tops: ClassVar[bool] = False
     """Its tops are memory of its own, which it fills once: what a layer changes in them in
     place is there in the next pass. Its torch module has ``keep(value, top)`` for that."""
@@ -212,6 +215,13 @@ class Layer:
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         """The shapes of the tops. Raises NetError where Caffe's Reshape would abort."""
         return [bottoms[0]]
+
+    def grid(self) -> Grid | None:
+        """Where the top's pixels lie on the first bottom, both (N, C, H, W).
+
+        None if that is not known. Only alignment by coordinates asks for it, see Crop.
+        """
+        return IDENTITY if self.works_in_place or self.shares_pixels else None
 
     def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
         """Whether finite bottoms make finite tops, if no sum or product of numbers overflows.

@@ -27,6 +27,7 @@ class Concat(Layer):
     """
 
     type = "Concat"
+    shares_pixels = True
     bottoms = (1, None)
 
     axis: int

@@ -10,7 +10,8 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.layers import OnnxBuilder, register_layer
 from caffe2torch.layers._convolution import ConvolutionBase
-from caffe2torch.layers._spatial import Window
+from caffe2torch.layers._grid import Grid, of_windows
+from caffe2torch.layers._spatial import Window, resolve_window
 
 
 @register_layer()
@@ -32,6 +33,10 @@ class Convolution(ConvolutionBase):
     type = "Convolution"
     torch_family = "Conv"
     torch_function = "conv"
+
+    def grid(self) -> Grid:
+        window = resolve_window(self, self.window, 2)
+        return of_windows(window.extent, window.stride, window.pad)
 
     def _weight_channels(self, channels: int) -> tuple[int, int]:
         return self.num_output, channels // self.group

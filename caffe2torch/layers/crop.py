@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
+from caffe2torch.layers._grid import IDENTITY, Grid
 
 
 @register_layer()
@@ -19,6 +21,9 @@ class Crop(Layer):
     Caffe: crop_layer.cpp. Axes before ``axis`` keep their size. One ``offset`` holds for all
     cropped axes, or each has its own. Defaults: axis 2, offset 0. Errors: a wrong number of
     offsets, a second bottom with fewer axes or that exceeds the first.
+
+    The forks of FCN and HED have no ``crop_param``: their Crop finds the offsets in the layers
+    between the two bottoms (passes/align_crops.py).
     """
 
     type = "Crop"
@@ -55,6 +60,12 @@ class Crop(Layer):
                 "offset",
             )
         return [(*shape[:axis], *sizes)]
+
+    def grid(self) -> Grid | None:
+        if self.axis not in (2, -2) or len(self.offset) > 2:
+            return None
+        offsets = tuple(map(Fraction, self.offset))
+        return Grid(IDENTITY.step, offsets if len(offsets) == 2 else offsets * 2)
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         t.check(self, inputs)

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from caffe2torch.graph import Shape
 from caffe2torch.layers import OnnxBuilder, register_layer
 from caffe2torch.layers._convolution import ConvolutionBase
-from caffe2torch.layers._spatial import Window
+from caffe2torch.layers._grid import Grid, of_windows
+from caffe2torch.layers._spatial import Window, resolve_window
 
 
 @register_layer()
@@ -24,6 +25,10 @@ class Deconvolution(ConvolutionBase):
     type = "Deconvolution"
     torch_family = "ConvTranspose"
     torch_function = "conv_transpose"
+
+    def grid(self) -> Grid:
+        window = resolve_window(self, self.window, 2)
+        return of_windows(window.extent, window.stride, window.pad).inverse()
 
     def _weight_channels(self, channels: int) -> tuple[int, int]:
         return channels, self.num_output // self.group

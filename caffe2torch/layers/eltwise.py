@@ -25,6 +25,7 @@ class Eltwise(Layer):
     """
 
     type = "Eltwise"
+    shares_pixels = True
     bottoms = (2, None)
 
     operation: str

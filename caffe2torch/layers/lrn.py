@@ -26,6 +26,7 @@ class LRN(Layer):
     """
 
     type = "LRN"
+    shares_pixels = True
 
     local_size: int
     alpha: float

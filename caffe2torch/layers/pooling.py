@@ -18,6 +18,7 @@ from caffe2torch.layers import (
     unsupported,
 )
 from caffe2torch.layers import _pooling as pooling
+from caffe2torch.layers._grid import Grid, of_windows
 from caffe2torch.layers._pooling import PoolWindow
 from caffe2torch.layers._spatial import require_axes, require_positive
 
@@ -75,6 +76,10 @@ class Pooling(Layer):
         sizes = self.window_on(shape[2:]).output_sizes(shape[2:])
         require_positive(self, sizes, shape)
         return [(*shape[:2], *sizes)] * self.num_tops
+
+    def grid(self) -> Grid | None:
+        w = self.window
+        return None if w is None else of_windows(w.kernel, w.stride, w.pad)
 
     def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
         # A window without pixels: 0 / 0, or -FLT_MAX, which sums overflow.

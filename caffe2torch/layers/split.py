@@ -15,6 +15,7 @@ class Split(Layer):
     """Every top is the bottom, memory included (Caffe: split_layer.cpp)."""
 
     type = "Split"
+    shares_pixels = True
     tops = (1, None)
     shares_memory = True
 

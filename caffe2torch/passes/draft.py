@@ -31,6 +31,10 @@ TEST = State()
 """That of a net for inference."""
 
 
+CROP_RULES = ("bvlc", "fork")
+"""Offset 0, as in BVLC's Caffe; alignment by coordinates, as in the forks of FCN and HED."""
+
+
 @dataclass(frozen=True)
 class Options:
     """How a net is built.
@@ -39,6 +43,7 @@ class Options:
     weights that no layer uses. ``input_shapes``, by input blob, replace the declared ones.
     ``of_weights`` says that the net is a weights file's own, which a running Caffe has filtered.
     ``outputs`` are the blobs up to which the net is built, all that it ends in if there are none.
+    ``crop`` is whose rule holds for a Crop without crop_param, see CROP_RULES.
     """
 
     allow_missing: bool = False
@@ -46,6 +51,7 @@ class Options:
     input_shapes: Mapping[str, Shape] = field(default_factory=dict)
     of_weights: bool = False
     outputs: tuple[str, ...] = ()
+    crop: str = "bvlc"
 
 
 DEFAULTS = Options()
