@@ -76,6 +76,9 @@ class DecodeBBox(Layer):
             raise self.net_error(f"{bottoms[0][0]} offsets for {bottoms[1][0]} regions")
         return [(bottoms[1][0], 5, 1, 1)]
 
+    def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
+        return False
+
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         return t.runtime.decode_regions(*inputs, self.scales, self.shifts, self.upright)
 

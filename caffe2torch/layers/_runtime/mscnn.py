@@ -142,3 +142,21 @@ def decode_regions(
     if upright:
         rows = rows[(corner <= far).all(1)]
     return rows[..., None, None]
+
+
+def route_by_scale(
+    bottoms: Sequence[Tensor], low: float, high: float, middle: float
+) -> list[Tensor]:
+    """The items of all bottoms whose regions (R, 5), the first, have scales in a range.
+
+    If there is none, the item whose scale is the nearest to ``middle``.
+    """
+    corners = bottoms[0].detach().flatten(1)[:, 1:]
+    first, last = corners.chunk(2, 1)
+    side = torch.where(last < first, 0.0, last - first + 1)
+    scale = side.prod(1).sqrt()
+    index = ((scale >= low) & (scale < high)).nonzero()[:, 0]
+    if not len(index):
+        index = (scale / middle).log().abs().argmin()[None]
+    tops = (bottom.detach()[index] for bottom in bottoms)
+    return [top.reshape(*top.shape, *[1] * (4 - top.ndim)) for top in tops]

@@ -183,3 +183,15 @@ def round_half_away(values: Tensor) -> Tensor:
     """C's round: halves go away from zero, where torch's go to the even neighbour."""
     whole = values.trunc()
     return whole + (2 * (values - whole)).trunc()
+
+
+def combine_regression(
+    labels: Tensor, remainders: Tensor, remainder_only: bool
+) -> Tensor:
+    """DenseReg's coordinates of labels (1, 1, H, W) and remainders (1, D, H, W)."""
+    index = torch.arange(1, remainders.shape[1], device=labels.device)[:, None, None]
+    value = (remainders[:, 1:] * (labels == index)).sum(1, keepdim=True)
+    if remainder_only:
+        return value.clamp(0, 1)
+    value = (labels + value - 1) / (remainders.shape[1] - 1)
+    return torch.where(value < 0, -1.0, value)
