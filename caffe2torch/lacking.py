@@ -14,7 +14,7 @@ from caffe2torch.io.unknown import describe
 from caffe2torch.layers import type_name
 from caffe2torch.passes.draft import TEST, Draft, Options, State
 from caffe2torch.passes.filter_layers import filter_layers, remove_splits
-from caffe2torch.passes.hints import find_hint
+from caffe2torch.passes.hints import Hint, HintFinder
 from caffe2torch.passes.resolve import class_of, unknown_fields
 from caffe2torch.passes.training_only import Fate, make_plan
 from caffe2torch.passes.until import keep_until
@@ -35,10 +35,10 @@ def lacking(
     net = read_prototxt(model) if text else read_caffemodel(model).net
     draft = Draft(deepcopy(net), None, state, Options(of_weights=not text, outputs=outputs))
     run((*UPGRADES, filter_layers, remove_splits, keep_until), draft)
-    layers = list(draft.net.layer)
+    layers, find = list(draft.net.layer), HintFinder(draft.net)
     found: Counter[tuple[str, str, str]] = Counter()
     for unknown in draft.net.unknown_field:
-        found["field", f"the net's {_name(unknown)}", _treatment(draft.net, unknown)] += 1
+        found["field", f"the net's {_name(unknown)}", _treatment(find(draft.net, unknown))] += 1
     for layer, fate in zip(layers, make_plan(layers, outputs).fates, strict=True):
         kind = type_name(layer)
         if class_of(layer) is None:
@@ -47,7 +47,7 @@ def lacking(
             fields = {
                 f"{kind} {_name(unknown)}": "ignored: the layer becomes an input"
                 if fate is Fate.INPUT
-                else _treatment(layer, unknown)
+                else _treatment(find(layer, unknown))
                 for unknown in unknown_fields(layer)
             }
             found.update(("field", name, treatment) for name, treatment in fields.items())
@@ -62,6 +62,5 @@ def _name(unknown: Message) -> str:
     return describe(unknown).partition(" (line ")[0]
 
 
-def _treatment(message: Message, unknown: Message) -> str:
-    hint = find_hint(message, unknown)
+def _treatment(hint: Hint | None) -> str:
     return f"ignored: {hint.reason}" if hint else "refused"

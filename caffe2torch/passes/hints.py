@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from caffe2torch.errors import NetError
-from caffe2torch.io.schema import Message, replace_all
+from caffe2torch.io.schema import Message, enum_value, replace_all
 from caffe2torch.io.unknown import describe
 from caffe2torch.passes.draft import Draft
 
@@ -16,12 +16,14 @@ class Hint(NamedTuple):
     ``field`` is its path in a layer (``convolution_param.conv_algorithm``), or in a net; with
     ``*.`` in front, in any parameter message of a layer. ``types`` are the layer types that it
     is ignored in, all if there are none, ``beside`` another field that must be there too.
+    With ``of_batches`` it is one only if no BatchNorm takes the statistics of the batch.
     """
 
     field: str
     reason: str
     types: frozenset[str] = frozenset()
     beside: str = ""
+    of_batches: bool = False
 
 
 PRODUCTS = frozenset({"Convolution", "Deconvolution", "InnerProduct"})
@@ -57,6 +59,11 @@ LAYER_HINTS = (
         "initial values of a shift that a Scale layer has (Intel)",
         beside="batch_norm_param.filler",
     ),
+    Hint(
+        "batch_norm_param.stats_batch_size",
+        "of how many items training takes statistics together (Intel)",
+        of_batches=True,
+    ),
     Hint("*.weight_filler.negative_slope", "the spread of random initial values (MSRA filler)"),
     Hint("*.bias_filler.negative_slope", "the spread of random initial values (MSRA filler)"),
 )
@@ -65,6 +72,11 @@ LAYER_HINTS = (
 NET_HINTS = (
     Hint("engine", "which library computes the net (Intel)"),
     Hint("multinode", "how machines share the net in training (Intel)"),
+    Hint(
+        "bn_stats_batch_size",
+        "of how many items training takes statistics together (Intel)",
+        of_batches=True,
+    ),
     Hint("compile_net_state", "which layers Intel's engine computes together"),
     Hint("default_forward_type", "the number type in a GPU's memory (NVIDIA)"),
     Hint("default_backward_type", "the number type of gradients (NVIDIA)"),
@@ -83,8 +95,9 @@ NET_HINTS = (
 def drop_hints(draft: Draft) -> None:
     """Drop the fields of forks that do not change what the net computes.
 
-    A warning tells that a layer was to be rounded to int8. Raises NetError for other unknown
-    fields of the net. Before::
+    A warning tells that a layer was to be rounded to int8. So is the image dropped on which SSD's
+    DetectionOutput draws (``visualize``). Raises NetError for other unknown fields of the net.
+    Before::
 
         layer { name: "c" type: "Convolution" engine: "MKLDNN" bottom: "x" top: "c" }
 
@@ -92,18 +105,20 @@ def drop_hints(draft: Draft) -> None:
 
         layer { name: "c" type: "Convolution" bottom: "x" top: "c" }
     """
-    net = draft.net
-    if unknown := [field for field in net.unknown_field if find_hint(net, field) is None]:
+    net, find = draft.net, HintFinder(draft.net)
+    if unknown := [field for field in net.unknown_field if find(net, field) is None]:
         raise NetError(
             f"unknown field of the net: {describe(unknown[0])}. It may change what the net "
             "computes: correct its spelling, or remove it if it does not."
         )
     rounded = 0
     for layer in net.layer:
-        hints = [find_hint(layer, field) for field in layer.unknown_field]
+        hints = [find(layer, field) for field in layer.unknown_field]
         rounded += any(hint is not None and hint.field == "quantization_param" for hint in hints)
         kept = [f for f, hint in zip(layer.unknown_field, hints, strict=True) if hint is None]
         replace_all(layer.unknown_field, kept)
+        if layer.type == "DetectionOutput" and layer.detection_output_param.visualize:
+            del layer.bottom[3:4]
     if rounded:
         draft.warnings.append(
             "layers with a quantization_param, with which Intel's Caffe computes in int8, are "
@@ -111,18 +126,34 @@ def drop_hints(draft: Draft) -> None:
         )
 
 
-def find_hint(message: Message, unknown: Message) -> Hint | None:
-    """The hint that an UnknownField of a layer or of a net is; None if it is none."""
-    is_layer = message.DESCRIPTOR.name == "LayerParameter"
-    present = {_path(field) for field in message.unknown_field}
-    for hint in LAYER_HINTS if is_layer else NET_HINTS:
-        if (
-            _fits(hint.field, _path(unknown))
-            and (not hint.types or message.type in hint.types)
-            and (not hint.beside or hint.beside in present)
-        ):
-            return hint
-    return None
+class HintFinder:
+    """Finds the hint that an UnknownField of a filtered net, or of one of its layers, is."""
+
+    def __init__(self, net: Message) -> None:
+        train = enum_value("Phase", "TRAIN")
+        self.takes_batches = any(
+            layer.type == "BatchNorm"
+            and (
+                not layer.batch_norm_param.use_global_stats
+                if layer.batch_norm_param.HasField("use_global_stats")
+                else layer.phase == train
+            )
+            for layer in net.layer
+        )
+
+    def __call__(self, message: Message, unknown: Message) -> Hint | None:
+        """The hint; None if the field of the net or layer ``message`` is none."""
+        is_layer = message.DESCRIPTOR.name == "LayerParameter"
+        present = {_path(field) for field in message.unknown_field}
+        for hint in LAYER_HINTS if is_layer else NET_HINTS:
+            if (
+                _fits(hint.field, _path(unknown))
+                and (not hint.types or message.type in hint.types)
+                and (not hint.beside or hint.beside in present)
+                and not (hint.of_batches and self.takes_batches)
+            ):
+                return hint
+        return None
 
 
 def _path(unknown: Message) -> str:

@@ -77,6 +77,28 @@ def test_fields_of_the_net() -> None:
         read("ReLU", "", "z: 1 ")
 
 
+def test_how_many_items_a_batch_norm_of_the_batch_takes_is_no_hint() -> None:
+    net = "bn_stats_batch_size: 32 "
+    assert read("BatchNorm", NORM % "stats_batch_size: 8", net).outputs == ("y",)
+    with pytest.raises(NetError, match="bn_stats_batch_size"):
+        read("BatchNorm", NORM % "use_global_stats: false", net)
+    with pytest.raises(UnsupportedLayerError, match="stats_batch_size"):
+        read("BatchNorm", NORM % "use_global_stats: false stats_batch_size: 8")
+
+
+def test_the_image_that_detections_are_drawn_on_is_not_needed() -> None:
+    net = parse_prototxt(
+        """layer { name: "in" type: "Input" top: "loc" top: "conf" top: "prior" top: "x"
+          input_param { shape { dim: [1, 8] } shape { dim: [1, 6] } shape { dim: [1, 2, 8] }
+            shape { dim: [1, 3, 9, 9] } } }
+        layer { name: "d" type: "DetectionOutput" bottom: "loc" bottom: "conf" bottom: "prior"
+          bottom: "x" top: "d" detection_output_param { num_classes: 3 visualize: true
+            nms_param { nms_threshold: 0.5 top_k: 5 } keep_top_k: 5 } }"""
+    )
+    graph = build_graph(net)
+    assert graph.nodes[0].inputs == ("loc", "conf", "prior")
+
+
 def test_every_hint_has_a_reason() -> None:
     assert all(hint.reason for hint in (*LAYER_HINTS, *NET_HINTS))
 
