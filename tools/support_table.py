@@ -43,22 +43,43 @@ BEGIN, END = "<!-- layer table -->", "<!-- end of layer table -->"
 TOLERANCE = 1e-4
 FORMS = ("torch", "onnx", "source")
 
-SHAPES = {"x": (2, 8, 6, 6), "a": (2, 8), "rois": (3, 5), "mask": (2, 8, 6, 6)}
+SHAPES = {"x": (2, 8, 6, 6), "a": (2, 8), "rois": (3, 5), "mask": (2, 8, 6, 6), "theta": (2, 6),
+          "volume": (2, 8, 2, 3, 3)}  # fmt: skip
 WITHOUT_A_CASE = (
     ("Axpy", ("a", "x", "mask"), ""),
     ("BN", ("x",), "bn_param { bn_mode: INFERENCE }"),
+    ("BReLU", ("x",), "brelu_param { minval: 0 maxval: 1 }"),
     ("ConvolutionDepthwise", ("x",), "convolution_param { num_output: 8 kernel_size: 3 }"),
+    ("CuDNNBatchNorm", ("x",), ""),
+    ("DeephiResize", ("x",), "deephi_resize_param { scale_h: 2 scale_w: 2 }"),
     ("DepthwiseConvolution", ("x",), "convolution_param { num_output: 8 kernel_size: 3 }"),
+    ("GSTiling", ("x",), "gs_tiling_param { stride: 2 reverse: true }"),
+    ("HardSigmoid", ("x",), ""),
+    ("HardSwish", ("x",), ""),
     ("Interp", ("x",), "interp_param { zoom_factor: 2 }"),
+    ("Mish", ("x",), ""),
+    ("Noise", ("x",), "noise_param { gaussian_std: 1 }"),
+    ("PriorBoxClustered", ("x", "mask"), "prior_box_param { width: 2 height: 2 }"),
     ("PSROIPooling", ("x", "rois"), "psroi_pooling_param { output_dim: 2 group_size: 2 "
      "spatial_scale: 1 }"),
     ("ReLU6", ("x",), ""),
     ("Reorg", ("x",), "reorg_param { stride: 2 }"),
+    ("Resize", ("x",), "resize_param { height: 9 width: 9 }"),
     ("ROIPooling", ("x", "rois"), "roi_pooling_param { pooled_h: 2 pooled_w: 2 }"),
+    ("SELU", ("x",), ""),
     ("ShuffleChannel", ("x",), "shuffle_channel_param { group: 2 }"),
     ("SmoothL1Loss", ("x", "mask"), ""),
+    ("SpatialDropout", ("x",), ""),
+    ("SpatialTransformer", ("x", "theta"), ""),
+    ("Unpooling", ("x", "mask"), "unpooling_param { kernel_size: 2 stride: 2 "
+     "unpool_size: 12 }"),
     ("Upsample", ("x",), "upsample_param { scale: 2 }"),
     ("Upsample", ("x", "mask"), "upsample_param { scale: 2 }"),
+    ("VoxelSoftmax", ("volume",), ""),
+    ("YoloDetectionOutput", ("x",), "yolo_detection_output_param { num_classes: 3 "
+     "num_box: 1 biases: 1 biases: 1 }"),
+    ("Yolov3DetectionOutput", ("x",), "yolov3_detection_output_param { num_classes: 3 "
+     "num_box: 1 mask_group_num: 1 mask: 0 biases: 9 biases: 9 anchors_scale: 8 }"),
 )  # fmt: skip
 """Type, bottoms and parameters of a layer for each type that no case of the corpus has: those
 of Caffe's forks, whose results tests/layers compares with formulas from their sources. Here

@@ -70,3 +70,42 @@ def test_fields_of_the_other_form_are_refused(field):
     error = layer_error(layer(f"{field}: 3"), [(2, 3, 5, 7)])
     assert isinstance(error, UnsupportedLayerError)
     assert error.field == field
+
+
+@pytest.mark.parametrize(
+    ("param", "scale"),
+    [("stride: 2", (2, 2)), ("scale: 1 stride: 3", (3, 3)), ("stride_h: 2 stride_w: 3", (2, 3))],
+)
+def test_stride_of_hisilicon_repeats_pixels(param, scale):
+    x = np.random.default_rng(1).standard_normal((2, 3, 5, 7))
+    check_layer(layer(param), [x], [x.repeat(scale[0], -2).repeat(scale[1], -1)], rtol_peak=0)
+
+
+@pytest.mark.parametrize("param", ["stride: 2 scale: 2", "stride_h: 2"])
+def test_stride_that_is_unclear_is_refused(param):
+    error = layer_error(layer(param), [(2, 3, 5, 7)])
+    assert isinstance(error, UnsupportedLayerError)
+    assert "give stride, or stride_h and stride_w, with scale 1" in str(error)
+
+
+def resized(x, size):
+    """The two loops of lyxok1/Tiny-DSOD."""
+    y = np.zeros((*x.shape[:2], *size))
+    for i, j in np.ndindex(*size):
+        taps = []
+        for p, n, new in zip((i, j), x.shape[2:], size, strict=True):
+            at = (p + 1) / (new / n) - 1
+            low = 1 - (at - int(at))
+            high = 0 if int(at) + 1 > n - 1 else 1 - low
+            taps.append(((max(int(at), 0), low), (min(int(at) + 1, n - 1), high)))
+        for row, row_weight in taps[0]:
+            for column, column_weight in taps[1]:
+                y[:, :, i, j] += row_weight * column_weight * x[:, :, row, column]
+    return y
+
+
+@pytest.mark.parametrize("size", [(10, 14), (8, 7), (5, 20)])
+def test_second_bottom_is_resized_to_the_first(size):
+    rng = np.random.default_rng(2)
+    large, x = rng.standard_normal((2, 3, *size)), rng.standard_normal((2, 3, 5, 7))
+    check_layer('type: "Upsample"', [large, x], [resized(x, size)])

@@ -8,7 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from caffe2torch.layers._runtime.resize_places import corner_places, nearest_places
+from caffe2torch.layers._runtime.resize_places import (
+    corner_places,
+    extrapolating_places,
+    nearest_places,
+)
 
 
 def scaled_size(x: Tensor, scale: Sequence[float]) -> list[int]:
@@ -36,4 +40,16 @@ def resize_by_corners(x: Tensor, size: Sequence[int]) -> Tensor:
         weight = weight[:, None] if dim == 2 else weight
         above = x.index_select(dim, index + 1)
         x = x.index_select(dim, index) * (1 - weight) + above * weight
+    return x
+
+
+def resize_extrapolating(x: Tensor, size: Sequence[int]) -> Tensor:
+    """``x`` (N, C, H, W), bilinear between the pixels of ``extrapolating_places``."""
+    for dim, (n, new) in enumerate(zip(x.shape[2:], size, strict=True), 2):
+        places, weights = extrapolating_places(n, new)
+        before = torch.tensor(places, device=x.device)
+        weight = torch.tensor(weights, dtype=x.dtype, device=x.device)
+        weight = weight[:, None] if dim == 2 else weight
+        after = x.index_select(dim, (before + 1).clamp(max=n - 1))
+        x = x.index_select(dim, before) * (1 - weight) + after * weight
     return x
