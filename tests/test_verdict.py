@@ -21,9 +21,9 @@ from caffe2torch.cli import main
 from caffe2torch.compare import BlobDifference, matched_detections
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.write_caffemodel import write_caffemodel
-from caffe2torch.parity.float64 import rows_left_open
+from caffe2torch.parity.float64 import Step, rows_left_open
 from caffe2torch.parity.known_faults import KNOWN_FAULTS
-from caffe2torch.parity.verdict import DIFFERS, KNOWN, ROUNDING
+from caffe2torch.parity.verdict import DIFFERS, KNOWN, ROUNDING, Judge
 from caffe2torch.pipeline import build_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore:layer .* has no weights")
@@ -241,3 +241,16 @@ def test_rows_that_rounding_does_not_decide_must_be_there() -> None:
     assert not rows_left_open(runs, np.array([[3, 4]]), 0)
     assert not rows_left_open(runs, np.array([[1, 2], [3, 4], [5, 6]]), 0)
     assert not rows_left_open([runs[0]] * 3, runs[1], 0)
+
+
+def test_torch_is_no_culprit_where_another_float32_is_the_same(files: tuple[Path, Path]) -> None:
+    """Beyond float32's range float64 is no judge of two engines that agree on the same numbers."""
+    graph = caffe2torch.read(*files)
+    data = {"x": np.zeros((2, 5, 9, 7), np.float32)}
+    blobs = {blob: np.zeros(3) for blob in graph.blobs}
+    judge = Judge(graph, data, {"torch": blobs, "onnxruntime": blobs})
+    right = Step((), (), 0.0, 1.0, by_torch=True)
+    for of_torch, kind in ((True, ROUNDING), (False, DIFFERS)):
+        wrong = Step((), (), np.inf, 0.0, by_torch=of_torch)
+        judge._steps = {("torch", "again"): wrong, ("onnxruntime", "again"): right}
+        assert judge.verdict("again", "torch", "onnxruntime", None).kind == kind

@@ -11,7 +11,8 @@ package writes. Shapes that a net does not say are guessed from names; images ar
 --size where the net takes that. Blobs are judged as ``caffe2torch parity`` judges them: by layers
 in float64 where rounding is amplified, with the known faults of OpenCV. Outcomes:
 
-* ``right``: torch, ONNX Runtime and float64 agree, and OpenCV too where it can run the net;
+* ``right``: torch and ONNX Runtime agree, and OpenCV too where it can run the net; what float64
+  shows beside is noted;
 * ``different``: the engine, and the type of the first layer whose blob differs;
 * ``refused``: an error of the package, with its reason and the stage it came from;
 * ``crash``: any other error, or the end of the process;

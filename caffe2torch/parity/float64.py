@@ -40,13 +40,15 @@ class Step:
     """How far an engine is from float64 at a blob, given its own blobs below; what it may be.
 
     ``nodes`` are the layers between, which read the values ``reads``. ``error`` is infinite
-    where another number of values came.
+    where another number of values came. ``by_torch`` says that torch makes the same of them in
+    float32.
     """
 
     nodes: tuple[Node, ...]
     reads: tuple[str, ...]
     error: float
     limit: float
+    by_torch: bool = False
 
     @property
     def explained(self) -> bool:
@@ -92,22 +94,26 @@ class Float64:
 
 def _judged(
     block: _Block, nodes: tuple[Node, ...], found: Array, is_torch: bool
-) -> tuple[float, float]:
-    """Error and limit of ``found``, an engine's value of the block."""
+) -> tuple[float, float, bool]:
+    """Error and limit of ``found``, an engine's value of the block, and whether it is torch's."""
     free = nodes[-1].layer.free_axes
-    runs = [] if is_torch else [block.run(double=False)]
-    runs.append(block.run(double=True))
-    for run in runs:
-        apart = _difference(run, found, free)
-        if not apart.exceeds(None):
-            return apart.max_abs, apart.limit(None)
+    plain = block.run(double=False)
+    apart = _difference(plain, found, free)
+    by_torch = not apart.exceeds(None)
+    if by_torch and not is_torch:
+        return apart.max_abs, apart.limit(None), by_torch
+    exact = block.run(double=True)
+    apart = _difference(exact, found, free)
+    if not apart.exceeds(None):
+        return apart.max_abs, apart.limit(None), by_torch
     rng = np.random.default_rng(SEED)
     nudged = [block.run(double=True, rng=rng) for _ in range(NUDGED_RUNS)]
     if free:
-        explained = rows_left_open([*runs, *nudged], found, min(free))
-        return apart.max_abs, apart.max_abs if explained else apart.limit(None)
-    spread = max(_difference(runs[-1], run, free).max_abs for run in nudged)
-    return apart.max_abs, max(apart.limit(None), ROUNDING * spread)
+        runs = [exact, *nudged] if is_torch else [plain, exact, *nudged]
+        explained = rows_left_open(runs, found, min(free))
+        return apart.max_abs, apart.max_abs if explained else apart.limit(None), by_torch
+    spread = max(_difference(exact, run, free).max_abs for run in nudged)
+    return apart.max_abs, max(apart.limit(None), ROUNDING * spread), by_torch
 
 
 def _difference(first: Array, second: Array, free: frozenset[int]) -> BlobDifference:

@@ -59,6 +59,8 @@ class Judge:
         value = self.graph.blobs[blob]
         steps = {name: self._step(blob, name) for name in (baseline, engine)}
         wrong = [name for name, step in steps.items() if not step.explained]
+        if wrong == [BASELINE] and all(step.by_torch for step in steps.values()):
+            wrong = []  # Float64 has a range of its own; another engine's float32 is torch's.
         suspects = wrong or list(steps)
         reasons = [self._known(name, steps[name], not wrong) for name in suspects]
         if any(reasons) and (all(reasons) or not wrong):
