@@ -55,9 +55,11 @@ class Origin:
         the one whose value the error quotes.
         """
         layer = self._layer_offset(error)
-        if not error.field:
+        # Of a layer that is not in the text, one that upgrades add, it is what that was made of.
+        field = error.field if layer is not None or error.layer is None else "input"
+        if not field:
             return layer or 0
-        path = error.field.split(".")
+        path = field.split(".")
         best = 0, False, layer or 0
         for offset, names, value in self._fields(layer):
             is_whole = len(path) <= len(names) and names[-len(path) :] == path

@@ -35,6 +35,8 @@ _PLAIN = (
     (r"Couldn't parse integer: (.*)", "{!r} is not a whole number; give one"),
     (r"Couldn't parse float: (.*)", "{!r} is not a number; give one"),
     (r"Value out of range: (.*)", "{} is out of the range that this field can hold; correct it"),
+    (r"Expected string but found: '?([A-Z][A-Z0-9_]{2,})'?$", "{} is not in quotes; a type is "
+     'written as type: "Convolution" (CONVOLUTION is its name in the old \'layers\' entries)'),
     (r"Expected string but found: (.*)", "{} is not text in quotes; put the value in quotes"),
     (r'Expected "true" or "false"', "the value can only be true or false; give one of them"),
     (r'Expected ":"', "a ':' is missing between the field's name and its value"),

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, Role, net_error, unsupported
+from caffe2torch.layers._base import Layer, Role, net_error
 
 
 @register_layer()
@@ -15,7 +15,7 @@ class Input(Layer):
     """Declares the net's inputs and computes nothing (Caffe: input_layer.cpp).
 
     ``shape`` is given once for all tops, or once for each. Caffe also allows no shape and
-    leaves it to the program that feeds the net: that cannot be converted. A transform_param,
+    leaves it to the program that feeds the net: it has to be given then. A transform_param,
     which the program that feeds the net may follow, is kept as its preprocessing record.
     """
 
@@ -29,13 +29,7 @@ class Input(Layer):
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         shapes = tuple(tuple(shape.dim) for shape in proto.input_param.shape)
-        if not shapes:
-            raise unsupported(
-                proto,
-                "the net does not give the input's shape; add input_param { shape { dim: ... } }",
-                "input_param.shape",
-            )
-        if len(shapes) not in (1, len(proto.top)):
+        if len(shapes) not in (0, 1, len(proto.top)):
             raise net_error(
                 proto,
                 f"{len(shapes)} shapes for {len(proto.top)} tops; give one for all or one for each",

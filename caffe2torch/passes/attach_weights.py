@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import prod
@@ -18,6 +19,10 @@ from caffe2torch.layers._base import BlobSpec
 from caffe2torch.passes.draft import BlobSource, Draft, DraftNode, Slot
 from caffe2torch.passes.fillers import DETERMINISTIC, check_filler, fill
 
+ALIKE = (
+    "Caffe finds weights by the layer's name, and gives those of all entries of a name to the "
+    "first layer of it: give each layer a name of its own before the weights are saved."
+)
 SEED = 0
 """Of the random fillers that stand in for missing weights: the same file, the same net."""
 
@@ -89,10 +94,12 @@ def attach_weights(draft: Draft) -> None:
             inline = _matched(node, index, inline_blobs(node.proto), "the prototxt")
             draft.values.update(inline)
     unused = []
+    alike = Counter(node.proto.name for node in nodes if node.specs)
     for name, blobs in weights.entries:
         if name in index_of and nodes[index_of[name]].specs:
             index = index_of[name]
-            draft.values.update(_matched(nodes[index], index, blobs, weights.path))
+            with _saying_alike(alike[name]):
+                draft.values.update(_matched(nodes[index], index, blobs, weights.path))
         elif blobs and name not in draft.left_out:
             unused.append(name)
     for slot, spec in _owned(nodes):
@@ -259,10 +266,27 @@ def _naming_layer(node: DraftNode, field: str) -> Iterator[None]:
         ) from None
 
 
+@contextmanager
+def _saying_alike(count: int) -> Iterator[None]:
+    """Say, in an error about the weights of one of ``count`` layers of a name, that this is why."""
+    try:
+        yield
+    except WeightsError as error:
+        if count == 1:
+            raise
+        raise WeightsError(
+            f"{count} layers of the net have this name. {ALIKE} (Of the first, {error.reason})",
+            layer=error.layer,
+            type=error.type,
+        ) from None
+
+
 def _missing_error(
     missing: Sequence[tuple[DraftNode, Sequence[BlobSpec]]], weights: BlobSource
 ) -> WeightsError:
     node, specs = missing[0]
+    if any(name == node.proto.name and blobs for name, blobs in weights.entries):
+        return _weights_error(node, f"another layer before it has the same name. {ALIKE}")
     wanted = ", ".join(f"{spec.name} {spec.shape}" for spec in specs)
     others = f" The same holds for {len(missing) - 1} more layers." if len(missing) > 1 else ""
     offered = [name for name, blobs in weights.entries if blobs]

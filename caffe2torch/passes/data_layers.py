@@ -12,6 +12,7 @@ from caffe2torch.layers import Role, net_error
 from caffe2torch.layers._data import DataLayer, read_transform_param
 from caffe2torch.passes.draft import MAX_COUNT, Draft, DraftNode
 from caffe2torch.passes.resolve import class_of, resolve_layer
+from caffe2torch.passes.suggest_shape import channels_of_weights, suggested_shape
 from caffe2torch.preprocessing import Preprocessing
 
 
@@ -52,7 +53,7 @@ def replace_data_layers(draft: Draft) -> None:
         else:
             if node.proto.HasField("transform_param"):
                 draft.preprocessing = draft.preprocessing or read_transform_param(node.proto)
-            declared = list(node.layer.infer_shapes(()))
+            declared = _input_shapes(node, draft, lacking)
         if not lacking:
             pairs = zip(node.outputs, declared, strict=True)
             sources.append(_input_node(node, [input_shapes.get(b, shape) for b, shape in pairs]))
@@ -60,7 +61,13 @@ def replace_data_layers(draft: Draft) -> None:
         first, *others = lacking
         error = lacking[first]
         more = f" {', '.join(map(repr, others))} also lack a shape." if others else ""
-        raise NetError(error.reason + more, layer=error.layer, type=error.type, field=error.field)
+        raise NetError(
+            error.reason + more,
+            layer=error.layer,
+            type=error.type,
+            field=error.field,
+            near=error.near,
+        )
     draft.sources = sources
 
 
@@ -75,6 +82,26 @@ def find_preprocessing(layers: Sequence[Message]) -> Preprocessing | None:
             assert isinstance(layer, DataLayer)
             return layer.preprocessing
     return None
+
+
+def _input_shapes(node: DraftNode, draft: Draft, lacking: dict[str, NetError]) -> list[Shape]:
+    """The shapes that an Input layer gives its tops; without any, those that the caller gives.
+
+    Errors for those without go to ``lacking``.
+    """
+    if node.layer.infer_shapes(()):
+        return list(node.layer.infer_shapes(()))
+    given = draft.options.input_shapes
+    for blob in node.outputs:
+        if blob not in given:
+            lacking[blob] = net_error(
+                node.proto,
+                f"the net does not give the shape of the input {blob!r}. Give it (--input-shape "
+                f"{blob}={suggested_shape(blob, draft)}) or write it into the net: "
+                "input_shape { dim: .. }, or in an Input layer input_param { shape { dim: .. } }.",
+                "top",
+            )
+    return [given[blob] for blob in node.outputs if blob in given]
 
 
 def _input_node(node: DraftNode, shapes: Sequence[Shape]) -> DraftNode:
@@ -118,30 +145,19 @@ def _image_shape(proto: Message, blob: str, layer: DataLayer, draft: Draft) -> S
         raise net_error(
             proto,
             f"the size of the input {blob!r} is not in the net: its data layer has no crop_size. "
-            f"Give it (--input-shape {blob}=1,3,H,W), or give a deploy prototxt.",
+            f"Give it (--input-shape {blob}={suggested_shape(blob, draft)}), or give a deploy "
+            "prototxt.",
             "transform_param.crop_size",
         )
-    channels = layer.channels or _channels_from_weights(blob, layer.crop, draft)
+    channels = layer.channels or channels_of_weights(blob, draft, layer.crop)
     if channels is None and layer.preprocessing and len(layer.preprocessing.mean) > 1:
         channels = len(layer.preprocessing.mean)
     if channels is None:
+        height, width = layer.crop
         raise net_error(
             proto,
             f"the number of channels of the input {blob!r} is neither in the net nor in its "
-            f"weights. Give the shape (--input-shape {blob}=1,C,H,W), or a deploy prototxt.",
+            f"weights. Give the shape (--input-shape {blob}=1,C,{height},{width}), or a deploy "
+            "prototxt.",
         )
     return (1, channels, *layer.crop)
-
-
-def _channels_from_weights(blob: str, crop: tuple[int, int], draft: Draft) -> int | None:
-    """The channels that the first layer with weights that reads ``blob`` expects."""
-    blobs = dict(draft.weights.entries) if draft.weights else {}
-    for node in draft.nodes:
-        found = blobs.get(node.layer.name)
-        if blob in node.inputs and found:
-            shape = found[0].shape
-            if node.proto.HasField("convolution_param") and len(shape) == 4:
-                return shape[1] * int(node.proto.convolution_param.group)
-            if node.proto.HasField("inner_product_param"):
-                return shape[-1] // prod(crop)
-    return None

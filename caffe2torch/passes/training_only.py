@@ -13,6 +13,7 @@ from caffe2torch.io.unknown import describe
 from caffe2torch.layers import Layer, Role, net_error, type_name, unsupported
 from caffe2torch.passes.draft import Draft
 from caffe2torch.passes.resolve import MAX_SHOWN, class_of, role_of, unknown_fields
+from caffe2torch.passes.upgrade import similar_type
 
 END_WORDS = frozenset(
     "accuracy debug entropy eval evaluate evaluation evaluator loss losses metric metrics monitor "
@@ -290,10 +291,11 @@ def _refuse(layers: Sequence[Message], plan: Plan) -> None:
     before = [blob for blob in first.bottom if blob in made]
     more = f" (nor are {', '.join(others[:MAX_SHOWN])})" if others else ""
     until = f", or the net converted up to a blob before it: --until {before[0]}" if before else ""
+    alike = f"; did you mean {similar!r}?" if (similar := similar_type(kind)) else "."
     raise unsupported(
         first,
-        f"layer type {kind!r} is not supported{more}. `caffe2torch layers` lists the types that "
-        f"are; a conversion of your own can be added with --plugin{until}.",
+        f"layer type {kind!r} is not supported{more}{alike} `caffe2torch layers` lists the types "
+        f"that are; a conversion of your own can be added with --plugin{until}.",
         "type",
     )
 

@@ -7,11 +7,12 @@ own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 from caffe2torch.errors import NetError
 from caffe2torch.io.fields import Fields
 from caffe2torch.io.schema import Message, enum_name, message_class, put_field, replace_all
-from caffe2torch.layers import type_of_v1
+from caffe2torch.layers import all_layers, type_of_v1
 from caffe2torch.passes.draft import Draft
 
 V1_TYPE = 5
@@ -47,15 +48,26 @@ DATA_PARAMETERS = {
 }
 """V1 types that had these fields in a parameter of their own."""
 
+CLOSE = 0.9
+"""How alike two words are, by difflib, where one is a slip of the pen: one letter of eleven."""
+
 MOVED = ("scale", "mean_file", "crop_size", "mirror")
 
 
 def check_generation(draft: Draft) -> None:
     """Refuse a net of mixed formats, which Caffe refuses or would read in part.
 
-    Before: any net; ``layers { ... } layer { ... }`` is a NetError. After: the same net.
+    A weights file without connections, which is no net, is refused too. Before: any net; ``layers {
+    ... } layer { ... }`` is a NetError. After: the same net.
     """
     net = draft.net
+    if draft.options.of_weights and not any(
+        entry.bottom or entry.top for entry in (*net.layer, *net.layers)
+    ):
+        raise NetError(
+            "the file has weights, but does not say how their layers are connected: give the "
+            "prototxt of their net too (--prototxt)."
+        )
     if net.layers and net.layer:
         raise NetError(
             f"the net has both 'layers' (first: {blob_owner_names(net)[0]!r}) and 'layer' entries "
@@ -146,6 +158,13 @@ def _is_type(unknown: Message) -> bool:
 def _number(unknown: Message) -> int:
     (item,) = Fields(unknown.data, "the file").items(0, len(unknown.data))
     return item.value
+
+
+def similar_type(word: str) -> str | None:
+    """The known type that ``word`` was meant for: V1's name of it, or a slip of the pen."""
+    known = all_layers()
+    same = OTHER_WORDS.get(word.upper()) or type_of_v1(word)
+    return same if same in known else next(iter(get_close_matches(word, known, 1, CLOSE)), None)
 
 
 def upgrade_input(draft: Draft) -> None:

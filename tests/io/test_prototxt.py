@@ -151,7 +151,11 @@ def test_solver_and_its_inner_net() -> None:
         (r"x: '\777'", r"1:5: '\\777' stands for nothing; write a backslash as two"),
         ("name: @", "1:7: '@' cannot stand here; remove it, or put it in quotes"),
         ("layer { name: 3 }", "1:15: '3' is not text in quotes; put the value in quotes"),
-        ("layer { type: CONV }", "1:15: 'CONV' is not text in quotes; put the value in quotes"),
+        (
+            "layer { type: CONV }",
+            '1:15: CONV is not in quotes; a type is written as type: "Convolution" '
+            "(CONVOLUTION is its name in the old 'layers' entries)",
+        ),
         ("layer {\r\n\tname: 'a'\r\n\tname: 'b' }",
          "3:8: the field 'name' is given twice; keep one of the two"),
         ("layer { relu_param {} relu_param {} }",

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from refusals import refusal, resolved
 
-from caffe2torch.errors import NetError, UnsupportedLayerError
+from caffe2torch.errors import NetError
 from caffe2torch.layers._base import Role
 
 
@@ -26,10 +26,8 @@ def test_refuses_a_count_of_shapes_between() -> None:
     assert "2 shapes for 3 tops" in str(error)
 
 
-def test_refuses_no_shape_and_says_what_to_add() -> None:
-    error = refusal('type: "Input" top: "a"')
-    assert isinstance(error, UnsupportedLayerError)
-    assert "add input_param" in str(error)
+def test_without_a_shape_it_has_none() -> None:
+    assert resolved('type: "Input" top: "a"').infer_shapes(()) == ()
 
 
 def test_refuses_a_negative_size() -> None:
