@@ -65,6 +65,8 @@ class OnnxBuilder(Protocol):
 
     params: Mapping[str, str]
     """The values that hold the layer's learned arrays, by the layer's own names."""
+    free_sizes: bool
+    """Whether the form should not depend on the spatial sizes, where there is such a form."""
 
     def op(
         self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any

@@ -72,6 +72,16 @@ class PoolWindow:
             for o, n, k, s, p in self._axes(sizes)
         ]
 
+    def size_free_ends(self) -> Shape | None:
+        """Pads after the axes with which rounding down is right for images of every size.
+
+        Rounding up is rounding down with stride - 1 more pixels, which a MAX does not see. None
+        if a window could then be empty.
+        """
+        more = self.stride if self.ceil else (1, 1)
+        ends = tuple(p + s - 1 for p, s in zip(self.pad, more, strict=True))
+        return ends if all(map(int.__lt__, ends, self.kernel)) else None
+
     def is_native(self) -> bool:
         """Whether torch's ceil mode agrees for images of every size.
 
@@ -94,6 +104,10 @@ def comparable_onnx(g: OnnxBuilder, x: str) -> str:
 
 def max_pool_onnx(g: OnnxBuilder, x: str, window: PoolWindow, sizes: Sequence[int]) -> str:
     """MAX pooling without the mask, of an ``x`` of the spatial ``sizes``."""
+    ends = window.size_free_ends() if g.free_sizes else None
+    if ends is not None:
+        kernel, stride, pads = list(window.kernel), list(window.stride), [*window.pad, *ends]
+        return str(g.op("MaxPool", x, kernel_shape=kernel, strides=stride, pads=pads))
     x, _, attributes = _fitted(g, x, window, sizes, LOWEST)
     return str(g.op("MaxPool", x, **attributes))
 

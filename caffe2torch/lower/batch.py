@@ -1,8 +1,9 @@
-"""Which dimensions of a net follow its batch size."""
+"""Which dimensions of a net follow its batch size, or the size of its image."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from caffe2torch.errors import Caffe2TorchError
 from caffe2torch.graph import FloatArray, Graph, Shape
@@ -28,9 +29,30 @@ def batch_of(graph: Graph) -> int | None:
 
 def shapes_at(graph: Graph, batch: int, other: int) -> Mapping[str, Shape] | None:
     """The shapes of all values for ``other`` in place of ``batch``; None if the net has none."""
-    shapes = {
+    inputs = {
         i.name: (other, *i.shape[1:]) if i.shape[0] == batch else i.shape for i in graph.inputs
     }
+    return _shapes_from(graph, inputs)
+
+
+def image_sized(graph: Graph, height: int, width: int) -> Graph | None:
+    """``graph`` for images of another size, where it declares 1 x 1 as one set at run time.
+
+    None where no input is declared so, or the shapes or learned blobs would not fit.
+    """
+    inputs = {
+        i.name: (*i.shape[:2], height, width) if i.shape[2:] == (1, 1) else i.shape
+        for i in graph.inputs
+    }
+    if all(inputs[i.name] == i.shape for i in graph.inputs):
+        return None
+    shapes = _shapes_from(graph, inputs)
+    return None if shapes is None else replace(graph, shapes=shapes)
+
+
+def _shapes_from(graph: Graph, inputs: Mapping[str, Shape]) -> Mapping[str, Shape] | None:
+    """The shapes of all values for inputs of other shapes; None if the net has none."""
+    shapes = dict(inputs)
     try:
         for node in graph.nodes:
             bottoms = [shapes[name] for name in node.inputs]

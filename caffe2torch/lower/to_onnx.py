@@ -12,18 +12,21 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from caffe2torch.errors import ArtefactError, UnsupportedLayerError
+from caffe2torch.errors import ArtefactError, Caffe2TorchError, UnsupportedLayerError
 from caffe2torch.graph import Array, FloatArray, Graph, Node, Shape
 from caffe2torch.io.arrays import to_half
 from caffe2torch.io.origin import located
 from caffe2torch.io.schema import replace_all
-from caffe2torch.lower.batch import batch_of, shapes_at
+from caffe2torch.lower.batch import batch_of, image_sized, shapes_at
 from caffe2torch.passes.naming import unused
 
 OPSET = 17
 """Old enough for every runtime in use, new enough for what the layers need."""
 IR_VERSION = 8
 """The IR version of opset 17."""
+IMAGE_SIZES = ((96, 135), (97, 132), (98, 131), (99, 130), (101, 136), (103, 133))
+"""Images that a net must treat alike to be free of their size: of odd and even height and
+width, and of several remainders of the usual strides."""
 BATCH = "N"
 """The name of the symbolic batch dimension."""
 
@@ -43,19 +46,43 @@ class OnnxModel:
 def to_onnx(graph: Graph, *, free_batch: bool = True) -> OnnxModel:
     """Lower ``graph``. Inputs, outputs and intermediate values carry Caffe's blob names.
 
-    The batch dimension is symbolic where the net allows it, unless ``free_batch`` is false.
-    Raises UnsupportedLayerError for a layer that ONNX cannot express and ArtefactError if
-    the result fails onnx.checker.
+    The batch dimension is symbolic where the net allows it, unless ``free_batch`` is false. So
+    are height and width of an image declared as 1 x 1, which says that they are set at run
+    time, if the net has one form for all of IMAGE_SIZES. Raises UnsupportedLayerError for a
+    layer that ONNX cannot express and ArtefactError if the result fails onnx.checker.
     """
-    builder = _Builder(graph)
-    with located(graph.origin):
-        for node in graph.nodes:
-            builder.add_layer(node)
+    builder = _size_free(graph) or _built(graph)
     skeleton = builder.finish(free_batch)
     used = {name for node in skeleton.graph.node for name in node.input}
     weights = {key: array for key, array in graph.params.items() if key in used}
     _check(skeleton, weights)
     return OnnxModel(skeleton, weights)
+
+
+def _built(graph: Graph, *, free_sizes: bool = False) -> _Builder:
+    builder = _Builder(graph, free_sizes)
+    with located(graph.origin):
+        for node in graph.nodes:
+            builder.add_layer(node)
+    return builder
+
+
+def _size_free(graph: Graph) -> _Builder | None:
+    """The form of a net that takes images of any size; None if it has no such form."""
+    builders: list[_Builder] = []
+    for height, width in IMAGE_SIZES:
+        sized = image_sized(graph, height, width)
+        if sized is None:
+            return None
+        try:
+            builders.append(_built(sized, free_sizes=True))
+        except Caffe2TorchError:
+            return None
+    first, *others = builders
+    if any(b.nodes != first.nodes or b.initializers != first.initializers for b in others):
+        return None
+    first.other_shapes = [builder.graph.shapes for builder in others]
+    return first
 
 
 def complete(model: OnnxModel) -> onnx.ModelProto:
@@ -127,8 +154,11 @@ def initializer(name: str, array: Array) -> TensorProto:
 class _Builder:
     """The OnnxBuilder that layers see, and the model that grows behind it."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, free_sizes: bool) -> None:
         self.graph = graph
+        self.free_sizes = free_sizes
+        self.other_shapes: Sequence[Mapping[str, Shape]] = ()
+        """For images of other sizes that the same nodes take."""
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[tuple[Any, ...], str] = {}
         self.initializers: list[onnx.TensorProto] = []
@@ -193,6 +223,10 @@ class _Builder:
         dims = {
             value: _dims(shape, shapes[value], batch) for value, shape in self.graph.shapes.items()
         }
+        for value, shape in self.graph.shapes.items():
+            for axis, size in enumerate(shape):
+                if any(sizes[value][axis] != size for sizes in self.other_shapes):
+                    dims[value][axis] = None
         for node in self.graph.nodes:
             for value, axis in product(node.outputs, node.layer.free_axes):
                 dims[value][axis] = None
