@@ -11,7 +11,7 @@ import pytest
 import wild
 from google.protobuf import text_format
 from support import genuine
-from wilding.feed import guesses, sensible_inputs
+from wilding.feed import fewer_rows, guesses, sensible_inputs
 from wilding.judge import (
     CRASH,
     DIFFERENT,
@@ -122,6 +122,21 @@ def test_the_phase_that_an_error_advises_is_given(tmp_path: Path) -> None:
     text = GOOD.replace('type: "Data"', 'type: "Data" include { phase: TRAIN }')
     finding = judged(tmp_path, text)
     assert (finding.outcome, finding.shapes) == (RIGHT, "phase=TRAIN x=1,3,32,32")
+
+
+def test_dummy_data_makes_few_items(tmp_path: Path) -> None:
+    text = """layer { name: "d" type: "DummyData" top: "x" dummy_data_param {
+      data_filler { type: "constant" value: 3 } shape: { dim: 64 dim: 3 dim: 8 dim: 8 } } }
+    layer { name: "p" type: "Pooling" bottom: "x" top: "p" pooling_param { kernel_size: 3 } }"""
+    assert fewer_rows(text).count("dim: 2 dim: 3") == 1
+    assert fewer_rows(GOOD) == GOOD
+    assert judged(tmp_path, text).outcome == RIGHT
+
+
+def test_the_stage_that_an_error_advises_is_given(tmp_path: Path) -> None:
+    text = GOOD.replace('type: "Data"', 'type: "Data" include { stage: "fit" }')
+    finding = judged(tmp_path, text)
+    assert (finding.outcome, finding.shapes) == (RIGHT, "stage=fit x=1,3,32,32")
 
 
 def test_a_caffemodel_is_its_own_net(tmp_path: Path) -> None:

@@ -58,6 +58,25 @@ def guesses(net: str, blob: str, message: Message) -> Iterator[Shape]:
     yield from USUAL
 
 
+def fewer_rows(text: str) -> str:
+    """A prototxt whose DummyData layers make at most ROWS items."""
+    parts = text.split("dummy_data_param")
+    for k, part in enumerate(parts[1:], 1):
+        depth, end = 0, len(part)
+        for brace in re.finditer("[{}]", part):
+            depth += 1 if brace[0] == "{" else -1
+            if not depth:
+                end = brace.end()
+                break
+        own = re.sub(r"(shape\s*:?\s*\{\s*dim\s*:\s*)(\d+)", _fewer, part[:end])
+        parts[k] = re.sub(r"(\bnum\s*:\s*)(\d+)", _fewer, own) + part[end:]
+    return "dummy_data_param".join(parts)
+
+
+def _fewer(found: re.Match[str]) -> str:
+    return f"{found[1]}{min(int(found[2]), ROWS)}"
+
+
 def smaller(graph: Graph, side: int) -> Iterator[Mapping[str, Shape]]:
     """Shapes for the inputs of ``graph`` with fewer values, the smallest first.
 

@@ -30,7 +30,7 @@ from caffe2torch.parity.verdict import DIFFERS, KNOWN, ROUNDING, Judge
 from caffe2torch.passes.draft import Draft, Options, State
 from caffe2torch.passes.filter_layers import filter_layers
 from caffe2torch.pipeline import UPGRADES, build_graph, run
-from wilding.feed import MOST_VALUES, guesses, sensible_inputs, smaller, values_of
+from wilding.feed import MOST_VALUES, fewer_rows, guesses, sensible_inputs, smaller, values_of
 from wilding.weights import with_random_weights
 
 RIGHT, DIFFERENT, REFUSED, CRASH, TIMEOUT = "right", "different", "refused", "crash", "timeout"
@@ -123,6 +123,7 @@ class _Judgement:
         self._stage("read")
         is_model = self.net.kind == "caffemodel"
         message = read_caffemodel(self.net.path).net if is_model else read_prototxt(self.net.path)
+        message = message if is_model else self._fewer_rows(message)
         self.names = _names(message)
         self.note(lacks="; ".join(missing(message, is_model)))
         if is_model:
@@ -208,9 +209,20 @@ class _Judgement:
         """The graph, with its own weights if they are part of the message, else with zeros."""
         if self.model is not None:
             return read(self.model, **options)
-        state = State(options.get("phase", "TEST"))
+        state = State(options.get("phase", "TEST"), 0, options.get("stages", ()))
         shapes = options.get("input_shapes", {})
         return build_graph(message, None, state, Options(input_shapes=shapes))
+
+    def _fewer_rows(self, message: Message) -> Message:
+        """The net with few items of its DummyData layers, where it is written in such a way."""
+        text = self.net.path.read_text(errors="surrogateescape")
+        light = fewer_rows(text)
+        if light == text:
+            return message
+        path = self.folder / self.net.path.name
+        path.write_text(light, errors="surrogateescape")
+        self.net = replace(self.net, path=path)
+        return read_prototxt(path)
 
     def _advised(self, message: Message) -> Graph:
         """The graph; where an error advises a phase or an input's shape, that is given."""
@@ -222,8 +234,13 @@ class _Judgement:
             except Caffe2TorchError as error:
                 shapes = dict(self.options.get("input_shapes", {}))
                 asked = re.search(r"--input-shape (\S+?)=\d", str(error))
+                stage = re.search(r"--stage ([\w-]+)", str(error))
                 if "--phase TRAIN" in str(error) and "phase" not in self.options:
                     self.options["phase"] = "TRAIN"
+                    last = error
+                    continue
+                if stage is not None and "stages" not in self.options:
+                    self.options["stages"] = (stage[1],)
                     last = error
                     continue
                 if asked is not None and asked[1] not in shapes:
@@ -243,6 +260,7 @@ class _Judgement:
 
     def _note_options(self) -> None:
         given = [f"phase={self.options['phase']}"] if "phase" in self.options else []
+        given += [f"stage={stage}" for stage in self.options.get("stages", ())]
         for blob, shape in self.options.get("input_shapes", {}).items():
             given.append(f"{blob}={','.join(map(str, shape))}")
         self.note(shapes=" ".join(given))
