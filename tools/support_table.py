@@ -62,6 +62,7 @@ WITHOUT_A_CASE = (
     ("PriorBoxClustered", ("x", "mask"), "prior_box_param { width: 2 height: 2 }"),
     ("PSROIPooling", ("x", "rois"), "psroi_pooling_param { output_dim: 2 group_size: 2 "
      "spatial_scale: 1 }"),
+    ("Region", ("x",), "region_param { num: 1 coords: 4 classes: 3 }"),
     ("ReLU6", ("x",), ""),
     ("Reorg", ("x",), "reorg_param { stride: 2 }"),
     ("Resize", ("x",), "resize_param { height: 9 width: 9 }"),

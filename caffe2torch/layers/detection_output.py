@@ -160,7 +160,14 @@ class DetectionOutput(Layer):
             raise self.net_error(f"offsets {loc} and scores {conf} are not of one batch")
         priors = _num_priors(prior)
         classes = 1 if self.share_location else self.num_classes
-        self._check_channels(loc, priors * classes * self._values)
+        expected = priors * classes * self._values
+        advice = ""
+        if (loc[1], conf[1]) == (2 * expected, 2 * priors * self.num_classes):
+            advice = (
+                ". TextBoxes' fork makes twice the boxes: if the net is of that fork, write "
+                "denser_prior_boxes: true into each prior_box_param"
+            )
+        self._check_channels(loc, expected, advice)
         self._check_channels(conf, priors * self.num_classes)
         for shape, values in zip(refinement, (2, 4), strict=False):
             if shape[:1] != loc[:1]:
@@ -170,10 +177,11 @@ class DetectionOutput(Layer):
             raise self.net_error(f"priors {prior} hold no variances")
         return [(1, 1, 1, 3 + self._values)]
 
-    def _check_channels(self, shape: Shape, expected: int) -> None:
+    def _check_channels(self, shape: Shape, expected: int, advice: str = "") -> None:
         if shape[1] != expected:
             raise self.net_error(
                 f"a bottom of shape {shape} should have {expected} channels to match the priors"
+                + advice
             )
         if prod(shape[2:]) != 1:
             raise self.unsupported(f"a bottom of shape {shape} has more than channels")

@@ -221,3 +221,10 @@ def test_polygons_need_centres_and_variances(settings):
     error = refusal(f"{BOTTOMS} {settings.prototxt()}", (1, 12), (1, 3), (1, 2, 4))
     assert isinstance(error, UnsupportedLayerError)
     assert "only true is converted, with code_type CENTER_SIZE" in str(error)
+
+
+def test_twice_the_boxes_are_those_of_textboxes():
+    error = refusal(f"{BOTTOMS} {PLAIN.prototxt()}", (1, 16), (1, 12), (1, 2, 8))
+    assert "write denser_prior_boxes: true into each prior_box_param" in str(error)
+    error = refusal(f"{BOTTOMS} {PLAIN.prototxt()}", (1, 16), (1, 6), (1, 2, 8))
+    assert "TextBoxes" not in str(error)

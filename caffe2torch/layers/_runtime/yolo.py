@@ -101,3 +101,11 @@ def yolo_rows(boxes: Tensor, scores: Tensor, labels: Tensor, images: int) -> Ten
     half = half / 2
     head = torch.stack([torch.zeros_like(scores), labels + 1, scores], 1)
     return torch.cat([head, centre - half, centre + half], 1)[None, None]
+
+
+def activate_region(x: Tensor, num: int, coords: int) -> Tensor:
+    """``x`` (N, num * C, H, W), centres, objectness and classes of boxes activated."""
+    boxes = x.reshape(x.shape[0], num, -1, *x.shape[2:])
+    centre, size, objects, classes = boxes.tensor_split((2, coords, coords + 1), 2)
+    parts = [centre.sigmoid(), size, objects.sigmoid(), classes.softmax(2)]
+    return torch.cat(parts, 2).flatten(1, 2)
