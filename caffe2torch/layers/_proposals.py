@@ -14,6 +14,9 @@ from caffe2torch.layers._base import Layer, OnnxBuilder, TorchBuilder
 from caffe2torch.layers._boxes_onnx import BOOL, FLOAT, INT64, LOWEST, suppress_onnx
 from caffe2torch.layers._onnx import check_constant
 
+MANY = 1 << 30
+"""More boxes than there are, where their number depends on the data."""
+
 Anchors = tuple[tuple[float, ...], ...]
 
 
@@ -154,26 +157,35 @@ def keep_boxes_onnx(
     g: OnnxBuilder,
     boxes: str,
     scores: str,
-    count: int,
+    count: int | None,
     limits: Sequence[int | None],
     threshold: float | None,
     pixel: int,
 ) -> str:
     """``keep_boxes`` as rows (image, x1, y1, x2, y2, score), for ``count`` boxes of an image.
 
-    Scores of LOWEST are no candidates.
+    Scores of LOWEST are no candidates. The count is None where it depends on the data; then
+    ``limits[0]`` is none.
     """
-    before, after = (count if limit is None else min(limit, count) for limit in limits)
-    scores, order = g.op("TopK", scores, g.const([before], np.int64), axis=1, outputs=2)
+    if count is None:
+        best, count = g.op("Shape", scores, start=1, end=2), MANY
+    else:
+        count = min(limits[0] or count, count)
+        best = g.const([count], np.int64)
+    after = min(limits[1] or count, count)
+    scores, order = g.op("TopK", scores, best, axis=1, outputs=2)
     order = g.op("Unsqueeze", order, *_ints(g, 2))
     order = g.op("Expand", order, g.const([1, 1, 4], np.int64))
     boxes = g.op("GatherElements", boxes, order, axis=1)
     if threshold is None:
         kept = g.op("Greater", scores, g.const(LOWEST))
     else:
-        sized = g.op("Add", boxes, g.const([0, 0, pixel, pixel])) if pixel else boxes
-        kept = suppress_onnx(g, sized, scores, before, [threshold])
-    if after < before:
+        low, high = g.op("Split", boxes, g.const([2, 2], np.int64), axis=2, outputs=2)
+        upright = g.op("GreaterOrEqual", high, low)
+        high = g.op("Where", upright, g.op("Add", high, g.const(float(pixel))), low)
+        sized = g.op("Concat", low, high, axis=2)
+        kept = suppress_onnx(g, sized, scores, count, [threshold])
+    if after < count:
         rank = g.op("CumSum", g.op("Cast", kept, to=INT64), g.const(1, np.int64))
         kept = g.op("And", kept, g.op("LessOrEqual", rank, g.const(after, np.int64)))
     places = g.op("Transpose", g.op("NonZero", kept), perm=[1, 0])

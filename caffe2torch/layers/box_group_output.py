@@ -29,7 +29,8 @@ class BoxGroupOutput(FieldBoxes):
     n * G + k is of image n and field k. Each ``box_group_param`` has the ``field_w`` and
     ``field_h`` of a pair and its ``stride``. A box's score is 1 minus the background's
     probability; its last pixel belongs to it, so a width is x2 - x1 + 1; equal scores are in
-    the order of map, field and cell, which Caffe's sort leaves open.
+    the order of map, field and cell, which Caffe's sort leaves open. Boxes that are apart by
+    less than a pixel share the rest of it here, and nothing in Caffe: far below any threshold.
     """
 
     type = "BoxGroupOutput"

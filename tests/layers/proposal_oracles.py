@@ -91,7 +91,8 @@ def overlap(a: list[float], b: list[float], pixel: float, kind: str) -> float:
     shared = max(w, 0.0) * max(h, 0.0)
     size_a = (a[2] - a[0] + pixel) * (a[3] - a[1] + pixel)
     size_b = (b[2] - b[0] + pixel) * (b[3] - b[1] + pixel)
-    if not shared:
+    inverted = any(box[2] < box[0] or box[3] < box[1] for box in (a, b))
+    if inverted or not shared:
         return 0.0
     whole = {"IOMU": min(size_a, size_b), "IOFU": size_a}.get(kind, size_a + size_b - shared)
     return shared / whole

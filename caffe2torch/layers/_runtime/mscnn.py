@@ -160,3 +160,49 @@ def route_by_scale(
         index = (scale / middle).log().abs().argmin()[None]
     tops = (bottom.detach()[index] for bottom in bottoms)
     return [top.reshape(*top.shape, *[1] * (4 - top.ndim)) for top in tops]
+
+
+def frcnn_output(
+    scores: Tensor,
+    offsets: Tensor,
+    regions: Tensor,
+    image: Tensor,
+    *,
+    scales: Sequence[float],
+    shifts: Sequence[float],
+    by_class: bool,
+    score_threshold: float,
+    threshold: float,
+    overlap: str,
+    most: int | None,
+) -> Tensor:
+    """Cascade R-CNN's detections (K + 1, 7, 1, 1): (0, x1, y1, x2, y2, label, score).
+
+    Of scores (R, C), offsets (R, 4C), or (R, 8) if not ``by_class``, regions (R, 5) and
+    the image's (height, width).
+    """
+    scores = scores.detach().flatten(1)[:, 1:].T
+    values = offsets.detach().reshape(len(offsets), -1, 4)[:, 1:].transpose(0, 1)
+    values = values * values.new_tensor(scales) + values.new_tensor(shifts)
+    move, grow = values.chunk(2, 2)
+    low, high = regions.detach().flatten(1)[:, 1:5].chunk(2, 1)
+    old = high - low + 1
+    size = old * grow.exp()
+    corner = move * old + 0.5 * (high + low) - (size - 1) / 2
+    far = torch.minimum(corner + size - 1, image.detach().flatten()[[1, 0]])
+    boxes = torch.cat([corner.clamp(min=0), far], 2)
+    if not by_class:
+        boxes = boxes.expand(len(scores), -1, -1)
+    high_enough = scores >= score_threshold
+    limits = None, None
+    rows, found = keep_boxes(boxes, scores, high_enough, limits, threshold, 1, overlap)
+    best = found.sort(descending=True, stable=True).indices[:most].sort().values
+    rows, found = rows[best], found[best]
+    table = [
+        torch.zeros_like(rows[:, :1]),
+        rows[:, 1:],
+        rows[:, :1] + 1,
+        found[:, None],
+    ]
+    none = rows.new_tensor([[0.0] + [-1.0] * 6])
+    return torch.cat([none, torch.cat(table, 1)])[..., None, None]

@@ -103,11 +103,12 @@ def suppress_overlaps(
     """The indices of boxes (K, 4), best first, that overlap no kept one by more.
 
     ``pixel`` is added to each side. The overlap is the shared area over that of both
-    together (IOU), of the smaller box (IOMU) or of the kept one (IOFU); a box without
-    area overlaps nothing. Stops at ``most`` boxes.
+    together (IOU), of the smaller box (IOMU) or of the kept one (IOFU). An inverted box
+    and one without area overlap nothing. Stops at ``most`` boxes.
     """
     size = boxes[:, 2:] - boxes[:, :2] + pixel
     area = size.prod(1)
+    upright = ((size > 0) & (size >= pixel)).all(1)
     left = torch.arange(len(boxes), device=boxes.device)
     kept: list[Tensor] = []
     while len(left) and (most is None or len(kept) < most):
@@ -121,7 +122,7 @@ def suppress_overlaps(
             whole = torch.minimum(area[first], area[left])
         elif overlap == "IOFU":
             whole = area[first].expand(len(left))
-        sized = (size[left] > 0).all(1) & (size[first] > 0).all()
+        sized = upright[left] & upright[first]
         left = left[~(sized & (shared / whole > threshold))]
     return torch.stack(kept) if kept else left
 
