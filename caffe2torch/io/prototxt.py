@@ -66,8 +66,9 @@ _ESCAPE = re.compile(r"""\\(?:(?P<bad>[4-7][0-7]{2}|[^abfnrtvxuU0-7\\'"])|.)""")
 _NAME = re.compile(r"[A-Za-z_][\w.+-]*", re.ASCII)
 _CLOSE = {"{": "}", "<": ">", "[": "]"}
 _MAX_BACKSLASHES = 256
-_OF_DATA = "transform_param."
-"""Of a message in which forks repeat what Caffe has once; it matters to data layers only."""
+_REPEATED_BY_FORKS = ("transform_param.", "pooling_param.")
+"""Messages in which forks repeat what Caffe has once: data layers do not mind, and layers of
+forks declare what they pool with (PoolingND)."""
 _MAX_DEPTH = 100
 _MAX_REPEATS = 20_000
 _MAX_UNKNOWN = 5000
@@ -194,8 +195,9 @@ class _Scan:
             if not _NAME.fullmatch(name):
                 raise _ParserSaysError
             is_private = known is not None and known.number >= FIRST_PRIVATE
-            again = message.prefix == _OF_DATA and message.counts[name] and not _repeats(known)
-            if known is None or again or (is_private and _has_notes(message.type)):
+            again = message.counts[name] and known is not None and not _repeats(known)
+            by_fork = again and message.prefix in _REPEATED_BY_FORKS
+            if known is None or by_fork or (is_private and _has_notes(message.type)):
                 self._value()
                 self._note(message, name, start)
             elif known.message_type is not None:

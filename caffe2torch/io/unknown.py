@@ -30,7 +30,8 @@ def split_known(descriptor: Any, data: bytes, limit: int = 1 << 29) -> tuple[byt
 
     A field is unknown if it has a number of ``limit`` or more, another number or another kind than
     the schema's, if it is an enum of another value, or a bool that is neither 0 nor 1: forks gave
-    numbers of Caffe's to fields of their own. Raises ReadError where the bytes are no message.
+    numbers of Caffe's to fields of their own. So is a second value where Caffe has one. Raises
+    ReadError where the bytes are no message.
     """
     unknown: list[Unknown] = []
     return _split(descriptor, data, "", limit, unknown, _MAX_DEPTH), unknown
@@ -63,10 +64,13 @@ def _split(
 ) -> bytes:
     fields = Fields(data, "the file")
     out = []
+    seen = set()
     for item in fields.items(0, len(data)):
         known = descriptor.fields_by_number.get(item.number) if item.number < limit else None
         whole = data[item.start : item.end]
-        if known is None or not fits(known, item):
+        again = item.number in seen and known is not None and is_single(known)
+        seen.add(item.number)
+        if known is None or again or not fits(known, item):
             unknown.append(Unknown(parent, item.number, whole))
         elif known.type == _MESSAGE and depth:
             path = f"{parent}.{known.name}" if parent else known.name
@@ -76,6 +80,12 @@ def _split(
         else:
             out.append(whole)
     return b"".join(out)
+
+
+def is_single(known: Any) -> bool:
+    """Whether a field is a value, not a message, that Caffe writes at most once."""
+    repeated = known.is_repeated if hasattr(known, "is_repeated") else known.label == 3
+    return not repeated and known.type != _MESSAGE
 
 
 def fits(known: Any, item: Field) -> bool:

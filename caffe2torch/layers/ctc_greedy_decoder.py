@@ -13,6 +13,7 @@ from caffe2torch.layers import (
     Layer,
     OnnxBuilder,
     Parameters,
+    Role,
     TorchBuilder,
     register_layer,
     unsupported,
@@ -29,7 +30,8 @@ class CTCGreedyDecoder(Layer):
     is left out (``ctc_merge_repeated``, default true), then the blanks are.
 
     ``blank_index`` defaults to 0; a negative one is C - 1. With labels as a second bottom the
-    fork computes an accuracy from edit distances, which is refused.
+    fork computes an accuracy from edit distances: that is left out with the other ends of
+    training, and refused where it has to stay.
     """
 
     type = "CTCGreedyDecoder"
@@ -44,6 +46,10 @@ class CTCGreedyDecoder(Layer):
 
     blank: int
     merge: bool
+
+    @classmethod
+    def role_of(cls, proto: Message) -> Role:
+        return Role.LOSS if len(proto.bottom) > 1 else Role.COMPUTE
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import field
 from typing import Any, NamedTuple
 
@@ -36,10 +36,10 @@ class _Kind(NamedTuple):
 
 
 _PLAIN = (
-    _Kind("scale", "BN_Scaler_Filler"),
-    _Kind("shift", "BN_Bias_Filler"),
-    _Kind("mean", "0"),
-    _Kind("variance", "1"),
+    _Kind("weight", "BN_Scaler_Filler"),
+    _Kind("bias", "BN_Bias_Filler"),
+    _Kind("running_mean", "0"),
+    _Kind("running_var", "1"),
 )
 _BOTTLENECK = tuple(_Kind(f"{kind.name}_1x1_", kind.filler) for kind in _PLAIN)
 
@@ -126,7 +126,7 @@ class DenseBlock(Layer):
         if self.bottleneck:
             specs += self._filters("filter_1x1_", [(inner, n, 1, 1) for n in widths])
             specs += self._arrays(_BOTTLENECK, [inner] * self.transitions)
-        return [*specs, BlobSpec("factor", (1,), constant_filler(0), True)]
+        return [*specs, BlobSpec("scale_factor", (1,), constant_filler(0), True)]
 
     def _filters(self, name: str, shapes: Sequence[Shape]) -> list[BlobSpec]:
         given = self.fillers.HasField("Filter_Filler")
@@ -148,6 +148,13 @@ class DenseBlock(Layer):
             ]
         return specs
 
+    def import_blobs(
+        self, blobs: Sequence[FloatArray], bottoms: Sequence[Shape]
+    ) -> Mapping[str, FloatArray]:
+        specs = self.blob_specs(bottoms)
+        named = {spec.name: blob for spec, blob in zip(specs, blobs, strict=True)}
+        return {n: b if n.startswith("filter") else np.ravel(b) for n, b in named.items()}
+
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         return t.runtime.dense_block(inputs[0], t.params, self.transitions, self.bottleneck)
 
@@ -165,13 +172,14 @@ class DenseBlock(Layer):
 
     def _normalized_onnx(self, g: OnnxBuilder, x: str, suffix: str, i: int) -> str:
         """relu(norm(x)) of transition ``i``."""
-        factor = float(g.array(g.params["factor"])[0]) or 1.0
+        factor = float(g.array(g.params["scale_factor"])[0]) or 1.0
         scale, shift, mean, variance = (
             g.array(g.params[f"{name}{suffix}{i}"]).astype(np.float64)
-            for name in ("scale", "shift", "mean", "variance")
+            for name in ("weight", "bias", "running_mean", "running_var")
         )
         scale = scale / np.sqrt(variance / factor + EPS)
         shift = shift - scale * mean / factor
+        scale, shift = (np.reshape(values, (1, -1, 1, 1)) for values in (scale, shift))
         y = g.op("Mul", x, g.const(_single(scale)))
         return str(g.op("Relu", g.op("Add", y, g.const(_single(shift)))))
 

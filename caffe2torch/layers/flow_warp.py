@@ -52,6 +52,9 @@ class FlowWarp(Layer):
             )
         return [image]
 
+    def keeps_finite(self, bottoms: Sequence[Shape]) -> bool:
+        return self.outside == 0
+
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         t.check(self, inputs)
         outside = 0.0 if self.outside == 0 else t.math.nan

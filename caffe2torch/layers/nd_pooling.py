@@ -20,8 +20,9 @@ class NdPooling(VolumePooling):
     less a last window beyond the padded image. ``global_pooling`` takes all axes whole.
 
     Errors: no kernel_shape; wrong counts; a field of Caffe's window beside it; an empty top.
-    cuDNN's means of windows that reach beyond the image are not Caffe's, so AVE is refused
-    where there are any; STOCHASTIC is refused.
+    cuDNN's windows without pixels, and its means of windows that reach beyond the image, are not
+    Caffe's: a stride larger than the kernel is refused, and AVE with such windows. STOCHASTIC is
+    refused.
     """
 
     type = "NdPooling"
@@ -45,6 +46,8 @@ class NdPooling(VolumePooling):
                 if param.HasField(name):
                     raise net_error(proto, f"give {prefix}_shape instead", f"pooling_param.{name}")
         if param.global_pooling:
+            if any(own.pad_shape.dim):
+                raise net_error(proto, "must be 0 with global_pooling", "pooling_param.pad_shape")
             return cls(name=proto.name, method=method, window=None)
         kernel = tuple(own.kernel_shape.dim)
         stride = tuple(own.stride_shape.dim) or (1,) * len(kernel)
@@ -57,6 +60,10 @@ class NdPooling(VolumePooling):
             )
         if min(*kernel, *stride) < 1:
             raise net_error(proto, "must be positive", "pooling_param.kernel_shape")
+        if any(s > k for s, k in zip(stride, kernel, strict=True)):
+            raise unsupported(
+                proto, f"{stride} leaves pixels out of {kernel}", "pooling_param.stride_shape"
+            )
         if any(p >= k for p, k in zip(pad, kernel, strict=True)):
             raise net_error(
                 proto, f"{pad} must be smaller than {kernel}", "pooling_param.pad_shape"

@@ -224,7 +224,8 @@ class _Planner:
         else: what mixes it with the net's own blobs is a part of the net.
         """
         reads, proto = self.reads[index], self.layers[index]
-        if cls.role is Role.LOSS or not proto.top or self.labels.issuperset(reads):
+        is_loss = self.roles[index] is Role.LOSS
+        if is_loss or not proto.top or self.labels.issuperset(reads):
             return True
         if not self.made.isdisjoint(reads) and not (self.labels | self.made).issuperset(reads):
             return False
@@ -254,7 +255,7 @@ class _Planner:
         cls, reads = self.classes[index], self.reads[index]
         if not self.layers[index].top and cls is not None and cls.role is Role.COMPUTE:
             return True
-        if cls is None or cls.role is not Role.LOSS:
+        if self.roles[index] is not Role.LOSS:
             return False
         return reads[0] != value or any(not self._is_source(writer) for writer, _ in reads)
 

@@ -11,14 +11,22 @@ from caffe2torch.errors import ReadError, UnsupportedLayerError
 from caffe2torch.io.caffemodel import walk
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt, write_prototxt
 from caffe2torch.io.schema import Message, message_class
-from caffe2torch.layers import Parameters, all_layers
+from caffe2torch.layers import TEXT_ONLY, Parameters, all_layers
 from caffe2torch.pipeline import build_graph, upgrade_net
+
+
+def has_numbers(parameters: Parameters) -> bool:
+    """Whether the fork's number of a field is known."""
+    message = parameters.of(message_class("LayerParameter")())
+    return any(field.number < TEXT_ONLY for field in message.DESCRIPTOR.fields)
+
 
 OWN = {
     name: cls.parameters
     for name, cls in all_layers().items()
-    if cls.parameters is not None and cls.parameters.is_own
+    if cls.parameters is not None and cls.parameters.is_own and has_numbers(cls.parameters)
 }
+"""The own messages that can be in a binary."""
 
 
 def decoded(data: bytes) -> Message:

@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 from harness import check_layer, layer_error
 
+from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.passes.draft import BlobSource, Options, State
+from caffe2torch.pipeline import build_graph
+
 
 def layer(fields: str = "") -> str:
     return f'type: "CTCGreedyDecoder" ctc_decoder_param {{ {fields} }}'
@@ -44,3 +48,19 @@ def test_the_sequence_without_repetitions_and_blanks(fields, blank, merge, shape
 def test_refuses_the_accuracy() -> None:
     assert "it computes the accuracy" in str(layer_error(layer(), [(5, 2, 4), (2, 5)]))
     assert "must be (T, N, C)" in str(layer_error(layer(), [(5, 2)]))
+
+
+def test_the_accuracy_is_left_out_of_a_net() -> None:
+    net = parse_prototxt(
+        """
+        layer { name: "data" type: "Data" top: "data" top: "label"
+          data_param { batch_size: 2 } transform_param { crop_size: 4 } }
+        layer { name: "ip" type: "InnerProduct" bottom: "data" top: "ip"
+          inner_product_param { num_output: 3 } }
+        layer { name: "loss" type: "WarpCTCLoss" bottom: "ip" bottom: "label" top: "loss" }
+        layer { name: "acc" type: "CTCGreedyDecoder" bottom: "ip" bottom: "label" top: "acc" }
+        """
+    )
+    options = Options(allow_missing=True, input_shapes={"data": (2, 3, 4, 4)})
+    graph = build_graph(net, BlobSource(), State("TEST"), options)
+    assert list(graph.outputs) == ["ip"]

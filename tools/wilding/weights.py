@@ -41,8 +41,9 @@ def _block() -> FloatArray:
 def _values(name: str, noise: FloatArray, node: Node) -> npt.NDArray[Any]:
     if name == "scale_factor":
         return np.ones_like(noise)
-    scale, centre = 0.1, float(name == "weight")
-    if name == "running_var":
+    # DenseBlock has many of each: weight0, weight1, ...
+    scale, centre = 0.1, float(name.startswith("weight"))
+    if name.startswith("running_var"):
         noise, scale, centre = np.abs(noise), 0.3, 1.0
     elif noise.ndim > 1:
         scale, centre = float(np.sqrt(2 / max(prod(noise.shape[1:]), 1))), 0.0

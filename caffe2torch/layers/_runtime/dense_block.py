@@ -27,9 +27,9 @@ def normalized_relu(x: Tensor, arrays: Any, suffix: str) -> Tensor:
 
     The statistics are divided by the factor, unless that is 0.
     """
-    factor = torch.where(arrays.factor == 0, 1, arrays.factor)
+    factor = torch.where(arrays.scale_factor == 0, 1, arrays.scale_factor)
     scale, shift, mean, variance = (
-        getattr(arrays, f"{name}{suffix}").flatten()
-        for name in ("scale", "shift", "mean", "variance")
+        getattr(arrays, f"{name}{suffix}")
+        for name in ("weight", "bias", "running_mean", "running_var")
     )
     return F.relu(F.batch_norm(x, mean / factor, variance / factor, scale, shift))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def ctc_greedy(x: Tensor, blank: int, merge: bool) -> Tensor:
@@ -28,3 +28,19 @@ def all_but_first_stream(x: Tensor) -> Tensor:
     y = x.new_ones(x.shape[:2])
     y[:, 0] = 0
     return y
+
+
+class Continuation(nn.Module):
+    """0 for the streams of the first step, 1 for those of the others, as (T, N)."""
+
+    y: Tensor
+
+    def __init__(self, steps: int, streams: int) -> None:
+        super().__init__()
+        y = torch.ones(steps, streams)
+        y[0] = 0
+        self.register_buffer("y", y, persistent=False)
+
+    def forward(self) -> Tensor:
+        """The numbers."""
+        return self.y

@@ -18,6 +18,7 @@ def max_pool_volume(
     stride: Sequence[int] = (),
     pad: Sequence[int] = (),
     drops: bool = True,
+    dilation: Sequence[int] = (),
 ) -> Tensor:
     """The maxima of ``x`` (N, C, *spatial), NaN left out; without a kernel, of all.
 
@@ -27,9 +28,11 @@ def max_pool_volume(
     x = torch.where(x.isnan(), lowest, x).clamp(min=lowest)
     if not kernel:
         return x.amax(tuple(range(2, x.ndim)), keepdim=True)
-    padded = fit_volume(x, kernel, stride, pad, drops, lowest)
+    steps = list(dilation or [1] * len(kernel))
+    extent = [d * (k - 1) + 1 for k, d in zip(kernel, steps, strict=True)]
+    padded = fit_volume(x, extent, stride, pad, drops, lowest)
     pool = (F.max_pool1d, F.max_pool2d, F.max_pool3d)[len(kernel) - 1]
-    return pool(padded, list(kernel), list(stride))
+    return pool(padded, list(kernel), list(stride), dilation=steps)
 
 
 def mean_pool_volume(
