@@ -127,6 +127,16 @@ class Parameters:
             result.MergeFrom(message)
         return result
 
+    def put(self, proto: Message, field: str, value: Any) -> None:
+        """Give a field of the layer's own message a value."""
+        message = self.of(proto)
+        setattr(message, field, value)
+        for unknown in [u for u in proto.unknown_field if self.claims(u)]:
+            proto.unknown_field.remove(unknown)
+        body = text_format.MessageToString(message, as_one_line=True)
+        text = f"{self.fields[0]} {{ {body} }}"
+        proto.unknown_field.add(name=self.fields[0], text=text)
+
     def as_text(self, proto: Message) -> list[Message]:
         """The UnknownFields of ``proto`` that this message stands for, in the form of a text."""
         message = self.of(proto)

@@ -17,6 +17,8 @@ from caffe2torch.layers._elementwise import scale_shift
 class Eltwise(Layer):
     """PROD, SUM (default) or MAX of two or more bottoms (Caffe: eltwise_layer.cpp).
 
+    FlowNet's fork takes one bottom too, as its nets do with SUM and a ``coeff`` to scale it.
+
     SUM is sum_i coeff_i * x_i, where ``coeff`` is one number a bottom or absent (all 1).
     ``coeff`` with PROD is an error; with MAX it is ignored. Shapes must be equal: nothing is
     broadcast. MAX compares: where a is not above b it takes b, NaN or not, of the first two;
@@ -26,7 +28,7 @@ class Eltwise(Layer):
 
     type = "Eltwise"
     shares_pixels = True
-    bottoms = (2, None)
+    bottoms = (1, None)
 
     operation: str
     coeff: tuple[float, ...]
@@ -40,6 +42,10 @@ class Eltwise(Layer):
         param = proto.eltwise_param
         operation = enum_name(param, "operation")
         coeff = tuple(param.coeff)
+        if len(proto.bottom) == 1 and not (operation == "SUM" and coeff):
+            raise net_error(
+                proto, "has 1 bottom; this type takes at least 2, or 1 with a coeff", "bottom"
+            )
         if coeff and len(coeff) != len(proto.bottom):
             raise net_error(
                 proto,
@@ -75,7 +81,7 @@ class Eltwise(Layer):
         if self.operation == "MAX":
             return [self._max_onnx(g, *inputs) if self.non_finite else g.op("Max", *inputs)]
         terms = [
-            x if c == 1 else g.op("Mul", x, g.const(c))
+            x if c == 1 and len(inputs) > 1 else g.op("Mul", x, g.const(c))
             for x, c in zip(inputs, self.coeff, strict=True)
         ]
         op_type = {"PROD": "Mul", "SUM": "Add"}[self.operation]

@@ -16,6 +16,7 @@ from caffe2torch.layers.convolution import Convolution
 from caffe2torch.passes.naming import unused
 from caffe2torch.pipeline import with_layers
 from caffe2torch.preprocessing import Preprocessing
+from caffe2torch.rewrites.fuse import give_bias
 
 Doubles = npt.NDArray[np.float64]
 
@@ -219,7 +220,7 @@ def _with_bias(graph: Graph, index: int) -> Graph:
     """The same net with a bias of zeros in the convolution ``index``, in its message too."""
     layers = [(deepcopy(node.proto), graph.arrays(node)) for node in graph.nodes]
     proto, arrays = layers[index]
-    proto.convolution_param.bias_term = True
+    give_bias(proto)
     arrays["bias"] = np.zeros(len(arrays["weight"]), np.float32)
     return with_layers(graph, layers)
 

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from caffe2torch.errors import NetError
 from caffe2torch.graph import FloatArray, Graph, Node, Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers._base import Affine
+from caffe2torch.layers import Affine, find_layer, type_name
 from caffe2torch.layers.convolution import Convolution
 from caffe2torch.layers.dropout import Dropout
 from caffe2torch.layers.inner_product import InnerProduct
@@ -48,6 +48,17 @@ def fuse(graph: Graph) -> Graph:
     return with_layers(graph, [(step.proto, step.finished()) for step in _fused_steps(graph)])
 
 
+def give_bias(proto: Message) -> None:
+    """Say in the message of a Convolution or InnerProduct that it has a bias."""
+    cls = find_layer(type_name(proto))
+    if cls is not None and cls.parameters is not None and cls.parameters.is_own:
+        cls.parameters.put(proto, "bias_term", True)
+    elif proto.type == InnerProduct.type:
+        proto.inner_product_param.bias_term = True
+    else:
+        proto.convolution_param.bias_term = True
+
+
 @dataclass
 class _Step:
     """A layer that stays, and the affine layers that have gone into it."""
@@ -62,9 +73,7 @@ class _Step:
         self.proto.top[0] = proto.top[0]
         if affine is not None:
             self.affine = self.affine.then(affine) if self.affine else affine
-            inner_product = self.proto.type == InnerProduct.type
-            parameter = "inner_product_param" if inner_product else "convolution_param"
-            getattr(self.proto, parameter).bias_term = True
+            give_bias(self.proto)
 
     def finished(self) -> Mapping[str, FloatArray]:
         """The arrays with the affine layers in them."""

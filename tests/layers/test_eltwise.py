@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from harness import check_layer, run_layer
+from harness import check_layer, layer_error, run_layer
 from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError
@@ -80,3 +80,13 @@ def test_refuses_coefficients(param: str, message: str) -> None:
     error = refusal(f'type: "Eltwise" bottom: "a" bottom: "b" top: "y" eltwise_param {{ {param} }}')
     assert isinstance(error, NetError)
     assert message in str(error)
+
+
+def test_one_bottom_is_scaled_as_in_flownet() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 7))
+    for coeff in (0.25, 1.0):
+        text = f'type: "Eltwise" eltwise_param {{ operation: SUM coeff: {coeff} }}'
+        check_layer(text, [x], [coeff * x])
+    for fields in ("", "operation: PROD", "operation: MAX coeff: 2"):
+        error = layer_error(f'type: "Eltwise" eltwise_param {{ {fields} }}', [(2, 3)])
+        assert "takes at least 2, or 1 with a coeff" in str(error)

@@ -12,7 +12,7 @@ from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.lower.to_onnx import complete, to_onnx
 from caffe2torch.lower.to_torch import to_torch
-from caffe2torch.passes.draft import State
+from caffe2torch.passes.draft import BlobSource, Options, State
 from caffe2torch.pipeline import build_graph, restore_graph, with_params
 from caffe2torch.rewrites.fuse import fuse
 
@@ -194,3 +194,25 @@ def test_phase_train_is_refused() -> None:
     graph = graph_of(FOLDED["no_bias"], "TRAIN")
     with pytest.raises(caffe2torch.NetError, match="phase TRAIN cannot be fused"):
         fuse(graph)
+
+
+@pytest.mark.parametrize("bias", ["bias_term: false", ""])
+@pytest.mark.parametrize("field", ["convolution3d_param", "convolution_param"])
+def test_a_convolution_over_time_takes_what_follows(bias: str, field: str) -> None:
+    net = parse_prototxt(
+        'layer { name: "i" type: "Input" top: "x" input_param { shape { '
+        "dim: 2 dim: 3 dim: 4 dim: 5 dim: 6 } } }"
+        f'layer {{ name: "c" type: "Convolution3D" bottom: "x" top: "c" {field} {{ '
+        f"num_output: 4 kernel_size: 3 kernel_depth: 2 {bias} "
+        'weight_filler { type: "gaussian" std: 1 } } }'
+        'layer { name: "bn" type: "Scale" bottom: "c" top: "y" scale_param { bias_term: true '
+        'filler { type: "constant" value: 3 } bias_filler { type: "constant" value: 2 } } }'
+    )
+    graph = build_graph(net, BlobSource(), State("TEST"), Options(allow_missing=True))
+    fused = fuse(graph)
+    assert [node.proto.type for node in fused.nodes] == ["Convolution3D"]
+    x = torch.randn(2, 3, 4, 5, 6, generator=torch.manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(to_torch(fused)(x), to_torch(graph)(x), rtol=1e-4, atol=1e-4)
+    again = parse_prototxt(fused.definition)
+    assert build_graph(again, BlobSource(), State("TEST"), Options(allow_missing=True)).nodes

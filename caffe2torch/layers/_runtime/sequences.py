@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -44,3 +46,32 @@ class Continuation(nn.Module):
     def forward(self) -> Tensor:
         """The numbers."""
         return self.y
+
+
+def text_proposals(
+    scores: Tensor,
+    deltas: Tensor,
+    info: Tensor,
+    bounds: Sequence[Sequence[int]],
+    stride: int,
+) -> tuple[Tensor, Tensor]:
+    """Boxes of CTPN's anchors within an image of ``info``, and their scores.
+
+    ``bounds`` are the top and bottom of each anchor at the first pixel.
+    """
+    height, width = scores.shape[2:]
+    first = scores.new_tensor([[0, top, 15, bottom] for top, bottom in bounds])
+    y = torch.arange(height, device=scores.device).to(scores) * stride
+    x = torch.arange(width, device=scores.device).to(scores) * stride
+    y, x = y[:, None].expand(height, width), x.expand(height, width)
+    anchors = (torch.stack((x, y, x, y), 2)[:, :, None] + first).reshape(-1, 4)
+    left, top, right, bottom = anchors.chunk(4, 1)
+    dy, dh = deltas.permute(0, 2, 3, 1).reshape(-1, 2).chunk(2, 1)
+    size = bottom - top + 1
+    high = dh.exp() * size
+    above = dy * size + (top + bottom) / 2 - high / 2
+    boxes = torch.cat((left, above, right, above + high), 1)
+    limits = info.flatten()[:2].flip(0).repeat(2) - 1
+    boxes = torch.minimum(boxes.clamp(min=0), limits)
+    kept = scores[:, len(bounds) :].permute(0, 2, 3, 1).reshape(-1, 1)
+    return boxes, kept
