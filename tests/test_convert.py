@@ -203,3 +203,33 @@ def test_torch_exports_and_traces_the_module(tmp_path: Path) -> None:
     expected = module(x).detach()
     torch.testing.assert_close(torch.from_numpy(exported), expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(traced(x), expected, rtol=1e-5, atol=1e-6)
+
+
+WINDOWS = """
+input: "a" input_shape { dim: 1 dim: 3 dim: 9 dim: 9 }
+input: "b" input_shape { dim: 1 dim: 3 dim: 9 dim: 9 }
+layer { name: "c" type: "Convolution" bottom: "a" bottom: "b" top: "y" top: "z"
+  convolution_param { num_output: 2 kernel_size: 5 } }
+"""
+
+
+@pytest.mark.parametrize(
+    ("shapes", "cause"),
+    [
+        ([(1, 3, 3, 3)] * 2, "kernel_size: the kernel does not fit the padded bottom"),
+        ([(1, 3, 9, 9), (1, 3, 3, 3)], ": all bottoms must have one shape"),
+        ([(1, 4, 9, 9)] * 2, "need a weight of shape (2, 4, 5, 5); it has (2, 3, 5, 5)"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_by_the_layer(
+    tmp_path: Path, shapes: list[tuple[int, ...]], cause: str
+) -> None:
+    (tmp_path / "n.prototxt").write_text(WINDOWS)
+    with pytest.warns(caffe2torch.Caffe2TorchWarning):
+        module = caffe2torch.load(None, tmp_path / "n.prototxt", allow_missing=True)
+    with pytest.raises(caffe2torch.NetError) as caught:
+        module(dict(zip("ab", map(torch.zeros, shapes), strict=True)))
+    line = 5 if "kernel_size" in cause else 4
+    assert str(caught.value).startswith(f"{tmp_path / 'n.prototxt'}:{line}:")
+    assert "layer 'c' (Convolution)" in str(caught.value)
+    assert cause in str(caught.value)

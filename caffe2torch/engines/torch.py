@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from caffe2torch.engines import BASELINE, Blobs, Job, register_engine
@@ -16,8 +17,10 @@ class TorchEngine:
     """The module that ``caffe2torch.load`` gives. Each run is a first pass of it."""
 
     def __init__(self, job: Job) -> None:
+        from caffe2torch.lower.memory import remembering
         from caffe2torch.lower.to_torch import to_torch
 
+        self.remembers = bool(remembering(job.graph))
         self.module = to_torch(job.graph).eval()
         self.every_blob = job.every_blob
 
@@ -25,11 +28,12 @@ class TorchEngine:
         """Every blob of the net, or its outputs."""
         import torch
 
+        module = deepcopy(self.module) if self.remembers else self.module
         tensors = {name: torch.from_numpy(array) for name, array in inputs.items()}
         with torch.no_grad():
             if self.every_blob:
-                blobs = self.module.blobs(tensors)
+                blobs = module.blobs(tensors)
             else:
-                found = self.module(tensors)
-                blobs = found if isinstance(found, dict) else {self.module.output_names[0]: found}
+                found = module(tensors)
+                blobs = found if isinstance(found, dict) else {module.output_names[0]: found}
         return {name: tensor.numpy() for name, tensor in blobs.items()}

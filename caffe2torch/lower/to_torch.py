@@ -196,10 +196,15 @@ class CaffeModule(nn.Module):
 
     def _run(self, inputs: Inputs, keep_all: bool) -> dict[str, Tensor]:
         values = self._named_inputs(inputs)
-        for function, (_, names, tops, dead) in zip(
-            self._functions(values), self._steps, strict=True
+        for index, (function, (_, names, tops, dead)) in enumerate(
+            zip(self._functions(values), self._steps, strict=True)
         ):
-            result = function(*[values[name] for name in names])
+            bottoms = [values[name] for name in names]
+            try:
+                result = function(*bottoms)
+            except (RuntimeError, ValueError, IndexError):
+                self._refuse(index, bottoms)
+                raise
             if isinstance(result, Tensor):
                 values[tops[0]] = result
             else:
@@ -210,6 +215,20 @@ class CaffeModule(nn.Module):
         for kept in self._kept:
             self.get_submodule(kept.node.key).keep(values[kept.value], kept.top)  # type: ignore[operator]
         return values
+
+    def _refuse(self, index: int, bottoms: Sequence[Tensor]) -> None:
+        """Raise NetError if Caffe would not take these bottoms for node ``index`` either."""
+        node, shapes = self.caffe_graph.nodes[index], self.caffe_graph.shapes
+        given = [tuple(bottom.shape) for bottom in bottoms]
+        with located(self.caffe_graph.origin):
+            node.layer.infer_shapes(given)
+            declared = node.layer.blob_specs([shapes[name] for name in node.inputs])
+            for spec, own in zip(node.layer.blob_specs(given), declared, strict=True):
+                if spec.shape != own.shape:
+                    raise node.layer.net_error(
+                        f"bottoms of shapes {given} need a {spec.name} of shape {spec.shape}; it "
+                        f"has {own.shape}, for the shapes {[shapes[n] for n in node.inputs]}."
+                    )
 
     def reset_state(self) -> None:
         """Have recurrent layers forget the last pass: the next one begins with a state of 0."""
