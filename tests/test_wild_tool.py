@@ -79,7 +79,7 @@ def test_shapes_are_guessed_by_the_names_of_net_and_blob() -> None:
 def test_regions_marks_and_image_sizes_are_fed_as_their_layers_expect() -> None:
     text = """
     input: "data" input_shape { dim: 1 dim: 2 dim: 30 dim: 50 }
-    input: "boxes" input_shape { dim: 3 dim: 5 }
+    input: "boxes" input_shape { dim: 3 dim: 5 dim: 1 dim: 1 }
     input: "im_info" input_shape { dim: 1 dim: 3 }
     input: "cont" input_shape { dim: 4 dim: 2 }
     layer { name: "r" type: "ROIPooling" bottom: "data" bottom: "boxes" top: "r"
@@ -88,7 +88,7 @@ def test_regions_marks_and_image_sizes_are_fed_as_their_layers_expect() -> None:
     layer { name: "g" type: "Flatten" bottom: "cont" top: "g" }
     """
     fed = sensible_inputs(build_graph(parse_prototxt(text)))
-    boxes = fed["boxes"]
+    boxes = fed["boxes"].reshape(3, 5)
     assert (boxes[:, 0] == 0).all()
     assert (boxes[:, 1:3] < boxes[:, 3:]).all()
     assert boxes[:, 3].max() <= 50

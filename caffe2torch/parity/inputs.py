@@ -79,6 +79,8 @@ def meant_values(name: str, shape: Shape, is_index: bool, plane: Sequence[int]) 
     every table.
     """
     name, size = name.lower(), prod(shape)
+    while len(shape) > 2 and shape[-1] == 1:
+        shape = shape[:-1]
     if shape[1:] == (5,) or (shape[1:] and re.search("rois|gt_boxes", name) and shape[-1] == 5):
         corners = np.random.default_rng(SEED).uniform(0, 0.5, (size // 5, 4))
         corners[:, 2:] = corners[:, :2] + 0.05 + 0.9 * corners[:, 2:]
