@@ -20,6 +20,8 @@ SIDES = (64, 96, 128, 224, 320, 512)
 """Sides of images that are tried, the smallest first."""
 ROIS, BOXES = 4, 2
 """Regions, and true boxes, that are fed."""
+FRAMES = 16
+"""Of a video."""
 SMALL: tuple[tuple[str, Shape], ...] = (
     (r"im_?info", (1, 3)),
     (r"gt_boxes", (BOXES, 5)),
@@ -37,24 +39,28 @@ IMAGES: tuple[tuple[str, Shape], ...] = (
 USUAL: tuple[Shape, ...] = (
     (1, 3, 224, 224),
     (1, 1, 224, 224),
-    (1, 3, 16, 112, 112),
+    (1, 3, FRAMES, 112, 112),
     (1, 3),
     (1, 1, 28, 28),
     (1, 6, 224, 224),
+    (1, 8, 224, 224),
 )
 """Shapes of inputs that are tried, one after the other, where no name tells."""
 
 
 def guesses(net: str, blob: str, message: Message) -> Iterator[Shape]:
     """Shapes to try for an input whose shape the net does not say, the likeliest first."""
+    small = [shape for pattern, shape in SMALL if re.search(pattern, blob.lower())]
+    if small:
+        yield from small
+        return
     for layer in [*message.layer, *message.layers]:
         if blob in layer.top and layer.HasField("transform_param"):
             crop = layer.transform_param.crop_size
             if crop and blob == layer.top[0]:
-                yield (1, 3, crop, crop)
-                yield (1, 1, crop, crop)
-    for table, name in ((SMALL, blob), (IMAGES, net)):
-        yield from (shape for pattern, shape in table if re.search(pattern, name.lower()))
+                yield from ((1, channels, crop, crop) for channels in (3, 1, 6, 2))
+                yield (1, 3, FRAMES, crop, crop)
+    yield from (shape for pattern, shape in IMAGES if re.search(pattern, net.lower()))
     yield from USUAL
 
 

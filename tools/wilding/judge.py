@@ -44,7 +44,7 @@ LARGEST = 1 << 30
 """Most values of all blobs of a net that is run at all."""
 MOST_WEIGHTS = 1 << 26
 """Most random weights that are written to a caffemodel, for OpenCV."""
-MOST_ADVICE = 12
+MOST_ADVICE = 20
 """How often a net is read again with what an error advises, or another guess."""
 SIDE = 224
 """Of the images that are fed, in pixels, where the net takes it."""
@@ -249,6 +249,10 @@ class _Judgement:
                 elif any(waiting.values()):
                     blob = next(b for b in reversed(waiting) if waiting[b])
                     last = last or error
+                elif not waiting and "shape" in str(error) and (source := _source(message)):
+                    blob = source
+                    waiting[blob] = list(dict.fromkeys(guesses(self.net.name, blob, message)))
+                    last = last or error
                 else:
                     raise last or error from None
                 shapes[blob] = waiting[blob].pop(0)
@@ -300,6 +304,15 @@ class _Judgement:
             return graph
         self.model = model
         return read(model, self.net.path, **self.options)
+
+
+def _source(message: Message) -> str | None:
+    """The first blob that a layer without bottoms makes, if it sizes its crops."""
+    layers = [*message.layer, *message.layers]
+    found = (
+        la.top[0] for la in layers if la.top and not la.bottom and la.transform_param.crop_size
+    )
+    return next(found, None)
 
 
 def _in_short(pair: Comparison) -> str:
