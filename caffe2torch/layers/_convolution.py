@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from caffe2torch.graph import Shape
@@ -104,7 +104,7 @@ class ConvolutionBase(Layer):
     def resolved(self, bottom: Shape) -> tuple[int, Window]:
         """The channel axis and the window on a bottom of this shape."""
         axis = canonical_axis(self, self.axis, len(bottom))
-        return axis, resolve_window(self, self.window, len(bottom) - axis - 1)
+        return axis, resolve_window(self, self.window, len(bottom) - axis - 1, still=True)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         first = bottoms[0]
@@ -129,7 +129,7 @@ class ConvolutionBase(Layer):
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         axis, window = self.resolved(bottoms[0])
-        if not 1 <= len(window.kernel) <= 3:
+        if not _has_module(window):
             return None
         return getattr(t.nn, f"{self.torch_family}{len(window.kernel)}d")(
             bottoms[0][axis],
@@ -156,7 +156,7 @@ class ConvolutionBase(Layer):
             y = t.torch.flatten(x, 0, axis - 1) if axis else x[None]
         if any(self._excess(window, bottom[axis + 1 :])):
             y = t.runtime.pad_to_fit(y, window.extent, window.stride, window.pad)
-        y = t.module(y) if 1 <= len(window.kernel) <= 3 else self._of_columns(t, window, y)
+        y = t.module(y) if _has_module(window) else self._of_columns(t, window, y)
         if axis != 1:
             y = t.torch.unflatten(y, 0, x.shape[:axis]) if axis else y[0]
         return y
@@ -179,10 +179,15 @@ class ConvolutionBase(Layer):
         shape = g.shape(x)
         axis, window = self.resolved(shape)
         (top,) = self.infer_shapes([shape])
-        if axis == 1 and window.kernel:
+        if axis == 1 and window.kernel and 0 not in window.dilation:
             return self._compute_onnx(window, g, [x, *learned], shape[2:])
         sizes: Shape = shape[axis + 1 :] or (1,)
         weight, *bias = learned
+        if 0 in window.dilation:  # The elements that read one pixel are one: their sum.
+            still = [i for i, step in enumerate(window.dilation) if not step]
+            axes = g.const([2 + i for i in still], np.int64)
+            weight = g.op("ReduceSum", weight, axes, keepdims=1)
+            window = _without(window, still)
         if not window.kernel:
             window = POINT
             weight = g.op("Unsqueeze", weight, g.const([-1], np.int64))
@@ -191,3 +196,17 @@ class ConvolutionBase(Layer):
         # The first axis is the batch, and may change, unless the channels come first.
         target = [-1, *top[1:]] if axis else list(top)
         return str(g.op("Reshape", y, g.const(target, np.int64)))
+
+
+def _has_module(window: Window) -> bool:
+    """Whether torch has a module for the window: of one to three axes, none of dilation 0."""
+    return 1 <= len(window.kernel) <= 3 and 0 not in window.dilation
+
+
+def _without(window: Window, axes: Sequence[int]) -> Window:
+    """The window with a kernel of one element on ``axes``."""
+
+    def ones(values: Shape) -> Shape:
+        return tuple(1 if i in axes else value for i, value in enumerate(values))
+
+    return replace(window, kernel=ones(window.kernel), dilation=ones(window.dilation))

@@ -94,10 +94,12 @@ def _per_axis(proto: Message, param: Message, field: str, pair: tuple[str, str])
     return tuple(int(getattr(param, name)) for name in pair)
 
 
-def resolve_window(layer: Layer, written: Window, num_axes: int) -> Window:
+def resolve_window(layer: Layer, written: Window, num_axes: int, *, still: bool = False) -> Window:
     """``written`` with one value for each of ``num_axes`` spatial axes.
 
-    Raises NetError for a wrong count and for a zero kernel or stride.
+    Raises NetError for a wrong count and for a zero kernel or stride, and
+    UnsupportedLayerError for a zero dilation unless ``still`` says that the layer has a form
+    for it: all of the kernel's elements read one pixel.
     """
     window = Window(
         kernel=_expand(layer, written.kernel, num_axes, "kernel_size"),
@@ -109,7 +111,7 @@ def resolve_window(layer: Layer, written: Window, num_axes: int) -> Window:
         raise layer.net_error(f"kernel {window.kernel} has a zero size", "kernel_size")
     if 0 in window.stride:
         raise layer.net_error(f"stride {window.stride} has a zero step", "stride")
-    if 0 in window.dilation:
+    if 0 in window.dilation and not still:
         raise layer.unsupported("a dilation of 0 reads one pixel only", "dilation")
     return window
 

@@ -35,7 +35,7 @@ class Convolution(ConvolutionBase):
     torch_function = "conv"
 
     def grid(self) -> Grid:
-        window = resolve_window(self, self.window, 2)
+        window = resolve_window(self, self.window, 2, still=True)
         return of_windows(window.extent, window.stride, window.pad)
 
     def _weight_channels(self, channels: int) -> tuple[int, int]:

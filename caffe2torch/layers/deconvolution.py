@@ -27,7 +27,7 @@ class Deconvolution(ConvolutionBase):
     torch_function = "conv_transpose"
 
     def grid(self) -> Grid:
-        window = resolve_window(self, self.window, 2)
+        window = resolve_window(self, self.window, 2, still=True)
         return of_windows(window.extent, window.stride, window.pad).inverse()
 
     def _weight_channels(self, channels: int) -> tuple[int, int]:

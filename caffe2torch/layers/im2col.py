@@ -51,7 +51,7 @@ class Im2col(Layer):
         axis = canonical_axis(self, self.axis, len(bottom))
         if axis + 1 == len(bottom):
             raise self.net_error(f"no spatial axis follows axis {axis}", "axis")
-        return axis, resolve_window(self, self.window, len(bottom) - axis - 1)
+        return axis, resolve_window(self, self.window, len(bottom) - axis - 1, still=True)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         (bottom,) = bottoms

@@ -10,6 +10,7 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers._onnx import to_float
 from caffe2torch.layers._spatial import require_axes
 
 
@@ -18,7 +19,8 @@ class LRN(Layer):
     """y = x * (k + alpha / count * sum over a window of x^2) ^ -beta (Caffe: lrn_layer.cpp).
 
     Bottom and top (N, C, H, W). ACROSS_CHANNELS: ``local_size`` channels around each, count
-    is ``local_size``. WITHIN_CHANNEL: a square of that side, count is ``local_size^2`` at
+    is ``local_size``; Caffe slides that sum, so that NaN and infinity stay in it when they have
+    left the window. WITHIN_CHANNEL: a square of that side, count is ``local_size^2`` at
     the border too, and k is ignored: the constant is 1. Pixels and channels outside are 0.
 
     Defaults: local_size 5, alpha 1, beta 0.75, k 1, ACROSS_CHANNELS. Errors: an even
@@ -62,16 +64,28 @@ class LRN(Layer):
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         if not self.within_channel:
-            return t.module(inputs[0])
+            y = t.module(inputs[0])
+            return t.runtime.left_behind(y, inputs[0], self.local_size) if self.non_finite else y
         beta = t.exact(self.beta)
         return t.runtime.lrn_within_channel(inputs[0], self.local_size, self.alpha, beta)
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        (x,) = inputs
+        y = self._normalized_onnx(g, inputs[0])
+        if self.within_channel or not self.non_finite:
+            return [y]
+        x, channels, half = inputs[0], g.shape(inputs[0])[1], self.local_size // 2
+        squares = g.op("Mul", x, x)
+        odd = to_float(g, g.op("IsNaN", g.op("Sub", squares, squares)))
+        axis = g.const([1], np.int64)
+        entered = g.op("CumSum", odd, g.const(1, np.int64))
+        entered = g.op("Pad", entered, g.const([0, half + 1, 0, 0] + [0] * 4, np.int64))
+        left = g.op("Slice", entered, g.const([0], np.int64), g.const([channels], np.int64), axis)
+        return [g.op("Where", g.op("Greater", left, g.const(0.0)), g.const(np.nan), y)]
+
+    def _normalized_onnx(self, g: OnnxBuilder, x: str) -> str:
         if not self.within_channel and self.alpha > 0 and self.beta > 0:
-            return [
-                g.op("LRN", x, size=self.local_size, alpha=self.alpha, beta=self.beta, bias=self.k)
-            ]
+            size, alpha, beta = self.local_size, self.alpha, self.beta
+            return str(g.op("LRN", x, size=size, alpha=alpha, beta=beta, bias=self.k))
         half, squares = self.local_size // 2, g.op("Mul", x, x)
         kernel, margins = [self.local_size] * 2, [0, 0, half, half]
         if not self.within_channel:  # As an image of C rows; engines' LRN wants both positive.
@@ -83,4 +97,4 @@ class LRN(Layer):
         if not self.within_channel:
             mean = g.op("Reshape", mean, g.op("Shape", x))
         scale = g.op("Add", g.op("Mul", mean, g.const(self.alpha)), g.const(self.k))
-        return [g.op("Mul", x, g.op("Pow", scale, g.const(-self.beta)))]
+        return str(g.op("Mul", x, g.op("Pow", scale, g.const(-self.beta))))

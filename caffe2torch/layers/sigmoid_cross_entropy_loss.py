@@ -52,11 +52,16 @@ class SigmoidCrossEntropyLoss(Loss):
             )
 
     def values(self, t: TorchBuilder, inputs: Sequence[Any]) -> Any:
+        scores, targets = inputs
+        if self.non_finite:  # Caffe's formula makes NaN of infinity, whatever the target.
+            scores = scores + (scores - scores)
         options = self.ignore_label, self.normalization
-        return t.runtime.sigmoid_cross_entropy_loss(*inputs, *options)
+        return t.runtime.sigmoid_cross_entropy_loss(scores, targets, *options)
 
     def values_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         scores, targets = inputs
+        if self.non_finite:
+            scores = g.op("Add", scores, g.op("Sub", scores, scores))
         if g.shape(scores) != g.shape(targets):
             targets = g.op("Reshape", targets, g.op("Shape", scores))
         softplus = g.op("Softplus", g.op("Neg", g.op("Abs", scores)))

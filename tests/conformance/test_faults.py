@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import golden
 import pytest
@@ -10,6 +11,7 @@ import torch
 from support import genuine
 
 import caffe2torch
+from caffe2torch.lower.to_onnx import to_onnx
 
 IN_PLACE = "in place, where Caffe overwrites what it still reads"
 
@@ -38,6 +40,7 @@ RIGHT = (
     "onnx_lrn_beta0",
     "onnx_split_pad_conv",
     "output_missing_loss_split",
+    "refuses_dilation0",
     "refuses_duplicate_names",
     "refuses_minus_space",
     "refuses_scalar_scale_axis",
@@ -86,3 +89,21 @@ def test_the_boxes_of_opencvs_face_detector_are_clipped() -> None:
     with torch.no_grad():
         edges = module(x)[0, 0, :, 3:]
     assert (edges.min(), edges.max()) == (0, 1)
+
+
+def test_a_second_layer_of_a_name_is_told_where_its_weights_went() -> None:
+    folder = genuine("SHARED", "faults", "refuses_duplicate_names")
+    with pytest.raises(caffe2torch.WeightsError, match="another layer before it has the same name"):
+        caffe2torch.read(folder / "net.caffemodel", folder / "net.prototxt")
+
+
+def test_a_net_without_outputs_has_no_onnx_file(tmp_path: Path) -> None:
+    prototxt = genuine("SHARED", "faults", "onnx_no_outputs", "net.prototxt")
+    with pytest.raises(caffe2torch.ArtefactError, match="the net has no outputs"):
+        caffe2torch.convert(None, tmp_path / "net.onnx", prototxt)
+
+
+def test_no_onnx_node_ends_in_an_empty_input() -> None:
+    folder = genuine("SHARED", "faults", "gemm_empty_bias")
+    model = to_onnx(caffe2torch.read(folder / "net.caffemodel", folder / "net.prototxt"))
+    assert all(node.input[-1] for node in model.skeleton.graph.node if node.input)

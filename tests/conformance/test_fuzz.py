@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import golden
+import numpy as np
 import pytest
-from support import genuine
+import torch
+from support import genuine, recorded_in
+
+import caffe2torch
+from caffe2torch.artefact.write import write_graph
+from caffe2torch.lower.to_torch import to_torch
 
 REFUSED_SHARE = 0.97
 """Of the nets that Caffe refuses. Some it refuses for what is no matter here, as a text that
@@ -44,3 +52,34 @@ def test_what_caffe_refuses_is_refused(cases: Sequence[golden.Case]) -> None:
     crashes = {name: lines for name, lines in found.items() if lines[0].startswith("crash")}
     assert not crashes, golden.table(crashes)
     assert len(found) <= (1 - REFUSED_SHARE) * len(refused), golden.table(found)
+
+
+SOURCE_SLICE = 8
+"""Every so many of the nets: emitted source is the module's own form, printed."""
+
+
+def test_emitted_source_computes_the_same(cases: Sequence[golden.Case], tmp_path: Path) -> None:
+    expected = {}
+    computed = [case for case in cases if not case.refused_by_caffe][::SOURCE_SLICE]
+    for case in computed:
+        try:
+            graph = case.read()
+            write_graph(graph, tmp_path / f"{case.folder.name}.py")
+        except caffe2torch.UnsupportedLayerError:
+            continue
+        inputs, name = recorded_in(case.folder).inputs, case.folder.name
+        np.savez(tmp_path / f"{name}.in.npz", **{i.name: inputs[i.name] for i in graph.inputs})
+        blobs = golden.blobs_of(to_torch(graph), inputs, torch.float32)
+        expected[name] = [blobs[blob] for blob in graph.outputs]
+    runner = [sys.executable, str(Path(__file__).parent / "run_sources.py"), str(tmp_path)]
+    done = subprocess.run(runner, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    found = {}
+    for name, arrays in expected.items():
+        with np.load(tmp_path / f"{name}.out.npz") as file:
+            pairs = zip(file.files, arrays, strict=True)
+            found[name] = [
+                line for key, array in pairs for line in golden.difference(key, file[key], array, 0)
+            ]
+    assert len(expected) > 50
+    assert not any(found.values()), golden.table(found)

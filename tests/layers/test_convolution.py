@@ -8,7 +8,7 @@ from harness import check_layer, layer_error
 from refusals import refusal
 from spatial_oracles import convolution
 
-from caffe2torch.errors import NetError, UnsupportedLayerError
+from caffe2torch.errors import NetError
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.layers.convolution import Convolution
 from caffe2torch.lower.to_torch import module_of
@@ -57,6 +57,16 @@ def resolved(param: str, bottoms: int = 1) -> Any:
             (0,) * 2,
             (1,) * 2,
             1,
+        ),
+        ("kernel_size: 3 dilation: 0 pad: 1", (2, 3, 5, 7), (3, 3), (1, 1), (1, 1), (0, 0), 1),
+        (
+            "kernel_size: 2 kernel_size: 3 dilation: 2 dilation: 0 stride: 2 group: 3",
+            (2, 3, 5, 7),
+            (2, 3),
+            (2, 2),
+            (0, 0),
+            (2, 0),
+            3,
         ),
         ("kernel_size: 3 hole: 2", (2, 3, 5, 7), (3, 3), (1, 1), (0, 0), (2, 2), 1),
         ("kernel_size: 2 hole_h: 3 hole_w: 2", (2, 3, 5, 7), (2, 2), (1, 1), (0, 0), (3, 2), 1),
@@ -198,9 +208,3 @@ def test_bottoms_of_different_shapes():
     text = f"{layer('num_output: 2 kernel_size: 1')} {ends}"
     error = refusal(text, (2, 3, 5, 7), (2, 3, 7, 5))
     assert "all bottoms must have one shape" in str(error)
-
-
-def test_dilation_0_is_refused_by_name():
-    error = layer_error(layer("num_output: 2 kernel_size: 2 dilation: 0"), [(2, 3, 5, 7)])
-    assert isinstance(error, UnsupportedLayerError)
-    assert error.field == "dilation"

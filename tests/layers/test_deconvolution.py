@@ -34,6 +34,7 @@ def resolved(param: str) -> Any:
             (1, 1),
             1,
         ),
+        ("kernel_size: 3 dilation: 0 stride: 2", (2, 3, 5, 4), (3, 3), (2, 2), (0, 0), (0, 0), 1),
         ("kernel_size: 3 dilation: 2 dilation: 1", (2, 3, 5, 4), (3, 3), (1, 1), (0, 0), (2, 1), 1),
         (
             "kernel_size: 4 stride: 2 pad: 1 group: 3",

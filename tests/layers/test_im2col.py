@@ -19,6 +19,7 @@ from spatial_oracles import columns
             (2, 1),
             (1, 1),
         ),
+        ("kernel_size: 2 dilation: 0 stride: 2", 1, (2, 3, 5, 7), (2, 2), (2, 2), (0, 0), (0, 0)),
         ("kernel_size: 2 dilation: 2 dilation: 3", 1, (2, 3, 5, 7), (2, 2), (1, 1), (0, 0), (2, 3)),
         ("kernel_size: 7 stride: 3", 1, (2, 3, 5, 7), (7, 7), (3, 3), (0, 0), (1, 1)),
         ("kernel_size: 3 pad: 1", 1, (2, 3, 7), (3,), (1,), (1,), (1,)),

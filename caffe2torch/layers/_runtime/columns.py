@@ -24,7 +24,11 @@ def im2col(
     x = pad_to_fit(x, extent, stride, pad)
     x = F.pad(x, [margin for p in reversed(pad) for margin in (p, p)])
     for axis in range(count):
-        x = x.unfold(2 + axis, extent[axis], stride[axis])[..., :: dilation[axis]]
+        x = x.unfold(2 + axis, extent[axis], stride[axis])
+        if dilation[axis]:
+            x = x[..., :: dilation[axis]]
+        else:  # All read one pixel.
+            x = x.expand(*x.shape[:-1], kernel[axis])
     outputs, kernels = range(2, 2 + count), range(2 + count, 2 + 2 * count)
     return x.permute(0, 1, *kernels, *outputs)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -25,6 +27,13 @@ def shuffle_channels(x: Tensor, groups: int) -> Tensor:
     n, channels, *rest = x.shape
     grouped = x.reshape(n, groups, channels // groups, *rest)
     return grouped.transpose(1, 2).reshape(x.shape)
+
+
+def left_behind(y: Tensor, x: Tensor, size: int) -> Tensor:
+    """``y``, NaN where a sum sliding over ``size`` channels has met NaN or infinity."""
+    entered = (~x.square().isfinite()).cumsum(1)
+    left = F.pad(entered, [0, 0, 0, 0, size // 2 + 1, 0])[:, : x.shape[1]]
+    return torch.where(left > 0, math.nan, y)
 
 
 def lrn_within_channel(x: Tensor, size: int, alpha: float, beta: float) -> Tensor:
