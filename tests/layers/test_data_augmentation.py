@@ -6,6 +6,10 @@ import numpy as np
 import pytest
 from harness import check_layer, layer_error
 
+from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.passes.draft import State
+from caffe2torch.pipeline import build_graph
+
 SHAPE = (2, 3, 6, 9)
 
 
@@ -70,3 +74,12 @@ def test_refuses() -> None:
     error = layer_error(layer("rotate { prob: 1 }"), [SHAPE], phase="TRAIN")
     assert "changed at random" in str(error)
     assert "coefficients" in str(layer_error(layer(), [SHAPE, (2, 30, 1, 1)]))
+
+
+def test_a_net_without_weights_has_no_mean_yet() -> None:
+    text = (
+        'input: "x" input_shape { dim: 2 dim: 3 dim: 6 dim: 9 } layer { name: "l" bottom: "x" '
+        f'top: "y" {layer("recompute_mean: 1000")} }}'
+    )
+    graph = build_graph(parse_prototxt(text), None, State("TEST"))
+    assert graph.shapes["y"] == SHAPE

@@ -41,6 +41,8 @@ def _block() -> FloatArray:
 def _values(name: str, noise: FloatArray, node: Node) -> npt.NDArray[Any]:
     if name == "scale_factor":
         return np.ones_like(noise)
+    if name == "iterations":  # DataAugmentation refuses a mean that is not finished.
+        return np.full_like(noise, 1e9)
     # DenseBlock has many of each: weight0, weight1, ...
     scale, centre = 0.1, float(name.startswith("weight"))
     if name.startswith("running_var"):
