@@ -66,6 +66,27 @@ def _shapes_from(graph: Graph, inputs: Mapping[str, Shape]) -> Mapping[str, Shap
     return shapes
 
 
+def free_axes(graph: Graph) -> Mapping[str, set[int]]:
+    """The axes of values, by name, whose sizes depend on the data, as ``Layer.free_axes`` says.
+
+    So do sizes that follow from them: those that change where a free one does.
+    """
+    shapes, free = dict(graph.shapes), {name: set[int]() for name in graph.shapes}
+    for node in graph.nodes:
+        bottoms = [shapes[name] for name in node.inputs]
+        follows = bottoms != [graph.shapes[name] for name in node.inputs]
+        try:
+            tops = node.layer.infer_shapes(bottoms) if follows else []
+        except Caffe2TorchError:
+            tops = []
+        for name, top in zip(node.outputs, tops or [shapes[n] for n in node.outputs], strict=True):
+            sizes = [n + (axis in node.layer.free_axes) for axis, n in enumerate(top)]
+            shapes[name] = tuple(sizes)
+            pairs = enumerate(zip(sizes, graph.shapes[name], strict=True))
+            free[name] = {axis for axis, (other, declared) in pairs if other != declared}
+    return free
+
+
 def fed_shapes(graph: Graph, inputs: Mapping[str, FloatArray]) -> Mapping[str, Shape]:
     """The shapes of all values of ``graph`` for the batch size of ``inputs``."""
     batch = batch_of(graph)

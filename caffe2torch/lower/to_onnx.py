@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from caffe2torch.graph import Array, FloatArray, Graph, Node, Shape
 from caffe2torch.io.arrays import to_half
 from caffe2torch.io.origin import located
 from caffe2torch.io.schema import replace_all
-from caffe2torch.lower.batch import batch_of, image_sized, shapes_at
+from caffe2torch.lower.batch import batch_of, free_axes, image_sized, shapes_at
 from caffe2torch.passes.naming import unused
 
 OPSET = 17
@@ -227,8 +226,8 @@ class _Builder:
             for axis, size in enumerate(shape):
                 if any(sizes[value][axis] != size for sizes in self.other_shapes):
                     dims[value][axis] = None
-        for node in self.graph.nodes:
-            for value, axis in product(node.outputs, node.layer.free_axes):
+        for value, axes in free_axes(self.graph).items():
+            for axis in axes:
                 dims[value][axis] = None
 
         def declared(name: str, value: str) -> onnx.ValueInfoProto:

@@ -8,6 +8,10 @@ from harness import check_layer, layer_error
 from proposal_oracles import anchors_of, rpn, rpn_inputs
 
 from caffe2torch.errors import NetError
+from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.lower.to_onnx import complete, to_onnx
+from caffe2torch.passes.draft import BlobSource, State
+from caffe2torch.pipeline import build_graph
 
 PLAIN = "ratio: 0.5 ratio: 1 ratio: 2 scale: 8 scale: 16 scale: 32"
 
@@ -72,3 +76,23 @@ def test_refusals(fields, text):
     error = layer_error(layer(fields), ((1, 18, 3, 4), (1, 36, 3, 4), (1, 4)))
     assert isinstance(error, NetError)
     assert text in str(error)
+
+
+def test_what_follows_from_the_number_of_regions_is_not_declared():
+    net = parse_prototxt(
+        f"""
+        layer {{ name: "i" type: "Input" top: "a" top: "b" top: "c" input_param {{
+          shape {{ dim: 1 dim: 18 dim: 3 dim: 4 }} shape {{ dim: 1 dim: 36 dim: 3 dim: 4 }}
+          shape {{ dim: 1 dim: 4 }} }} }}
+        layer {{ name: "p" {layer()} bottom: "a" bottom: "b" bottom: "c" top: "r" }}
+        layer {{ name: "pool" type: "ROIPooling" bottom: "a" bottom: "r" top: "pool"
+          roi_pooling_param {{ pooled_h: 2 pooled_w: 3 }} }}
+        layer {{ name: "flat" type: "Flatten" bottom: "pool" top: "flat" }}
+        layer {{ name: "side" type: "ReLU" bottom: "b" top: "side" }}
+        """
+    )
+    model = complete(to_onnx(build_graph(net, BlobSource(), State("TEST"))))
+    dims = {o.name: o.type.tensor_type.shape.dim for o in model.graph.output}
+    assert not dims["flat"][0].HasField("dim_value")
+    assert dims["flat"][1].dim_value == 108
+    assert [d.dim_value for d in dims["side"]][1:] == [36, 3, 4]
