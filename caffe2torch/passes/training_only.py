@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from caffe2torch.errors import NetError
 from caffe2torch.io.schema import Message, replace_all
 from caffe2torch.io.unknown import describe
 from caffe2torch.layers import Layer, Role, net_error, type_name, unsupported
@@ -65,7 +66,7 @@ def leave_out_training(draft: Draft) -> None:
     stays reads its tops, and where it has no tops, has a loss_weight, has a type or a name that
     says so (Loss, Accuracy, ...), or reads labels. Unknown fields of sources do not matter.
     Warnings say what was unknown and is an input or left out. Raises UnsupportedLayerError that
-    names all other layers of unknown types. Before::
+    names all other layers of unknown types, and NetError if nothing is left. Before::
 
         layer { name: "d" type: "Data" top: "x" top: "label" }
         layer { name: "fc" type: "InnerProduct" bottom: "x" top: "fc" }
@@ -90,6 +91,11 @@ def leave_out_training(draft: Draft) -> None:
             draft.left_out.add(proto.name)
         else:
             kept.append(proto)
+    if layers and not kept:
+        raise NetError(
+            "nothing of the net is left for inference: its layers only feed and judge a training. "
+            "Give a deploy prototxt, or --until with a blob to convert."
+        )
     replace_all(draft.net.layer, kept)
 
 

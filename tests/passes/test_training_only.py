@@ -165,6 +165,22 @@ def test_unknown_ends_are_left_out(end: str) -> None:
     assert "serve training or tests only" in graph.warnings[0]
 
 
+def test_a_decoder_with_labels_computes_an_accuracy() -> None:
+    graph = read(
+        DATA,
+        layer("fc", "InnerProduct", "x", "fc", FC),
+        layer("ctc", "CTCGreedyDecoder", "fc label", "accuracy"),
+        layer("loss", "WarpCTCLoss", "fc label", "loss"),
+        x=(1, 3, 7, 7),
+    )
+    assert (fed(graph), names(graph)) == (["x"], ["fc"])
+
+
+def test_a_net_of_which_nothing_is_left_is_refused() -> None:
+    with pytest.raises(NetError, match="nothing of the net is left for inference"):
+        read(DATA, layer("loss", "SoftmaxWithLoss", "x label", "loss"))
+
+
 def test_an_input_that_only_ends_read_goes_with_them() -> None:
     graph = read(
         'layer { name: "in" type: "Input" top: "x" top: "t" input_param '
