@@ -20,7 +20,9 @@ _NONE = np.zeros(0, np.uint8)
 
 _LEGACY = {1: "num", 2: "channels", 3: "height", 4: "width"}
 _C3D = range(1, 6)  # num, channels, length, height, width
-_C3D_DATA, _C3D_DIFF = 6, 7
+_C3D_DATA = 6
+_C3D_VALUES = (_C3D_DATA, 7)
+"""C3D 1.0 put the length before the height, and so has a width where Caffe has the values."""
 _DATA, _DIFF, _SHAPE, _DOUBLE_DATA, _DOUBLE_DIFF, _RAW_TYPE, _RAW_DATA = 5, 6, 7, 8, 9, 10, 12
 _RAW_DTYPES = {0: "<f8", 1: "<f4", 2: "<f2"}
 _RAW_NAMES = {3: "INT", 4: "UINT"}
@@ -81,18 +83,14 @@ def read_blob(fields: Fields, pos: int, end: int, where: str) -> Blob:
     legacy: dict[int, int] = {}
     raw_type, raw = None, None
     start = pos
-    of_c3d = False
+    c3d = _Values(fields, "<f4")
     while pos < end:
         item = fields.field(pos, end)
         pos = item.end
         number, wire = item.number, item.wire
-        if wire == VARINT and number == _DATA:
-            # A width where Caffe has the values: C3D 1.0 put the length before the height.
-            of_c3d = True
-            legacy[number] = signed(item.value, 32)
-        elif of_c3d and wire == BYTES and number in (_C3D_DATA, _C3D_DIFF):
+        if wire == BYTES and number in _C3D_VALUES and len(legacy) == len(_C3D):
             if number == _C3D_DATA:
-                packed[_DATA].add(item.value, item.end)
+                c3d.add(item.value, item.end)
         elif wire == BYTES:
             if number in packed:
                 packed[number].add(item.value, item.end)
@@ -105,7 +103,7 @@ def read_blob(fields: Fields, pos: int, end: int, where: str) -> Blob:
             pos += count * (item.end - item.start)
             if number in packed:
                 packed[number].add_run(item, count)
-        elif wire == VARINT and number in _LEGACY:
+        elif wire == VARINT and number in _C3D:
             legacy[number] = signed(item.value, 32)
         elif wire == VARINT and number == _RAW_TYPE:
             raw_type = signed(item.value, 32)
@@ -113,8 +111,10 @@ def read_blob(fields: Fields, pos: int, end: int, where: str) -> Blob:
         values = _raw_values(fields, raw_type, raw, f"{where} has raw_data of the type", start)
     else:
         values = packed[_DOUBLE_DATA] if packed[_DOUBLE_DATA].pieces else packed[_DATA]
-    data = values.array()
+    data = (c3d if c3d.pieces else values).array()
+    of_c3d = len(legacy) == len(_C3D)
     names = _C3D if of_c3d else _LEGACY
+    legacy = {n: size for n, size in legacy.items() if n in names}
     shape = tuple(legacy.get(n, 0) for n in names) if legacy else tuple(dims)
     if not all(0 <= dim <= _INT32_MAX for dim in shape):
         fields.fail(start, f"{where} has the impossible shape {shape}; the file is corrupt")
