@@ -26,15 +26,18 @@ HALVES = ("0.1", "0.5", "1", "2", "-1", "-0.5", "0")
 FILLER = 'weight_filler { type: "xavier" }'
 
 
-def random_net(rng: Random) -> bytes:
-    """A prototxt of a few layers that the package reads; without weights."""
+def random_net(rng: Random, usual: float = 0.6) -> bytes:
+    """A prototxt of a few layers that the package reads; without weights.
+
+    ``usual`` is the part of its layers that are of the types of most nets.
+    """
     from caffe2torch.io.prototxt import parse_prototxt
 
     text, blobs = _inputs(rng)
     net = parse_prototxt(text)
     for number in range(rng.randint(1, MOST_LAYERS)):
         for _ in range(3):  # Most parameters fit no bottom.
-            layer, tops = _layer(rng, number, blobs)
+            layer, tops = _layer(rng, number, blobs, usual)
             if larger := _with_layer(net, layer):
                 net, text = larger, text + layer
                 blobs = [*blobs, *tops]
@@ -43,9 +46,9 @@ def random_net(rng: Random) -> bytes:
 
 
 def _inputs(rng: Random) -> tuple[str, list[str]]:
-    sizes = (1, 2, 3, 4, 5, 7, 8, 11, 16)
     rank = rng.choice((4,) * 10 + (1, 2, 2, 3, 5))
-    sizes = sizes[: 9 if rank < 5 else 5]  # Of a volume there are many columns.
+    # Of a large volume there are too many columns.
+    sizes = (1, 2, 3, 4, 5) if rank > 4 else (1, 2, 3, 4, 5, 7, 8, 11, 16)
     shape = [rng.choice((1, 2, 3)), *(rng.choice(sizes) for _ in range(rank - 1))]
     count = rng.choice((1, 1, 1, 2, 3))
     text, names = "", [f"x{i}" for i in range(count)]
@@ -57,8 +60,8 @@ def _inputs(rng: Random) -> tuple[str, list[str]]:
     return text, names
 
 
-def _layer(rng: Random, number: int, blobs: list[str]) -> tuple[str, list[str]]:
-    kind = rng.choice(USUAL) if rng.random() < 0.6 else rng.choice(sorted(_catalogue()))
+def _layer(rng: Random, number: int, blobs: list[str], usual: float) -> tuple[str, list[str]]:
+    kind = rng.choice(USUAL) if rng.random() < usual else rng.choice(sorted(_catalogue()))
     cls, fields = _catalogue()[kind]
     fewest, most = cls.bottoms
     count = rng.randint(fewest, min(most if most is not None else 3, max(fewest, 3)))

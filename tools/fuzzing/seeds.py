@@ -8,11 +8,15 @@ import warnings
 import zipfile
 from functools import cache
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
+from fuzzing.nets import random_net
+
 CASES = Path(__file__).parents[2] / "tests" / "conformance" / "cases"
 MAX_BYTES = 4096
+RANDOM_NETS = 40
 LARGE = ("squeezenet", "zoo", "ssd")
 """Nets of many layers, whose names hold one of these, take too long for most inputs."""
 
@@ -34,6 +38,26 @@ def nets() -> list[tuple[Path, Path | None]]:
 def prototxts() -> list[bytes]:
     """The text of every net, and text that no tool wrote."""
     return [text.read_bytes() for text, _ in nets()] + HAND_MADE_TEXT
+
+
+def forks() -> list[bytes]:
+    """Nets of all layers, with the parameters that the layers of forks declare."""
+    return [random_net(Random(number), usual=0.0) for number in range(RANDOM_NETS)]
+
+
+def fork_caffemodels(folder: Path) -> list[bytes]:
+    """The same as binaries."""
+    import caffe2torch
+    from caffe2torch.io.write_caffemodel import write_caffemodel
+
+    found = []
+    for text in forks():
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            graph = caffe2torch.read(None, text, allow_missing=True)
+        write_caffemodel(graph, folder / "fork.caffemodel")
+        found.append((folder / "fork.caffemodel").read_bytes())
+    return [data for data in found if len(data) <= MAX_BYTES]
 
 
 def caffemodels() -> list[bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Sequence
@@ -65,6 +66,22 @@ def _text(seed: bytes, others: Sequence[bytes], rng: Random) -> bytes:
     text = seed.decode("utf-8", "replace")
     other = rng.choice(others).decode("utf-8", "replace")
     return damage_text(text, [other], rng).encode("utf-8", "replace")
+
+
+def _fork_text(seed: bytes, others: Sequence[bytes], rng: Random) -> bytes:
+    """A net of forks, now and then as an old one (V1), and in another encoding."""
+    text = seed.decode()
+    if rng.random() < 0.2:
+        old = re.sub(r'type: "(\w+)"', lambda kind: f"type: {kind[1].upper()}", text)
+        text = old.replace("layer {", "layers {")
+    data = text.encode()
+    if rng.random() < 0.8:
+        data = damage_text(text, [rng.choice(others).decode()], rng).encode("utf-8", "replace")
+    if rng.random() < 0.3:
+        encoding = rng.choice(("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig"))
+        data = data.decode("utf-8", "replace").encode(encoding, "replace")
+        data = damage_bytes(data, [data], rng) if rng.random() < 0.5 else data
+    return data
 
 
 def _as_message(seed: bytes, others: Sequence[bytes], rng: Random) -> bytes | None:
@@ -184,6 +201,17 @@ def _prototxt(path: Path, extra: Any, deep: bool) -> None:
         caffe2torch.read(None, path)
 
 
+def _until(path: Path, extra: Any, deep: bool) -> None:
+    """The net up to some of the blobs that its text names."""
+    import caffe2torch
+
+    named = re.findall(rb'(?:top|bottom): *"([^"]*)"', path.read_bytes())
+    blobs = [name.decode("utf-8", "replace") for name in named]
+    graph = caffe2torch.read(None, path, allow_missing=True, outputs=blobs[-1:] + blobs[:deep])
+    if deep:
+        _convert(graph, path)
+
+
 def _convert(graph: Any, path: Path) -> None:
     """The graph as every kind of file; small ones, or the disk would be measured."""
     from caffe2torch.artefact.write import write_graph
@@ -267,6 +295,9 @@ TARGETS = {
     "caffemodel": Target(20, ".caffemodel", lambda _: seeds.caffemodels(), _binary_net, _net),
     "weights": Target(20, ".caffemodel", lambda _: seeds.with_weights(), _pair, _net),
     "prototxt": Target(25, ".prototxt", lambda _: seeds.prototxts(), _text, _prototxt),
+    "fork": Target(15, ".prototxt", lambda _: seeds.forks(), _fork_text, _prototxt),
+    "until": Target(10, ".prototxt", lambda _: seeds.forks(), _fork_text, _until),
+    "fork_binary": Target(12, ".caffemodel", seeds.fork_caffemodels, _plain, _net),
     "hdf5": Target(7, ".h5", lambda _: seeds.hdf5(), _pair, _net),
     "compressed": Target(4, ".net", seeds.compressed, _pair, _net),
     "onnx": Target(3, ".onnx", lambda f: seeds.artefacts(f, ".onnx"), _plain, _onnx),
