@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from math import prod
 
+import numpy as np
+
 from caffe2torch.graph import FloatArray, Graph, Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.lower.batch import batch_of, shapes_at
@@ -119,12 +121,20 @@ def values_of(graph: Graph, rows: int = 1) -> int:
     return sum(map(prod, (shapes or graph.shapes).values()))
 
 
-def sensible_inputs(graph: Graph) -> dict[str, FloatArray]:
-    """The random inputs of a parity check, of as few items as the net allows."""
+def sensible_inputs(graph: Graph, are_weights_random: bool = False) -> dict[str, FloatArray]:
+    """The random inputs of a parity check, of as few items as the net allows.
+
+    For random weights, which keep the size of what they are fed, images are unit normal: pixels
+    would saturate every softmax, and overflow in the exponents that decode boxes.
+    """
     batch = batch_of(graph)
     rows = ROWS if values_of(graph, ROWS) <= MOST_VALUES else 1
     (random,) = islice(random_batches(graph, 1), 1)
-    return {
-        name: a[:rows] if a.ndim and batch is not None and len(a) == batch else a
-        for name, a in random.inputs.items()
-    }
+    found = {}
+    for name, array in random.inputs.items():
+        if array.ndim and batch is not None and len(array) == batch:
+            array = array[:rows]
+        if are_weights_random and array.ndim == 4 and array.shape[1] == 3:
+            array = array / (array.std() or np.float32(1))
+        found[name] = array
+    return found

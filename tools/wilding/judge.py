@@ -141,7 +141,7 @@ class _Judgement:
         if values_of(graph) > LARGEST:
             self.end(TIMEOUT, "more values in its blobs than a run may take")
             return
-        self._compare(graph, sensible_inputs(graph))
+        self._compare(graph, sensible_inputs(graph, self.finding.weights == "random"))
 
     def _compare(self, graph: Graph, inputs: Mapping[str, FloatArray]) -> None:
         """Run the engines, and note the first that differs from torch."""
