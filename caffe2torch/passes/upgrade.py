@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from caffe2torch.errors import NetError
 from caffe2torch.io.fields import Fields
 from caffe2torch.io.schema import Message, enum_name, message_class, put_field, replace_all
-from caffe2torch.layers import all_layers, type_of_v1
+from caffe2torch.layers import all_layers, find_layer, type_of_v1
 from caffe2torch.passes.draft import Draft
 
 V1_TYPE = 5
@@ -148,6 +148,9 @@ def _upgrade_layer(v1: Message) -> Message:
         v2.unknown_field.remove(unknown)
         word = unknown.text.partition(":")[2].strip() or f"number {_number(unknown)} of a fork"
         v2.type = type_of_v1(word)
+        cls = find_layer(v2.type)
+        if cls is not None and cls.parameters is not None:
+            cls.parameters.take_over(v2)
     return v2
 
 

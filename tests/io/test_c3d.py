@@ -14,7 +14,10 @@ from caffe2torch.api import read
 from caffe2torch.errors import ReadError
 from caffe2torch.io.caffemodel import walk
 from caffe2torch.io.fields import head_bytes
+from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.lower.to_torch import to_torch
+from caffe2torch.passes.resolve import unknown_fields
+from caffe2torch.pipeline import upgrade_net
 
 NET = b"""
 input: "data" input_dim: 1 input_dim: 3 input_dim: 2 input_dim: 4 input_dim: 5
@@ -90,3 +93,8 @@ def test_the_file_that_was_called_corrupt() -> None:
     folder = genuine("SHARED", "faults", "c3d_v10")
     graph = read(folder / "c3d10.caffemodel", folder / "c3d10.prototxt")
     assert graph.shapes[graph.outputs[0]] == (1, 4, 4, 8, 8)
+
+
+def test_nothing_of_it_is_lacking() -> None:
+    net = upgrade_net(read_prototxt(NET))
+    assert [unknown_fields(layer) for layer in net.layer] == [[]] * len(net.layer)
