@@ -81,7 +81,9 @@ def greedy(
     for i in order:
         if all(overlap(boxes[k], boxes[i], pixel, kind) <= threshold for k in kept):
             kept.append(i)
-    return kept[: limits[1] or None]
+        if len(kept) == limits[1]:
+            break
+    return kept
 
 
 def overlap(a: list[float], b: list[float], pixel: float, kind: str) -> float:

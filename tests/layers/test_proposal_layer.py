@@ -48,9 +48,9 @@ def test_regions_by_falling_score(seed, phase):
     check_layer(layer(), inputs, [rows, scores[:, None]], phase=phase)
 
 
-def test_limits_before_and_after_suppression():
+def test_the_best_remain():
     params = "'feat_stride': 8 \\n'scales': !!python/tuple [2, 4]"
-    inputs = rpn_inputs(np.random.default_rng(0), 1, 6, 40, 30, (320, 240, 0.5))
+    inputs = rpn_inputs(np.random.default_rng(0), 1, 6, 22, 30, (176, 240, 0.5))
     anchors = anchors_of(16, (0.5, 1, 2), (2, 4), round)
     rows, _ = rpn([*inputs[:2], with_scales(inputs[2])], anchors, 8, 16, (6000, 300), 0.7)
     assert len(rows) == 300
