@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from google.protobuf.message import DecodeError
+
 from caffe2torch.errors import ReadError
 from caffe2torch.io.caffemodel import check_text
 from caffe2torch.io.schema import FIRST_PRIVATE, Message, message_class, replace_all
@@ -66,11 +68,11 @@ def _decoded(layer: Message) -> list[Message]:
             continue
         try:
             known, unknown = split_known(layer.DESCRIPTOR, field.data, FIRST_PRIVATE)
-        except ReadError as error:
+            layer.MergeFromString(known)
+        except (ReadError, DecodeError) as error:
             raise ReadError(
                 f"layer {layer.name!r}: its field {field.number} cannot be read: {error}"
             ) from None
-        layer.MergeFromString(known)
         fields = [message_class("UnknownField")(**item._asdict()) for item in unknown]
         left += [f for f in fields if f.parent or is_message(f) or (is_v1 and f.number == V1_TYPE)]
     check_text(layer, f"layer {layer.name!r}")
