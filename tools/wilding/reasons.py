@@ -56,7 +56,11 @@ SIGNED: tuple[tuple[str, str, str], ...] = (
         "random dropout of phase TRAIN|stays random at inference",
         "draws at random where it is run: no two results are the same, and ONNX has none",
     ),
-    (REFUSED, "computes nothing", "data layers alone, with code of its own: nothing to convert"),
+    (
+        REFUSED,
+        "computes nothing|nothing of the net is left",
+        "layers that only feed a training: nothing to convert",
+    ),
     (
         REFUSED,
         "layer type 'Python ",
