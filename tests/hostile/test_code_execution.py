@@ -148,14 +148,14 @@ def test_checkpoints_with_other_content(tmp_path: Path, content: dict[str, Any])
 def test_a_python_layer_is_not_imported(tmp_path: Path) -> None:
     path = tmp_path / "net.prototxt"
     path.write_text(
-        'layer { name: "a" type: "Python" top: "a"\n'
+        'input: "x" input_shape { dim: 1 } layer { name: "a" type: "Python" bottom: "x" top: "a"\n'
         '  python_param { module: "antigravity" layer: "X" param_str: "import os" } }'
     )
     result = CliRunner().invoke(main, ["convert", str(path), str(tmp_path / "o.pt")])
     assert result.exit_code == 2
     assert "layer 'a' (Python)" in result.output
     for kind in ("_base", "..api", "os", "_runtime.pool", "a.b", "dunder__"):
-        path.write_text(f'layer {{ name: "a" type: "{kind}" top: "a" }}')
+        path.write_text(f'input: "x" layer {{ name: "a" type: "{kind}" bottom: "x" top: "a" }}')
         with pytest.raises(Caffe2TorchError, match="is not supported"):
             caffe2torch.read(None, path)
 

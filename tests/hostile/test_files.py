@@ -126,7 +126,7 @@ def test_claims_that_cannot_be(tmp_path: Path, claim: str) -> None:
 )
 def test_names_do_not_reach_the_terminal_as_they_are(tmp_path: Path, name: str) -> None:
     path = tmp_path / "net.caffemodel"
-    path.write_bytes(w.layer(name, type=name))
+    path.write_bytes(w.layer(name, type=name, extra=w.text(3, "x") + w.text(4, "y")))
     assert "not supported" in refused(tmp_path, "inspect", path) or len(name) > 2000
     path.write_bytes(w.layer(name, w.shape(3) + w.packed(5, [1])))
     assert "corrupt" in refused(tmp_path, "inspect", path) or len(name) > 2000
@@ -164,7 +164,7 @@ def test_names_are_no_paths(tmp_path: Path) -> None:
 def test_not_utf8_in_any_string_of_a_binary(tmp_path: Path) -> None:
     path = tmp_path / "net.caffemodel"
     filler = w.message(106, w.message(7, w.message(1, b"\xff\xfe")))
-    path.write_bytes(w.layer("conv", extra=filler))
+    path.write_bytes(w.layer("conv", extra=w.text(3, "x") + w.text(4, "y") + filler))
     assert "is not UTF-8" in refused(tmp_path, "inspect", path)
 
 
