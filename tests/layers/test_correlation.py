@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
+from correlation_oracle import layer, oracle, square, two
 from harness import check_layer, layer_error
 from support import OF_LAYER, assert_close, genuine
 
@@ -13,49 +11,6 @@ from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.lower.to_torch import to_torch
 from caffe2torch.passes.draft import BlobSource, State
 from caffe2torch.pipeline import build_graph
-
-
-def layer(fields: str, type: str = "Correlation") -> str:
-    return f'type: "{type}" correlation_param {{ {fields} }}'
-
-
-def oracle(
-    a: Any,
-    b: Any,
-    pads: tuple[int, int],
-    margins: tuple[int, int],
-    displacements: list[tuple[int, int]],
-    kernel: int,
-    stride: int = 1,
-    subtract: bool = False,
-) -> Any:
-    """By the loops of the fork's kernels."""
-    spread = [(0, 0), (0, 0), (pads[0],) * 2, (pads[1],) * 2]
-    a, b = np.pad(a, spread), np.pad(b, spread)
-    sizes = [
-        math.ceil((n - 2 * (m + (kernel - 1) // 2)) / stride)
-        for n, m in zip(a.shape[2:], margins, strict=True)
-    ]
-    y = np.zeros((len(a), len(displacements), *sizes))
-    for k, (dy, dx) in enumerate(displacements):
-        for i in range(sizes[0]):
-            for j in range(sizes[1]):
-                top, left = i * stride + margins[0], j * stride + margins[1]
-                first = a[:, :, top : top + kernel, left : left + kernel]
-                second = b[:, :, top + dy : top + dy + kernel, left + dx : left + dx + kernel]
-                both = np.abs(first - second) if subtract else first * second
-                y[:, k, i, j] = both.sum((1, 2, 3)) / (kernel * kernel * a.shape[1])
-    return y
-
-
-def square(reach: int, step: int) -> list[tuple[int, int]]:
-    steps = [k * step for k in range(-(reach // step), reach // step + 1)]
-    return [(dy, dx) for dy in steps for dx in steps]
-
-
-def two(shape: tuple[int, ...] = (2, 3, 9, 11)) -> list[Any]:
-    rng = np.random.default_rng(0)
-    return [rng.standard_normal(shape), rng.standard_normal(shape)]
 
 
 @pytest.mark.parametrize(
@@ -83,19 +38,6 @@ def test_patches_are_compared(pad, kernel, reach, stride, step, subtract) -> Non
     check_layer(text, [a, b], [expected])
 
 
-@pytest.mark.parametrize(("direction", "steps"), [(0, range(-2, 3)), (1, range(3))])
-@pytest.mark.parametrize("kernel", [1, 3])
-def test_along_rows_only(direction: int, steps: range, kernel: int) -> None:
-    text = layer(
-        f"pad: 5 kernel_size: {kernel} max_displacement: 5 stride_2: 2 "
-        f"single_direction: {direction}",
-        "Correlation1D",
-    )
-    a, b = two()
-    expected = oracle(a, b, (0, 5), (0, 5), [(0, 2 * k) for k in steps], kernel)
-    check_layer(text, [a, b], [expected])
-
-
 @pytest.mark.parametrize(
     ("type", "fields", "message"),
     [
@@ -104,8 +46,6 @@ def test_along_rows_only(direction: int, steps: range, kernel: int) -> None:
         ("Correlation", "kernel_size: 1 max_displacement: 1 stride_2: 0", "must be positive"),
         ("Correlation", "kernel_size: 1 max_displacement: 5", "do not fit the padded bottom"),
         ("Correlation", "kernel_size: 1 max_displacement: 1 single_direction: 1", "only Corr"),
-        ("Correlation1D", "kernel_size: 1 max_displacement: 1 single_direction: 2", "-1, 0 or 1"),
-        ("Correlation1D", "kernel_size: 1 max_displacement: 1 single_direction: -1", "other rows"),
     ],
 )
 def test_refuses(type: str, fields: str, message: str) -> None:
