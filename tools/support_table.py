@@ -44,34 +44,96 @@ TOLERANCE = 1e-4
 FORMS = ("torch", "onnx", "source")
 
 SHAPES = {"x": (2, 8, 6, 6), "a": (2, 8), "rois": (3, 5), "mask": (2, 8, 6, 6), "theta": (2, 6),
-          "volume": (2, 8, 2, 3, 3)}  # fmt: skip
-WITHOUT_A_CASE = (
+          "volume": (2, 8, 2, 3, 3), "steps": (5, 2, 3), "flow": (2, 2, 6, 6),
+          "flows": (2, 4, 6, 6), "scores": (3, 2), "offsets": (3, 8), "size": (1, 2),
+          "anchors": (1, 2, 6, 6), "deltas": (1, 4, 6, 6), "texts": (1, 20, 6, 6),
+          "image": (1, 3), "label": (1, 1, 6, 6), "parts": (1, 5, 6, 6)}  # fmt: skip
+WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
+    ("Accum", ("x", "mask"), "accum_param { top_height: 9 top_width: 9 }"),
     ("Axpy", ("a", "x", "mask"), ""),
     ("BN", ("x",), "bn_param { bn_mode: INFERENCE }"),
+    ("BoxGroupOutput", ("x", "flows"), "box_group_output_param { box_group_param { field_w: 40 "
+     "field_h: 40 stride: 8 } }"),
+    ("BoxOutput", ("x", "mask"), "box_output_param { field_w: 20 field_h: 40 downsample_rate: 8 "
+     "field_w: 80 field_h: 60 downsample_rate: 8 }"),
     ("BReLU", ("x",), "brelu_param { minval: 0 maxval: 1 }"),
+    ("ChannelNorm", ("x",), ""),
+    ("ContinuationIndicator", (), "continuation_indicator_param { time_step: 5 batch_size: 3 }"),
+    ("Convolution3D", ("volume",), "convolution3d_param { num_output: 4 kernel_size: 3 "
+     "kernel_depth: 2 pad: 1 }"),
     ("ConvolutionDepthwise", ("x",), "convolution_param { num_output: 8 kernel_size: 3 }"),
+    ("ConvolutionND", ("volume",), "convolution_param { num_output: 4 kernel_size: 2 }"),
+    ("Correlation", ("x", "mask"), "correlation_param { pad: 4 kernel_size: 1 "
+     "max_displacement: 4 stride_2: 2 }"),
+    ("Correlation", ("x", "mask"), "correlation_param { kernel_size: 1 max_displacement: 1 "
+     "correlation_type: SUBTRACT }"),
+    ("Correlation1D", ("x", "mask"), "correlation_param { pad: 4 kernel_size: 1 "
+     "max_displacement: 4 stride_2: 2 }"),
+    ("CTCGreedyDecoder", ("steps",), ""),
     ("CuDNNBatchNorm", ("x",), ""),
+    ("DataAugmentation", ("x",), "augmentation_param { crop_width: 4 crop_height: 4 "
+     "recompute_mean: 1 }"),
+    ("DecodeBBox", ("offsets", "rois"), ""),
+    ("Deconvolution3D", ("volume",), "convolution_param { num_output: 4 kernel_size: 3 "
+     "kernel_depth: 2 }"),
     ("DeephiResize", ("x",), "deephi_resize_param { scale_h: 2 scale_w: 2 }"),
+    ("DenseBlock", ("x",), "denseblock_param { numTransition: 2 growthRate: 3 initChannel: 8 }"),
     ("DepthwiseConvolution", ("x",), "convolution_param { num_output: 8 kernel_size: 3 }"),
+    ("Downsample", ("x",), "downsample_param { top_height: 3 top_width: 4 }"),
+    ("Flip", ("x",), ""),
+    ("FlowWarp", ("x", "flow"), ""),
+    ("FrcnnOutput", ("scores", "offsets", "rois", "size"), ""),
     ("GSTiling", ("x",), "gs_tiling_param { stride: 2 reverse: true }"),
     ("HardSigmoid", ("x",), ""),
     ("HardSwish", ("x",), ""),
+    ("InnerDistance", ("x",), "inner_distance_param { num_output: 4 distance_type: 'L1' }"),
+    ("InnerDistance", ("x",), "inner_distance_param { num_output: 4 distance_type: 'L2' }"),
     ("Interp", ("x",), "interp_param { zoom_factor: 2 }"),
+    ("Lstm", ("steps",), "lstm_param { num_output: 4 }"),
+    ("Mean", ("x",), "mean_param { operation: SUBTRACT value: 104 value: 117 }"),
     ("Mish", ("x",), ""),
+    ("NdConvolution", ("volume",), "convolution_param { num_output: 4 kernel_shape { dim: 2 "
+     "dim: 3 dim: 3 } }"),
+    ("NdPooling", ("volume",), "pooling_param { kernel_shape { dim: 1 dim: 2 dim: 2 } }"),
+    ("NdPooling", ("volume",), "pooling_param { pool: AVE kernel_shape { dim: 1 dim: 2 dim: 2 } "
+     "}"),
     ("Noise", ("x",), "noise_param { gaussian_std: 1 }"),
+    ("Pooling3D", ("volume",), "pooling3d_param { kernel_size: 2 kernel_depth: 2 }"),
+    ("Pooling3D", ("volume",), "pooling3d_param { pool: AVE kernel_size: 2 kernel_depth: 2 }"),
+    ("PoolingND", ("volume",), "pooling_param { kernel_size: 2 }"),
     ("PriorBoxClustered", ("x", "mask"), "prior_box_param { width: 2 height: 2 }"),
+    ("Proposal", ("anchors", "deltas", "image"), "proposal_param { ratio: 1 scale: 8 }"),
     ("PSROIPooling", ("x", "rois"), "psroi_pooling_param { output_dim: 2 group_size: 2 "
      "spatial_scale: 1 }"),
+    ("Python", ("label", "label", "parts", "parts"), 'python_param { module: '
+     '"CombineRegressions" layer: "CombineRegressionsLayer" }', 2),
+    ("Python", ("label", "label", "parts", "parts"), 'python_param { module: '
+     '"CombineRegressionsHuman" layer: "CombineRegressionsLayer" }', 2),
+    ("Python", ("steps",), 'python_param { module: "ds2_cont_filler_layer" '
+     'layer: "DS2ContFillerLayer" }'),
+    ("Python", ("texts", "texts", "image"), 'python_param { module: "layers.text_proposal_layer" '
+     'layer: "ProposalLayer" param_str: "{feat_stride: 16}" }', 2),
+    ("Python", ("anchors", "deltas", "image"), 'python_param { module: "rpn.proposal_layer" '
+     'layer: "ProposalLayer" param_str: "{feat_stride: 16, scales: [8], ratios: [1]}" }'),
+    ("Python", ("anchors", "deltas", "image"), 'python_param { module: '
+     '"SSH.layers.proposal_layer" layer: "ProposalLayer" '
+     'param_str: "{feat_stride: 16, scales: [8], ratios: [1]}" }'),
     ("Region", ("x",), "region_param { num: 1 coords: 4 classes: 3 }"),
     ("ReLU6", ("x",), ""),
     ("Reorg", ("x",), "reorg_param { stride: 2 }"),
+    ("Resample", ("x",), "resample_param { height: 12 width: 9 }"),
+    ("Resample", ("x",), "resample_param { height: 12 width: 12 type: NEAREST }"),
     ("Resize", ("x",), "resize_param { height: 9 width: 9 }"),
+    ("Reverse", ("x",), ""),
+    ("ROIAlign", ("x", "rois"), "roi_pooling_param { pooled_h: 2 pooled_w: 2 }"),
     ("ROIPooling", ("x", "rois"), "roi_pooling_param { pooled_h: 2 pooled_w: 2 }"),
-    ("SELU", ("x",), ""),
+    ("ScaleRoute", ("rois",), "scale_route_param { high_scale: 112 }"),
+    ("SeLU", ("x",), ""),
     ("ShuffleChannel", ("x",), "shuffle_channel_param { group: 2 }"),
     ("SmoothL1Loss", ("x", "mask"), ""),
     ("SpatialDropout", ("x",), ""),
     ("SpatialTransformer", ("x", "theta"), ""),
+    ("Transpose", ("x",), "transpose_param { dim: 3 dim: 2 dim: 0 dim: 1 }"),
     ("Unpooling", ("x", "mask"), "unpooling_param { kernel_size: 2 stride: 2 "
      "unpool_size: 12 }"),
     ("Upsample", ("x",), "upsample_param { scale: 2 }"),
@@ -82,9 +144,9 @@ WITHOUT_A_CASE = (
     ("Yolov3DetectionOutput", ("x",), "yolov3_detection_output_param { num_classes: 3 "
      "num_box: 1 mask_group_num: 1 mask: 0 biases: 9 biases: 9 anchors_scale: 8 }"),
 )  # fmt: skip
-"""Type, bottoms and parameters of a layer for each type that no case of the corpus has: those
-of Caffe's forks, whose results tests/layers compares with formulas from their sources. Here
-they only show what the type becomes."""
+"""Type, bottoms, parameters and, unless it is 1, the number of tops of a layer for each type that
+no case of the corpus has: those of Caffe's forks, whose results tests/layers compares with formulas
+from their sources. Here they only show what the type becomes."""
 EXPRESSION = "expression"
 """What stands for Python operators in the column of torch."""
 HOMES = {"Arrays", "nn.Module", "nn.ModuleDict"}
@@ -119,7 +181,7 @@ def torch_names(graph: caffe2torch.Graph, node: Any) -> set[str]:
     for called in ast.walk(ast.parse("\n".join(texts))):
         if isinstance(called, ast.Call):
             head, _, last = ast.unparse(called.func).rpartition(".")
-            if head in ("nn", "F", "torch") or not head:
+            if head.partition(".")[0] in ("", "nn", "F", "torch"):
                 names.add(f"{head}.{last}".lstrip("."))
             elif not head.startswith(("self", "math")):
                 names.add(f"Tensor.{last}")
@@ -207,8 +269,8 @@ def measure() -> dict[str, Row]:
         case = json.loads(path.read_text())
         if case["expect"] == "ok" and not str(case["weights_file"]).startswith(".."):
             run_case(path.parent, case, rows)
-    for type_, bottoms, param in WITHOUT_A_CASE:
-        graph = caffe2torch.read(None, _net(type_, bottoms, param), allow_missing=True)
+    for example in WITHOUT_A_CASE:
+        graph = caffe2torch.read(None, _net(*example), allow_missing=True)
         record_forms(rows, graph, to_onnx(graph))
     return rows
 
@@ -221,11 +283,13 @@ def table(rows: Mapping[str, Row]) -> str:
     ]
     for known in support():
         name = known["type"]
-        row = rows.get(name, Row())
+        row = rows.get(all_layers()[name].type, Row())
+        if known["torch"] == "yes" and not row.torch:
+            raise SystemExit(f"{name}: no net shows what it becomes; add one to WITHOUT_A_CASE")
         cells = (
             _link(name),
             _first_sentence(name),
-            _code(row.torch) or known["torch"].replace("yes", "own code"),
+            _code(row.torch) or known["torch"],
             _code(row.operators) or known["onnx"].replace("yes", "none"),
             known["source"],
             f"{' / '.join(str(row.right[f]) for f in FORMS)} of {row.nets}" if row.nets else "-",
@@ -248,14 +312,14 @@ def main() -> int:
     return 0
 
 
-def _net(type_: str, bottoms: Sequence[str], param: str) -> bytes:
+def _net(type_: str, bottoms: Sequence[str], param: str, tops: int = 1) -> bytes:
     """A prototxt of one layer."""
     lines = []
-    for name in bottoms:
+    for name in dict.fromkeys(bottoms):
         dims = " ".join(f"dim: {size}" for size in SHAPES[name])
         lines.append(f'input: "{name}" input_shape {{ {dims} }}')
-    names = " ".join(f'bottom: "{name}"' for name in bottoms)
-    lines.append(f'layer {{ name: "layer" type: "{type_}" {names} top: "y" {param} }}')
+    ends = [f'bottom: "{name}"' for name in bottoms] + [f'top: "y{i}"' for i in range(tops)]
+    lines.append(f'layer {{ name: "layer" type: "{type_}" {" ".join(ends)} {param} }}')
     return "\n".join(lines).encode()
 
 
