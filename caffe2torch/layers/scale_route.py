@@ -57,11 +57,11 @@ class ScaleRoute(Layer):
         given = [getattr(p, f) for f in ("low_scale", "high_scale") if p.HasField(f)]
         low = p.low_scale if p.HasField("low_scale") else 0.0
         high = p.high_scale if p.HasField("high_scale") else HIGHEST
-        middle = sqrt(low * high) if len(given) == 2 else (given or [256.0])[0]
-        if (p.HasField("low_scale") and low <= 0) or high < low or middle <= 0:
+        if any(limit <= 0 for limit in given) or high < low:
             raise net_error(
                 proto, f"from {low:g} to {high:g} is not a range of scales", "scale_route_param"
             )
+        middle = sqrt(low * high) if len(given) == 2 else (given or [256.0])[0]
         return cls(proto.name, low, high, middle)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
