@@ -7,6 +7,7 @@ from collections.abc import MutableSequence
 import pytest
 import wire_bytes as w
 
+import caffe2torch
 from caffe2torch.errors import ReadError, UnsupportedLayerError
 from caffe2torch.io.caffemodel import walk
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt, write_prototxt
@@ -189,3 +190,23 @@ def test_unknown_fields_are_written_where_they_stood() -> None:
         [("dropout_param", "odd", "odd: false")],
     ]
     assert again.layer[0].convolution_param == net.layer[0].convolution_param
+
+
+def test_a_binary_of_caffe_on_spark_is_read_alone_and_with_its_prototxt() -> None:
+    # As the published open_nsfw ResNet has it: 10000 and 10001 in MemoryData and beside it.
+    source = w.message(119, w.number(1, 2) + w.number(2, 3) + w.number(3, 5) + w.number(4, 7))
+    fork = w.message(119, w.number(10000, 1) + w.number(10001, 2)) + w.message(10001, b"\x08\x01")
+    tops = w.text(4, "data") + w.text(4, "label")
+    scores = w.text(3, "data") + w.text(4, "y") + w.message(117, w.number(1, 2))
+    weight = w.shape(2, 105) + w.packed(5, [0.5] * 210)
+    bias = w.shape(2) + w.packed(5, [1.0, 2.0])
+    data = w.layer("data", type="MemoryData", extra=tops + source + fork)
+    data += w.layer("y", weight, bias, type="InnerProduct", extra=scores)
+    with pytest.warns(caffe2torch.Caffe2TorchWarning, match="becomes an input"):
+        alone = caffe2torch.read(data)
+    assert (alone.inputs[0].shape, alone.outputs) == ((1, 3, 5, 7), ("y",))
+    assert alone.params["y.bias"].tolist() == [1, 2]
+    text = b'input: "data" input_dim: [1, 3, 5, 7] layer { name: "y" type: "InnerProduct"' + (
+        b'bottom: "data" top: "y" inner_product_param { num_output: 2 } }'
+    )
+    assert caffe2torch.read(data, text).params["y.bias"].tolist() == [1, 2]
