@@ -28,7 +28,7 @@ def test_bytes_give_the_graph_of_the_files(name: str) -> None:
         (b"", None, "the buffer is empty"),
         (b"PK\x03\x04....", None, "the buffer: is a ZIP archive"),
         (None, b"layer {", "the buffer:1"),
-        (None, b"name: 'x'", "the buffer: describes no layers"),
+        (None, b"name: 'x'", "the buffer:1:1: describes no layers"),
     ],
 )
 def test_errors_name_the_buffer(model: bytes | None, prototxt: bytes | None, message: str) -> None:

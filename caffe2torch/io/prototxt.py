@@ -105,7 +105,7 @@ def read_prototxt(path: Source) -> Message:
     net = parse_prototxt(text, source)
     if not (net.layer or net.layers or net.input):
         raise ReadError(
-            f"{source}: describes no layers; give the prototxt of a net "
+            f"{source}:1:1: describes no layers; give the prototxt of a net "
             "(a solver.prototxt names its net in the field 'net' or 'train_net')"
         )
     net.place, net.text = source, text.encode("utf-8", "replace").decode()
