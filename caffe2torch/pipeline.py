@@ -15,7 +15,7 @@ from caffe2torch.passes.align_crops import align_crops
 from caffe2torch.passes.attach_weights import attach_weights, share_blobs
 from caffe2torch.passes.data_layers import replace_data_layers
 from caffe2torch.passes.draft import DEFAULTS, TEST, BlobSource, Draft, Options, Pass, State
-from caffe2torch.passes.filter_layers import filter_layers, remove_splits
+from caffe2torch.passes.filter_layers import feed_missing, filter_layers, remove_splits
 from caffe2torch.passes.hints import drop_hints
 from caffe2torch.passes.parameters import claim_parameters, decode_parameters
 from caffe2torch.passes.propagate_shapes import propagate_shapes
@@ -48,6 +48,7 @@ PASSES: tuple[Pass, ...] = (
     *UPGRADES,
     filter_layers,
     remove_splits,
+    feed_missing,
     keep_until,
     drop_hints,
     claim_parameters,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from caffe2torch.io.schema import Message, enum_name, enum_value, replace_all
+from caffe2torch.io.schema import Message, enum_name, enum_value, message_class, replace_all
 from caffe2torch.layers import net_error
 from caffe2torch.passes.draft import Draft, State
 
@@ -47,6 +47,35 @@ def filter_layers(draft: Draft) -> None:
         layer.ClearField("include")
         layer.ClearField("exclude")
     net.ClearField("state")
+
+
+def feed_missing(draft: Draft) -> None:
+    """Make an input of each blob that no layer makes, where the caller gives its shape.
+
+    So a net whose data layer is of the other phase alone can be read in this one. What that
+    layer says of the preprocessing goes to the input. Before, with ``input_shapes={"x": ...}``::
+
+        layer { name: "c" type: "Convolution" bottom: "x" top: "c" }
+
+    After::
+
+        layer { name: "x" type: "Input" top: "x" input_param { shape { ... } } }
+        layer { name: "c" type: "Convolution" bottom: "x" top: "c" }
+    """
+    layers = list(draft.net.layer)
+    made = {top for layer in layers for top in layer.top}
+    read = {bottom for layer in layers for bottom in layer.bottom}
+    inputs = []
+    for blob, shape in draft.options.input_shapes.items():
+        if blob in read - made:
+            proto = message_class("LayerParameter")(name=blob, type="Input", top=[blob])
+            proto.phase = enum_value("Phase", draft.state.phase)
+            proto.input_param.shape.add().dim[:] = shape
+            maker = next((layer for layer in draft.excluded if blob in layer.top[:1]), None)
+            if maker is not None and maker.HasField("transform_param"):
+                proto.transform_param.CopyFrom(maker.transform_param)
+            inputs.append(proto)
+    replace_all(draft.net.layer, [*inputs, *layers])
 
 
 def other_state(layer: Message, state: State) -> str:

@@ -162,7 +162,10 @@ class _Connector:
         for proto in self.draft.excluded:
             if blob in proto.top:
                 state = other_state(proto, self.draft.state)
-                return f" The layer {proto.name!r} ({type_name(proto)}), which does, {state}."
+                return (
+                    f" The layer {proto.name!r} ({type_name(proto)}), which does, {state}. Or feed "
+                    f"the blob: --input-shape {blob}=N,C,H,W gives its shape."
+                )
         for proto in self.layers:
             if blob in proto.top and blob not in proto.bottom:
                 return f" The layer {proto.name!r}, which does, comes later: move it up."

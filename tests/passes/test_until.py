@@ -118,3 +118,19 @@ def test_faults_of_sources_and_states() -> None:
     with pytest.warns(match="data_param.shuffle"):
         graph = api.read(prototxt=folder / "wild/data_layer_fork_field.prototxt")
     assert [(i.name, i.shape) for i in graph.inputs] == [("data", (1, 3, 8, 8))]
+
+
+def test_a_blob_of_another_phase_can_be_fed() -> None:
+    net = parse_prototxt(
+        'layer { name: "d" type: "Data" top: "x" top: "t" include { phase: TRAIN } '
+        "transform_param { mean_value: 7 crop_size: 9 } }\n"
+        'layer { name: "r" type: "ReLU" bottom: "x" top: "r" }'
+    )
+    with pytest.raises(NetError, match="Or feed the blob: --input-shape x=N,C,H,W"):
+        build_graph(net)
+    graph = build_graph(net, options=Options(input_shapes={"x": (2, 3, 4, 5)}))
+    assert [(i.name, i.shape) for i in graph.inputs] == [("x", (2, 3, 4, 5))]
+    assert graph.preprocessing is not None
+    assert graph.preprocessing.mean == (7,)
+    with pytest.raises(NetError, match="the net has no input 'y'"):
+        build_graph(net, options=Options(input_shapes={"x": (2, 3, 4, 5), "y": (1,)}))

@@ -233,9 +233,10 @@ class _Judgement:
                 graph = self._read(message, self.options)
             except Caffe2TorchError as error:
                 shapes = dict(self.options.get("input_shapes", {}))
-                asked = re.search(r"--input-shape (\S+?)=\d", str(error))
+                asked = re.search(r"--input-shape (\S+?)=[\dN]", str(error))
                 stage = re.search(r"--stage ([\w-]+)", str(error))
-                if "--phase TRAIN" in str(error) and "phase" not in self.options:
+                is_fed = asked is not None and asked[1] not in shapes
+                if "--phase TRAIN" in str(error) and not is_fed and "phase" not in self.options:
                     self.options["phase"] = "TRAIN"
                     last = error
                     continue
