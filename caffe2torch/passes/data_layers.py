@@ -130,10 +130,13 @@ def _data_shapes(
             elif position == 0:
                 shapes.append(_image_shape(node.proto, blob, layer, draft))
             else:
+                # Only an image is read by a convolution; a label may have any shape.
+                is_image = channels_of_weights(blob, draft) is not None
+                shape = suggested_shape(blob, draft) if is_image else "1,..."
                 raise net_error(
                     node.proto,
                     f"the shape of the input {blob!r} is not in the net. Give it "
-                    f"(--input-shape {blob}=1,...), or give a deploy prototxt.",
+                    f"(--input-shape {blob}={shape}), or give a deploy prototxt.",
                 )
         except NetError as error:
             lacking[blob] = error

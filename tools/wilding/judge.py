@@ -247,6 +247,8 @@ class _Judgement:
                 if asked is not None and asked[1] not in shapes:
                     blob = asked[1]
                     waiting[blob] = list(dict.fromkeys(guesses(self.net.name, blob, message)))
+                    if advised := re.search(r"--input-shape \S+?=(\d+(?:,\d+)+)[ )]", str(error)):
+                        waiting[blob].insert(0, tuple(map(int, advised[1].split(","))))
                 elif any(waiting.values()):
                     blob = next(b for b in reversed(waiting) if waiting[b])
                     last = last or error
