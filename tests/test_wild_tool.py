@@ -118,10 +118,10 @@ def test_images_are_as_small_as_the_net_takes_them(tmp_path: Path) -> None:
     assert (finding.outcome, finding.shapes) == (RIGHT, "x=1,3,52,128")
 
 
-def test_the_phase_that_an_error_advises_is_given(tmp_path: Path) -> None:
+def test_a_blob_of_another_phase_is_fed(tmp_path: Path) -> None:
     text = GOOD.replace('type: "Data"', 'type: "Data" include { phase: TRAIN }')
     finding = judged(tmp_path, text)
-    assert (finding.outcome, finding.shapes) == (RIGHT, "phase=TRAIN x=1,3,32,32")
+    assert (finding.outcome, finding.shapes) == (RIGHT, "x=1,3,32,32")
 
 
 def test_dummy_data_makes_few_items(tmp_path: Path) -> None:
