@@ -43,39 +43,38 @@ def filter_layers(draft: Draft) -> None:
         replace_all(net.layer, [layer for layer in layers if _included(layer, state)])
         draft.excluded = [layer for layer in layers if not _included(layer, state)]
     for layer in net.layer:
-        layer.phase = layer.phase if layer.HasField("phase") else phase
-        layer.ClearField("include")
-        layer.ClearField("exclude")
+        _set_phase(layer, phase)
     net.ClearField("state")
 
 
 def feed_missing(draft: Draft) -> None:
     """Make an input of each blob that no layer makes, where the caller gives its shape.
 
-    So a net whose data layer is of the other phase alone can be read in this one. What that
-    layer says of the preprocessing goes to the input. Before, with ``input_shapes={"x": ...}``::
+    So a net whose data layer is of the other phase alone can be read in this one: the data layer
+    comes in, to become an input like others. Before, with ``input_shapes={"x": ...}``::
 
         layer { name: "c" type: "Convolution" bottom: "x" top: "c" }
 
     After::
 
-        layer { name: "x" type: "Input" top: "x" input_param { shape { ... } } }
+        layer { name: "d" type: "Data" top: "x" top: "label" }
         layer { name: "c" type: "Convolution" bottom: "x" top: "c" }
     """
     layers = list(draft.net.layer)
     made = {top for layer in layers for top in layer.top}
     read = {bottom for layer in layers for bottom in layer.bottom}
-    inputs = []
+    sources: list[Message] = []
     for blob, shape in draft.options.input_shapes.items():
-        if blob in read - made:
+        if blob not in read - made:
+            continue
+        proto = next((la for la in draft.excluded if blob in la.top and not la.bottom), None)
+        if proto is None:
             proto = message_class("LayerParameter")(name=blob, type="Input", top=[blob])
-            proto.phase = enum_value("Phase", draft.state.phase)
             proto.input_param.shape.add().dim[:] = shape
-            maker = next((layer for layer in draft.excluded if blob in layer.top[:1]), None)
-            if maker is not None and maker.HasField("transform_param"):
-                proto.transform_param.CopyFrom(maker.transform_param)
-            inputs.append(proto)
-    replace_all(draft.net.layer, [*inputs, *layers])
+        _set_phase(proto, enum_value("Phase", draft.state.phase))
+        sources.append(proto)
+        made.update(proto.top)
+    replace_all(draft.net.layer, [*sources, *layers])
 
 
 def other_state(layer: Message, state: State) -> str:
@@ -122,6 +121,12 @@ def remove_splits(draft: Draft) -> None:
         layer.bottom[:] = bottoms
         kept.append(layer)
     replace_all(draft.net.layer, kept)
+
+
+def _set_phase(layer: Message, phase: int) -> None:
+    layer.phase = layer.phase if layer.HasField("phase") else phase
+    layer.ClearField("include")
+    layer.ClearField("exclude")
 
 
 def _included(layer: Message, state: Message) -> bool:
