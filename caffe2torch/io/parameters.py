@@ -30,7 +30,10 @@ TEXT_ONLY = 500_000_000
 OWN_NUMBER = 10_000
 """What stands before an own message in a caffemodel that is written; any number would do."""
 
-_TOKEN = re.compile(r'\s+|//[^\n]*|("(?:[^"\\]|\\.)*"|[\w.+-]+|[{}\[\]=;,])')
+_TOKEN = re.compile(
+    r"\s+|//[^\n]*|/\*[\s\S]*?\*/|"
+    r"""("(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*'|[\w.+-]+|[{}\[\]=;,])"""
+)
 _LABELS = {"optional": 1, "required": 2, "repeated": 3}
 _SCALARS = {
     "double": 1, "float": 2, "int64": 3, "uint64": 4, "int32": 5, "fixed64": 6, "fixed32": 7,
@@ -272,7 +275,7 @@ class _Declaration:
                 option = self._take()
                 self._expect("=")
                 if option == "default":
-                    field.default_value = self.tokens[0].strip('"')
+                    field.default_value = self.tokens[0].strip("\"'")
                 elif option == "packed":
                     field.options.packed = self.tokens[0] == "true"
                 self._take()

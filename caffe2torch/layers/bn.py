@@ -71,6 +71,12 @@ class BN(Layer):
         optional float momentum = 500000003 [default = 0.9];
         optional float eps = 500000004 [default = 1e-5];
         optional bool frozen = 500000005 [default = false];
+        enum Engine {
+          DEFAULT = 0;
+          CAFFE = 1;
+          CUDNN = 2;
+        }
+        optional Engine engine = 500000006;  // Which library computes the layer.
         """,
     )
     tops = (1, 3)

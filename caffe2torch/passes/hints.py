@@ -87,6 +87,7 @@ NET_HINTS = (
     Hint("global_grad_scale", "a factor that training takes back (NVIDIA)"),
     Hint("global_grad_scale_adaptive", "whether training finds that factor (NVIDIA)"),
     Hint("global_grad_scale_param", "the factor of gradients, by the norm of them (NVIDIA)"),
+    Hint("eltwise_mem_sharing", "whether a sum takes the memory of its bottom (NVIDIA's default)"),
     Hint("reduce_buckets", "how GPUs exchange gradients (NVIDIA)"),
 )
 """Of nets."""

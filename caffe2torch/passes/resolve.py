@@ -64,10 +64,12 @@ def resolve_layer(proto: Message) -> Layer:
     if cls is None:
         raise unsupported(proto, f"layer type {type_name(proto)!r} is not supported.", "type")
     if unknown := unknown_fields(proto):
+        in_binary = unknown[0].HasField("number")
+        advice = "correct its spelling, or remove it if it does not."
         error = unsupported(
             proto,
             f"unknown parameter {', '.join(map(describe, unknown[:MAX_SHOWN]))}. It may change "
-            "what the layer computes: correct its spelling, or remove it if it does not.",
+            f"what the layer computes: {'give the prototxt of the net.' if in_binary else advice}",
         )
         if unknown[0].HasField("line"):
             error.near = f"{proto.place}:{unknown[0].line}:{unknown[0].column}"

@@ -62,7 +62,7 @@ def test_learn(shape: tuple[int, ...], tops: int, phase: str) -> None:
     ("param", "phase", "running"),
     [
         ("momentum: 0.9", "TEST", True),
-        ("frozen: true", "TRAIN", True),
+        ("frozen: true engine: CAFFE", "TRAIN", True),
         ("eps: 0.01", "TRAIN", False),
     ],
 )
