@@ -128,6 +128,11 @@ class Parameters:
         result = self._class()
         for message in messages:
             result.MergeFrom(message)
+        if messages and not result.IsInitialized():
+            raise ReadError(
+                f"{proto.place or f'layer {proto.name!r}'}: the layer's {self.fields[0]} lacks "
+                f"{', '.join(result.FindInitializationErrors())}, which must be given"
+            )
         return result
 
     def put(self, proto: Message, field: str, value: Any) -> None:

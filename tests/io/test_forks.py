@@ -176,6 +176,18 @@ def test_wrong_declarations_say_what_is_wrong(declaration: str, cause: str) -> N
         Parameters("odd_param", declaration).of(message_class("LayerParameter")())
 
 
+@pytest.mark.parametrize("in_binary", [False, True])
+def test_a_required_field_must_be_given(in_binary: bool) -> None:
+    parameters = Parameters(
+        "odd_param", "message Step { required float by = 1; } repeated Step step = 2;"
+    )
+    layer = layer_of("odd_param { step { } }")
+    if in_binary:
+        layer = decoded(w.layer("n", type="Reorg", extra=w.message(150, w.message(2))))
+    with pytest.raises(ReadError, match=r"odd_param lacks step\[0\]\.by, which must be given"):
+        parameters.of(layer)
+
+
 def test_unknown_fields_are_written_where_they_stood() -> None:
     text = (
         'layer { name: "c" type: "Convolution"\n'
