@@ -38,8 +38,8 @@ READ = "read"
 """The outcome of a net that is only read, and could be."""
 OUTCOMES = (RIGHT, READ, DIFFERENT, REFUSED, CRASH, TIMEOUT)
 
-LARGE = 1 << 27
-"""Of a net with more values in its blobs (512 MiB in each engine), outputs alone are compared."""
+LARGE = 1 << 29
+"""Of a net with more values in its blobs (2 GiB in each engine), outputs alone are compared."""
 LARGEST = 1 << 30
 """Most values of all blobs of a net that is run at all."""
 MOST_WEIGHTS = 1 << 26
