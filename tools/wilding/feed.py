@@ -36,6 +36,9 @@ IMAGES: tuple[tuple[str, Shape], ...] = (
     ("cifar", (1, 3, 32, 32)),
     ("siamese", (1, 2, 28, 28)),
     ("segnet", (1, 3, 360, 480)),
+    ("det4", (1, 15, 24, 24)),
+    ("fpcnet", (1, 3, 320, 320)),
+    ("deepspeech", (1, 1, 161, 200)),
 )
 """The shape of an image, by a pattern of the net's name."""
 USUAL: tuple[Shape, ...] = (
