@@ -30,7 +30,7 @@ from caffe2torch.layers._normalization import (
 )
 
 SCALE_SHIFT_FIELDS = ("bn_mode", "scale_filler", "shift_filler")
-RUNNING_FIELDS = ("slope_filler", "bias_filler", "momentum", "eps", "frozen")
+RUNNING_FIELDS = ("slope_filler", "bias_filler", "momentum", "eps", "frozen", "moving_average")
 SCALE_SHIFT_EPS = 1e-9
 
 
@@ -48,7 +48,8 @@ class BN(Layer):
       blobs slope, bias, running mean and variance, each (1, C) or (1, C, 1, 1). ``frozen``
       always takes the running statistics, otherwise phase TRAIN takes those of the batch, and
       phase TEST those of the batch while the module trains. Training updates
-      running' = momentum * running + (1 - momentum) * batch.
+      running' = momentum * running + (1 - momentum) * batch. ``moving_average: true``, of an
+      older form, says the same; false is refused, as nothing sets the statistics in phase TEST.
 
     Without any of these the number of the layer's blobs, or of ``param`` entries above two,
     tells the form; a layer that shows nothing is refused.
@@ -71,6 +72,7 @@ class BN(Layer):
         optional float momentum = 500000003 [default = 0.9];
         optional float eps = 500000004 [default = 1e-5];
         optional bool frozen = 500000005 [default = false];
+        optional bool moving_average = 500000007 [default = true];
         enum Engine {
           DEFAULT = 0;
           CAFFE = 1;
@@ -192,6 +194,13 @@ def _has_running_stats(proto: Message, param: Message) -> bool:
             f"{scale_shift[0]} belongs to the form with two blobs, {running[0]} to the form with "
             "four; keep those of the fork that trained the net",
             "bn_param",
+        )
+    if not param.moving_average:
+        raise unsupported(
+            proto,
+            "without it nothing sets the statistics in phase TEST; write true if the layer has the "
+            "running mean and variance",
+            "bn_param.moving_average",
         )
     if scale_shift or running:
         return bool(running)

@@ -62,6 +62,7 @@ def test_learn(shape: tuple[int, ...], tops: int, phase: str) -> None:
     ("param", "phase", "running"),
     [
         ("momentum: 0.9", "TEST", True),
+        ("slope_filler { } moving_average: true", "TEST", True),
         ("frozen: true engine: CAFFE", "TRAIN", True),
         ("eps: 0.01", "TRAIN", False),
     ],
@@ -126,6 +127,8 @@ def test_refuses_what_cannot_be_told() -> None:
         resolved('type: "BN" bottom: "x" top: "y"')
     with pytest.raises(UnsupportedLayerError, match=r"bn_mode belongs to .* frozen to the form"):
         resolved('type: "BN" bottom: "x" top: "y" bn_param { bn_mode: LEARN frozen: true }')
+    with pytest.raises(UnsupportedLayerError, match="without it nothing sets the statistics"):
+        resolved('type: "BN" bottom: "x" top: "y" bn_param { moving_average: false }')
 
 
 def test_refuses_tops_and_axes() -> None:
