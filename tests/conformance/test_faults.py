@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import golden
+import numpy as np
 import pytest
 import torch
 from support import genuine
@@ -107,3 +108,41 @@ def test_no_onnx_node_ends_in_an_empty_input() -> None:
     folder = genuine("SHARED", "faults", "gemm_empty_bias")
     model = to_onnx(caffe2torch.read(folder / "net.caffemodel", folder / "net.prototxt"))
     assert all(node.input[-1] for node in model.skeleton.graph.node if node.input)
+
+
+@pytest.mark.parametrize(
+    ("file", "inputs", "shape"),
+    [
+        ("utf16/net", {"data": (1, 3, 8, 8)}, (1, 4, 8, 8)),
+        ("wild/cvgj_input_alone", {"data": (1, 3, 8, 8)}, (1, 3, 8, 8)),
+        ("wild/v1_crop", {"data": (1, 3, 8, 8)}, (1, 1, 8, 8)),
+        ("wild/v1_unknown_type", {"data": (1, 3, 8, 8)}, (1, 3, 8, 8)),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:layer .* has no weights", "ignore:.* has no crop_param")
+def test_what_was_refused_is_read(
+    file: str, inputs: dict[str, tuple[int, ...]], shape: tuple[int, ...]
+) -> None:
+    prototxt = genuine("SHARED", "faults") / f"{file}.prototxt"
+    graph = caffe2torch.read(None, prototxt, allow_missing=True)
+    assert {i.name: i.shape for i in graph.inputs} == inputs
+    assert [graph.shapes[graph.blobs[blob]] for blob in graph.outputs] == [shape]
+
+
+def test_a_v1_type_that_no_layer_has_is_named_with_its_place() -> None:
+    text = genuine("SHARED", "faults", "wild", "v1_unknown_type.prototxt").read_bytes()
+    with pytest.raises(caffe2torch.Caffe2TorchError, match=r":3:22: .*layer type 'BNX' is not"):
+        caffe2torch.read(None, text.replace(b"type: BN ", b"type: BNX "))
+
+
+def test_nvidias_batch_norm_scales_and_shifts() -> None:
+    prototxt = genuine("SHARED", "faults", "wild", "nv_batchnorm_scale_bias.prototxt")
+    with pytest.warns(caffe2torch.Caffe2TorchWarning, match="has no weights"):
+        module = caffe2torch.load(None, prototxt, allow_missing=True)
+    rng = np.random.default_rng(0)
+    state = {key: torch.from_numpy(rng.random(3, np.float32) + 0.5) for key in module.state_dict()}
+    module.load_state_dict(state)
+    x = torch.from_numpy(rng.standard_normal((1, 3, 8, 8), np.float32))
+    own = {key.rpartition(".")[2]: value[:, None, None] for key, value in state.items()}
+    expected = (x - own["running_mean"]) / (own["running_var"] + 0.0001).sqrt()
+    torch.testing.assert_close(module(x), expected * own["weight"] + own["bias"])
