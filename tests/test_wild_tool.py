@@ -158,13 +158,14 @@ def test_a_refusal_says_all_that_the_net_lacks(tmp_path: Path) -> None:
 
 def test_equal_reasons_are_equal_texts(tmp_path: Path) -> None:
     texts = [
-        f'layer {{ name: "{name}" type: "ReLU" bottom: "{blob}" top: "y" }}'
+        f'input: "{blob}" input_dim: [1, 3, 8, 8] '
+        f'layer {{ name: "{name}" type: "LRN" bottom: "{blob}" top: "{blob}" }}'
         for name, blob in (("one", "x1"), ("two", "x2"))
     ]
     first, second = (judged(tmp_path, text) for text in texts)
     assert first.detail != second.detail
     assert first.reason == second.reason
-    assert first.reason.startswith("ReLU, bottom: reads the blob '...' (bottom N)")
+    assert first.reason.startswith("LRN, top: computes the blob '...' in place")
 
 
 def test_errors_of_opencv_lose_its_own_places() -> None:

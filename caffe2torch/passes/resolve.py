@@ -161,17 +161,15 @@ class _Connector:
 
     def _maker(self, blob: str) -> str:
         """Who would produce a blob that no layer of the net does before it is read."""
+        feed = f" It can be fed: --input-shape {blob}=N,C,H,W gives its shape."
         for proto in self.draft.excluded:
             if blob in proto.top:
                 state = other_state(proto, self.draft.state)
-                return (
-                    f" The layer {proto.name!r} ({type_name(proto)}), which does, {state}. Or feed "
-                    f"the blob: --input-shape {blob}=N,C,H,W gives its shape."
-                )
+                return f" The layer {proto.name!r} ({type_name(proto)}), which does, {state}.{feed}"
         for proto in self.layers:
             if blob in proto.top and blob not in proto.bottom:
                 return f" The layer {proto.name!r}, which does, comes later: move it up."
-        return ""
+        return feed
 
     def _write(self, index: int, proto: Message, position: int, is_source: bool) -> str:
         top = str(proto.top[position])

@@ -126,7 +126,7 @@ def test_a_blob_of_another_phase_can_be_fed() -> None:
         "transform_param { mean_value: 7 crop_size: 9 } }\n"
         'layer { name: "r" type: "ReLU" bottom: "x" top: "r" }'
     )
-    with pytest.raises(NetError, match="Or feed the blob: --input-shape x=N,C,H,W"):
+    with pytest.raises(NetError, match="It can be fed: --input-shape x=N,C,H,W"):
         build_graph(net)
     graph = build_graph(net, options=Options(input_shapes={"x": (2, 3, 4, 5)}))
     assert [(i.name, i.shape) for i in graph.inputs] == [("x", (2, 3, 4, 5))]

@@ -37,8 +37,8 @@ IMAGES: tuple[tuple[str, Shape], ...] = (
     ("siamese", (1, 2, 28, 28)),
     ("segnet", (1, 3, 360, 480)),
     ("det4", (1, 15, 24, 24)),
-    ("fpcnet", (1, 3, 320, 320)),
-    ("deepspeech", (1, 1, 161, 200)),
+    ("fpcnet_dh", (1, 3, 16, 16)),
+    ("deepspeech", (20, 1, 161, 60)),
 )
 """The shape of an image, by a pattern of the net's name."""
 USUAL: tuple[Shape, ...] = (
