@@ -58,6 +58,8 @@ def guesses(net: str, blob: str, message: Message) -> Iterator[Shape]:
     small = [shape for pattern, shape in SMALL if re.search(pattern, blob.lower())]
     if small:
         yield from small
+        batch = [*message.input_dim[:1], *(shape.dim[0] for shape in message.input_shape[:1])]
+        yield from ((items, *shape[1:]) for items in batch for shape in small)
         return
     for layer in [*message.layer, *message.layers]:
         if blob in layer.top and layer.HasField("transform_param"):

@@ -40,7 +40,7 @@ OUTCOMES = (RIGHT, READ, DIFFERENT, REFUSED, CRASH, TIMEOUT)
 
 LARGE = 1 << 29
 """Of a net with more values in its blobs (2 GiB in each engine), outputs alone are compared."""
-LARGEST = 1 << 30
+LARGEST = 1 << 31
 """Most values of all blobs of a net that is run at all."""
 MOST_WEIGHTS = 1 << 26
 """Most random weights that are written to a caffemodel, for OpenCV."""
