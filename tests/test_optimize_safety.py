@@ -287,3 +287,13 @@ def test_recorded_faults(name: str) -> None:
     for blob, value in arrays.items():
         if blob.startswith("out/"):
             assert_close(shown[blob[4:]], value, TOLERANCE, absolute=1e-6, what=blob)
+
+
+def test_a_dropout_in_place_of_a_shared_blob_may_go() -> None:
+    module = load(
+        'input: "x" input_shape { dim: 2 dim: 3 } '
+        'layer { name: "s" type: "Split" bottom: "x" top: "y" } '
+        'layer { name: "d" type: "Dropout" bottom: "y" top: "y" }'
+    )
+    x = torch.randn(2, 3)
+    torch.testing.assert_close(caffe2torch.optimize(module)(x), module(x))
