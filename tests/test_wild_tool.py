@@ -291,4 +291,5 @@ def test_every_fortieth_net_of_the_world(tmp_path: Path) -> None:
     nets = wild.unpack(genuine("SHARED", "wild", "nets.zip"), tmp_path)
     findings = run_slice(nets[::40], tmp_path)
     assert not wrong(findings)
-    assert sum(f.outcome == RIGHT for f in findings) >= 0.8 * len(findings)
+    others = [f"{f.net}: {f.outcome}, {f.reason}" for f in findings if f.outcome != RIGHT]
+    assert len(others) <= 0.2 * len(findings), "\n".join(others)

@@ -63,6 +63,9 @@ def guesses(net: str, blob: str, message: Message) -> Iterator[Shape]:
         return
     for layer in [*message.layer, *message.layers]:
         if blob in layer.top and layer.HasField("transform_param"):
+            resize = layer.transform_param.resize_param
+            if resize.height and blob == layer.top[0]:
+                yield (1, 3, resize.height, resize.width)
             crop = layer.transform_param.crop_size
             if crop and blob == layer.top[0]:
                 yield from ((1, channels, crop, crop) for channels in (3, 1, 6, 2))

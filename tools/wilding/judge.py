@@ -228,6 +228,7 @@ class _Judgement:
         """The graph; where an error advises a phase or an input's shape, that is given."""
         waiting: dict[str, list[Shape]] = {}
         last: Caffe2TorchError | None = None
+        of_train = False
         for _ in range(MOST_ADVICE):
             try:
                 graph = self._read(message, self.options)
@@ -236,6 +237,7 @@ class _Judgement:
                 asked = re.search(r"--input-shape (\S+?)=[\dN]", str(error))
                 stage = re.search(r"--stage ([\w-]+)", str(error))
                 is_fed = asked is not None and asked[1] not in shapes
+                of_train = of_train or "--phase TRAIN" in str(error)
                 if "--phase TRAIN" in str(error) and not is_fed and "phase" not in self.options:
                     self.options["phase"] = "TRAIN"
                     last = error
@@ -256,6 +258,9 @@ class _Judgement:
                     blob = source
                     waiting[blob] = list(dict.fromkeys(guesses(self.net.name, blob, message)))
                     last = last or error
+                elif of_train and "phase" not in self.options:
+                    self.options = {"phase": "TRAIN"}
+                    continue
                 else:
                     raise last or error from None
                 shapes[blob] = waiting[blob].pop(0)
