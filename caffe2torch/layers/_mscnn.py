@@ -39,6 +39,51 @@ def normalisation(proto: Message, param: Message) -> tuple[tuple[float, ...], tu
     return scales, shifts
 
 
+def positive_normalisation(
+    proto: Message, param: Message
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """``normalisation``; raises NetError for a ``bbox_std`` that is not positive."""
+    scales, shifts = normalisation(proto, param)
+    if min(scales) <= 0:
+        raise net_error(proto, "must be positive", "bbox_reg_param.bbox_std")
+    return scales, shifts
+
+
+def overlap_of(nms_type: str) -> str:
+    """The overlap that ``nms_type`` names: IOU, which any other word is too, IOMU or IOFU."""
+    return nms_type if nms_type in ("IOMU", "IOFU") else "IOU"
+
+
+def check_overlap_onnx(layer: Layer, overlap: str) -> None:
+    """Raise UnsupportedLayerError for an overlap that only the torch form has."""
+    if overlap != "IOU":
+        raise layer.unsupported(
+            f"{overlap} is an overlap that ONNX's NonMaxSuppression does not have;"
+            " convert to torch",
+            "nms_type",
+        )
+
+
+def moved_boxes_onnx(
+    g: OnnxBuilder,
+    offsets: str,
+    low: str,
+    high: str,
+    scales: Sequence[float],
+    shifts: Sequence[float],
+) -> tuple[str, str]:
+    """``moved_boxes`` for offsets and corners whose last axis is the coordinate."""
+    offsets = g.op("Add", g.op("Mul", offsets, g.const(scales)), g.const(shifts))
+    move, grow = g.op("Split", offsets, g.const([2, 2], np.int64), axis=-1, outputs=2)
+    one, half = g.const(1.0), g.const(0.5)
+    old = g.op("Add", g.op("Sub", high, low), one)
+    size = g.op("Mul", old, g.op("Exp", grow))
+    centre = g.op("Mul", half, g.op("Add", high, low))
+    centre = g.op("Add", g.op("Mul", move, old), centre)
+    corner = g.op("Sub", centre, g.op("Mul", half, g.op("Sub", size, one)))
+    return corner, g.op("Sub", g.op("Add", corner, size), one)
+
+
 @dataclass(frozen=True)
 class FieldBoxes(Layer):
     """Base of BoxOutput and BoxGroupOutput: boxes around the cells of several maps."""
@@ -75,7 +120,7 @@ class FieldBoxes(Layer):
             "min_size": param.min_size,
             "limits": (param.max_nms_num or None, param.max_post_nms_num or None),
             "threshold": param.iou_thr,
-            "overlap": param.nms_type if param.nms_type in ("IOMU", "IOFU") else "IOU",
+            "overlap": overlap_of(param.nms_type),
             "num_tops": len(proto.top),
         }
 
@@ -112,12 +157,7 @@ class FieldBoxes(Layer):
         self, g: OnnxBuilder, boxes: str, sides: str, scores: str, count: int, pixel: int
     ) -> Sequence[str]:
         """The tops, of all ``count`` boxes (N, K, 4) with sides (N, K, 2) and scores (N, K)."""
-        if self.overlap != "IOU":
-            raise self.unsupported(
-                f"{self.overlap} is an overlap that ONNX's NonMaxSuppression does not have;"
-                " convert to torch",
-                "nms_type",
-            )
+        check_overlap_onnx(self, self.overlap)
         low = g.op("ReduceMin", sides, axes=[2], keepdims=0)
         large = g.op("GreaterOrEqual", low, g.const(self.min_size))
         high = g.op("GreaterOrEqual", scores, g.const(self.score_threshold))

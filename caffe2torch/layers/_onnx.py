@@ -43,6 +43,11 @@ def to_int(g: OnnxBuilder, value: str) -> str:
     return str(g.op("Cast", value, to=INT64))
 
 
+def ints(g: OnnxBuilder, *values: int) -> tuple[str, ...]:
+    """An int64 constant of one number for each of ``values``."""
+    return tuple(g.const([value], np.int64) for value in values)
+
+
 def tanh(g: OnnxBuilder, value: str) -> str:
     """Hyperbolic tangent. It is 1 in float32 from 10 on; OpenCV 5.0 makes it NaN from 44 on."""
     return str(g.op("Tanh", g.op("Clip", value, g.const(-20.0), g.const(20.0))))

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from caffe2torch.graph import Shape
 from caffe2torch.layers._base import Layer, OnnxBuilder, TorchBuilder
 from caffe2torch.layers._boxes_onnx import BOOL, FLOAT, INT64, LOWEST, suppress_onnx
-from caffe2torch.layers._onnx import check_constant
+from caffe2torch.layers._onnx import check_constant, ints
 
 MANY = 1 << 30
 """More boxes than there are, where their number depends on the data."""
@@ -108,13 +108,13 @@ class RegionProposals(Layer):
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         boxes, sizes = self._boxes_onnx(g, inputs)
-        scores = g.op("Slice", inputs[0], *_ints(g, len(self.anchors), 2 * len(self.anchors), 1))
+        scores = g.op("Slice", inputs[0], *ints(g, len(self.anchors), 2 * len(self.anchors), 1))
         scores = g.op("Transpose", scores, perm=[0, 2, 3, 1])
         scores = g.op("Reshape", scores, g.const([0, -1], np.int64))
         scales = g.op("Flatten", inputs[2], axis=1)
         columns = g.const(self.size_scales(g.shape(inputs[2])), np.int64)
         scales = g.op("Gather", scales, columns, axis=1)
-        least = g.op("Mul", g.op("Unsqueeze", scales, *_ints(g, 1)), g.const(self.min_size))
+        least = g.op("Mul", g.op("Unsqueeze", scales, *ints(g, 1)), g.const(self.min_size))
         short = g.op("Cast", g.op("Less", sizes, least), to=FLOAT)
         small = g.op("Cast", g.op("ReduceMax", short, axes=[2], keepdims=0), to=BOOL)
         instead = g.const(LOWEST if self.drop_small else 0.0)
@@ -126,7 +126,7 @@ class RegionProposals(Layer):
         if self.fallback:
             regions = or_row_onnx(g, regions, self.fallback)
         if len(self.scores_shape) == 1:
-            scores = g.op("Squeeze", scores, *_ints(g, 1))
+            scores = g.op("Squeeze", scores, *ints(g, 1))
         return [regions, scores][: self.num_tops]
 
     def _boxes_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> tuple[str, str]:
@@ -146,7 +146,7 @@ class RegionProposals(Layer):
         low, high = g.op("Sub", middle, half), g.op("Add", middle, half)
         info = g.op("Flatten", inputs[2], axis=1)
         limit = g.op("Gather", info, g.const([1, 0], np.int64), axis=1)
-        limit = g.op("Sub", g.op("Unsqueeze", limit, *_ints(g, 1)), g.const(1.0))
+        limit = g.op("Sub", g.op("Unsqueeze", limit, *ints(g, 1)), g.const(1.0))
         zero = g.const(0.0)
         low, high = (g.op("Max", g.op("Min", edge, limit), zero) for edge in (low, high))
         sizes = g.op("Add", g.op("Sub", high, low), g.const(1.0))
@@ -174,7 +174,7 @@ def keep_boxes_onnx(
         best = g.const([count], np.int64)
     after = min(limits[1] or count, count)
     scores, order = g.op("TopK", scores, best, axis=1, outputs=2)
-    order = g.op("Unsqueeze", order, *_ints(g, 2))
+    order = g.op("Unsqueeze", order, *ints(g, 2))
     order = g.op("Expand", order, g.const([1, 1, 4], np.int64))
     boxes = g.op("GatherElements", boxes, order, axis=1)
     if threshold is None:
@@ -189,8 +189,8 @@ def keep_boxes_onnx(
         rank = g.op("CumSum", g.op("Cast", kept, to=INT64), g.const(1, np.int64))
         kept = g.op("And", kept, g.op("LessOrEqual", rank, g.const(after, np.int64)))
     places = g.op("Transpose", g.op("NonZero", kept), perm=[1, 0])
-    image = g.op("Cast", g.op("Slice", places, *_ints(g, 0, 1, 1)), to=FLOAT)
-    found = g.op("Unsqueeze", g.op("GatherND", scores, places), *_ints(g, 1))
+    image = g.op("Cast", g.op("Slice", places, *ints(g, 0, 1, 1)), to=FLOAT)
+    found = g.op("Unsqueeze", g.op("GatherND", scores, places), *ints(g, 1))
     return str(g.op("Concat", image, g.op("GatherND", boxes, places), found, axis=1))
 
 
@@ -198,9 +198,5 @@ def or_row_onnx(g: OnnxBuilder, rows: str, row: Sequence[float]) -> str:
     """``rows``, or the one ``row`` if there are none."""
     number = g.op("Shape", rows, start=0, end=1)
     empty = g.op("Cast", g.op("Equal", number, g.const([0], np.int64)), to=INT64)
-    spare = g.op("Slice", g.const([list(row)]), g.const([0], np.int64), empty, *_ints(g, 0))
+    spare = g.op("Slice", g.const([list(row)]), g.const([0], np.int64), empty, *ints(g, 0))
     return str(g.op("Concat", rows, spare, axis=0))
-
-
-def _ints(g: OnnxBuilder, *values: int) -> tuple[str, ...]:
-    return tuple(g.const([value], np.int64) for value in values)

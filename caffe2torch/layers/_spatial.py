@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from caffe2torch.graph import Shape
 from caffe2torch.io.parameters import TEXT_ONLY, Parameters
 from caffe2torch.io.schema import Message
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import Layer, net_error
 
 
 @dataclass(frozen=True)
@@ -140,24 +138,3 @@ def require_positive(layer: Layer, sizes: Sequence[int], bottom: Shape) -> None:
             f"the spatial size of the top would be {tuple(sizes)}",
             "kernel_size",
         )
-
-
-def check_regions(layer: Layer, data: Shape, regions: Shape) -> None:
-    """Raise NetError unless the bottoms can be a map and rows (image, x1, y1, x2, y2)."""
-    if len(data) != 4:
-        raise layer.net_error(f"the map's shape {data} is not (N, C, H, W)")
-    size = 1
-    for axis in regions[1:]:
-        size *= axis
-    if not regions or size != 5:
-        raise layer.net_error(f"the regions' shape {regions} is not (R, 5)")
-
-
-def pad_regions_onnx(g: OnnxBuilder, regions: str, ratio: float) -> str:
-    """Rows (image, x1, y1, x2, y2), longer at both ends by ``ratio`` times their length."""
-    if not ratio:
-        return regions
-    image, low, high = g.op("Split", regions, g.const([1, 2, 2], np.int64), axis=1, outputs=3)
-    length = g.op("Add", g.op("Sub", high, low), g.const(1.0))
-    pad = g.op("Mul", length, g.const(ratio))
-    return str(g.op("Concat", image, g.op("Sub", low, pad), g.op("Add", high, pad), axis=1))

@@ -18,6 +18,7 @@ from caffe2torch.layers import (
     register_layer,
 )
 from caffe2torch.layers._mscnn import REGRESSION, FieldBoxes, Fields
+from caffe2torch.layers._onnx import ints
 
 
 @register_layer()
@@ -107,10 +108,10 @@ class BoxGroupOutput(FieldBoxes):
             pairs, self.fields, self.strides, strict=True
         ):
             _, _, height, width = g.shape(probability)
-            ground = g.op("Slice", probability, *_ints(g, 0, 1, 1))
+            ground = g.op("Slice", probability, *ints(g, 0, 1, 1))
             limit = g.const([width * stride, height * stride])
             for place, field in enumerate(group):
-                step = _ints(g, place, np.iinfo(np.int64).max, 0, len(group))
+                step = ints(g, place, np.iinfo(np.int64).max, 0, len(group))
                 score, moves = (g.op("Slice", value, *step) for value in (ground, offsets))
                 scores.append(g.op("Flatten", g.op("Sub", one, score), axis=1))
                 low, side = self.field_boxes_onnx(g, moves, (height, width), field, stride)
@@ -121,7 +122,3 @@ class BoxGroupOutput(FieldBoxes):
         low, high = g.op("Split", joined, g.const([2, 2], np.int64), axis=2, outputs=2)
         side = g.op("Add", g.op("Sub", high, low), one)
         return self.tops_onnx(g, joined, side, score, count, 1)
-
-
-def _ints(g: OnnxBuilder, *values: int) -> tuple[str, ...]:
-    return tuple(g.const([value], np.int64) for value in values)

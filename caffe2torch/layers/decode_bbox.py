@@ -19,7 +19,7 @@ from caffe2torch.layers import (
     register_layer,
     unsupported,
 )
-from caffe2torch.layers._mscnn import normalisation
+from caffe2torch.layers._mscnn import moved_boxes_onnx, positive_normalisation
 
 
 @register_layer()
@@ -63,9 +63,7 @@ class DecodeBBox(Layer):
             raise unsupported(
                 proto, "a third bottom, the matched ground truth, has no conversion", "bottom"
             )
-        scales, shifts = normalisation(proto, cls.parameters.of(proto))
-        if min(scales) <= 0:
-            raise net_error(proto, "must be positive", "bbox_reg_param.bbox_std")
+        scales, shifts = positive_normalisation(proto, cls.parameters.of(proto))
         return cls(proto.name, scales, shifts, training)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
@@ -87,15 +85,7 @@ class DecodeBBox(Layer):
         parts = g.const([1, 2, 2], np.int64)
         image, low, high = g.op("Split", regions, parts, axis=1, outputs=3)
         _, values = g.op("Split", offsets, g.const([4, 4], np.int64), axis=1, outputs=2)
-        values = g.op("Add", g.op("Mul", values, g.const(self.scales)), g.const(self.shifts))
-        move, grow = g.op("Split", values, g.const([2, 2], np.int64), axis=1, outputs=2)
-        one, half = g.const(1.0), g.const(0.5)
-        old = g.op("Add", g.op("Sub", high, low), one)
-        size = g.op("Mul", old, g.op("Exp", grow))
-        centre = g.op("Mul", half, g.op("Add", high, low))
-        centre = g.op("Add", g.op("Mul", move, old), centre)
-        corner = g.op("Sub", centre, g.op("Mul", half, g.op("Sub", size, one)))
-        far = g.op("Sub", g.op("Add", corner, size), one)
+        corner, far = moved_boxes_onnx(g, values, low, high, self.scales, self.shifts)
         rows = g.op("Concat", image, corner, far, axis=1)
         if self.upright:
             side = g.op("ReduceMin", g.op("Sub", far, corner), axes=[1], keepdims=0)

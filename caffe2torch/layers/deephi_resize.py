@@ -18,12 +18,12 @@ from caffe2torch.layers import (
     register_layer,
     unsupported,
 )
+from caffe2torch.layers._resize import ResizedMap
 from caffe2torch.layers._runtime.resize_places import nearest_places
-from caffe2torch.layers._spatial import require_axes
 
 
 @register_layer()
-class DeephiResize(Layer):
+class DeephiResize(ResizedMap):
     """(N, C, H, W) resized (Xilinx' caffe-xilinx: deephi_resize_layer.cpp).
 
     The size is ``new_height``, ``new_width`` if they are given, else the whole part of H
@@ -33,6 +33,7 @@ class DeephiResize(Layer):
     """
 
     type = "DeephiResize"
+    size_field = "scale_h"
     parameters = Parameters(
         "deephi_resize_param",
         """
@@ -47,9 +48,6 @@ class DeephiResize(Layer):
     )
 
     bilinear: bool
-    scale: tuple[float, float]
-    size: Shape | None
-    """Height and width of the top, if the net gives them."""
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
@@ -68,19 +66,6 @@ class DeephiResize(Layer):
             size=(p.new_height, p.new_width) if p.HasField("new_height") else None,
         )
 
-    def _sizes(self, sizes: Sequence[int]) -> Shape:
-        return self.size or tuple(
-            int(np.float32(n) * np.float32(s)) for n, s in zip(sizes, self.scale, strict=True)
-        )
-
-    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
-        (shape,) = bottoms
-        require_axes(self, shape)
-        sizes = self._sizes(shape[2:])
-        if min(sizes) < 1:
-            raise self.net_error(f"the output size {sizes} is not positive", "scale_h")
-        return [(*shape[:2], *sizes)]
-
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         size = self.size or t.runtime.scaled_size(inputs[0], self.scale)
         if self.bilinear:
@@ -89,7 +74,7 @@ class DeephiResize(Layer):
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         x, shape = inputs[0], g.shape(inputs[0])
-        sizes = self._sizes(shape[2:])
+        sizes = self.sizes(shape[2:])
         if not self.bilinear:
             for axis, size in zip((2, 3), sizes, strict=True):
                 places = g.const(nearest_places(shape[axis], size), np.int64)

@@ -15,11 +15,16 @@ from caffe2torch.layers import (
     OnnxBuilder,
     Parameters,
     TorchBuilder,
-    net_error,
     register_layer,
 )
 from caffe2torch.layers._boxes_onnx import LOWEST
-from caffe2torch.layers._mscnn import REGRESSION, normalisation
+from caffe2torch.layers._mscnn import (
+    REGRESSION,
+    check_overlap_onnx,
+    moved_boxes_onnx,
+    overlap_of,
+    positive_normalisation,
+)
 from caffe2torch.layers._proposals import keep_boxes_onnx
 
 
@@ -67,9 +72,7 @@ class FrcnnOutput(Layer):
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         p = cls.parameters.of(proto)
-        scales, shifts = normalisation(proto, p)
-        if min(scales) <= 0:
-            raise net_error(proto, "must be positive", "bbox_reg_param.bbox_std")
+        scales, shifts = positive_normalisation(proto, p)
         return cls(
             name=proto.name,
             scales=scales,
@@ -77,7 +80,7 @@ class FrcnnOutput(Layer):
             by_class=p.cls_aware,
             score_threshold=p.conf_thr,
             threshold=p.iou_thr,
-            overlap=p.nms_type if p.nms_type in ("IOMU", "IOFU") else "IOU",
+            overlap=overlap_of(p.nms_type),
             most=p.max_det_num or None,
         )
 
@@ -113,12 +116,7 @@ class FrcnnOutput(Layer):
         )
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        if self.overlap != "IOU":
-            raise self.unsupported(
-                f"{self.overlap} is an overlap that ONNX's NonMaxSuppression does not have;"
-                " convert to torch",
-                "nms_type",
-            )
+        check_overlap_onnx(self, self.overlap)
         flat = [g.op("Flatten", value, axis=1) for value in inputs]
         classes = g.shape(inputs[0])[1]
         parts = g.const([1, classes - 1], np.int64)
@@ -145,19 +143,11 @@ class FrcnnOutput(Layer):
         values = g.op("Transpose", values, perm=[1, 0, 2])
         parts = g.const([1, count - 1], np.int64)
         _, values = g.op("Split", values, parts, axis=0, outputs=2)
-        values = g.op("Add", g.op("Mul", values, g.const(self.scales)), g.const(self.shifts))
-        move, grow = g.op("Split", values, g.const([2, 2], np.int64), axis=2, outputs=2)
         low, high = (
             g.op("Gather", regions, g.const(columns, np.int64), axis=1)
             for columns in ([1, 2], [3, 4])
         )
-        one, half = g.const(1.0), g.const(0.5)
-        old = g.op("Add", g.op("Sub", high, low), one)
-        size = g.op("Mul", old, g.op("Exp", grow))
-        centre = g.op("Mul", half, g.op("Add", high, low))
-        centre = g.op("Add", g.op("Mul", move, old), centre)
-        corner = g.op("Sub", centre, g.op("Mul", half, g.op("Sub", size, one)))
-        far = g.op("Sub", g.op("Add", corner, size), one)
+        corner, far = moved_boxes_onnx(g, values, low, high, self.scales, self.shifts)
         limit = g.op("Gather", image, g.const([1, 0], np.int64), axis=1)
         far = g.op("Min", far, limit)
         boxes = g.op("Concat", g.op("Max", corner, g.const(0.0)), far, axis=2)

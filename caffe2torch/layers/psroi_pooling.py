@@ -19,7 +19,7 @@ from caffe2torch.layers import (
     register_layer,
 )
 from caffe2torch.layers._onnx import check_constant, to_float, to_int
-from caffe2torch.layers._spatial import check_regions
+from caffe2torch.layers._regions import check_regions
 
 DOUBLE = 11
 """Value of onnx.TensorProto.DataType."""

@@ -17,12 +17,12 @@ from caffe2torch.layers import (
     net_error,
     register_layer,
 )
+from caffe2torch.layers._resize import ResizedMap
 from caffe2torch.layers._runtime.resize_places import corner_places
-from caffe2torch.layers._spatial import require_axes
 
 
 @register_layer()
-class Resize(Layer):
+class Resize(ResizedMap):
     """y[p] = x at p * size / new size, bilinear, with zeros after the last row and column.
 
     Fork: happynear/caffe-windows (from DenseBox), resize_layer.cpp, for (N, C, H, W). The
@@ -31,6 +31,7 @@ class Resize(Layer):
     """
 
     type = "Resize"
+    size_field = "height"
     parameters = Parameters(
         "resize_param",
         """
@@ -41,10 +42,6 @@ class Resize(Layer):
         optional float out_width_scale = 5;
         """,
     )
-
-    size: Shape | None
-    """Height and width of the top; None if they are scaled."""
-    scale: tuple[float, float]
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
@@ -61,19 +58,6 @@ class Resize(Layer):
             scale=(p.out_height_scale, p.out_width_scale),
         )
 
-    def _sizes(self, sizes: Sequence[int]) -> Shape:
-        return self.size or tuple(
-            int(np.float32(n) * np.float32(s)) for n, s in zip(sizes, self.scale, strict=True)
-        )
-
-    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
-        (shape,) = bottoms
-        require_axes(self, shape)
-        sizes = self._sizes(shape[2:])
-        if min(sizes) < 1:
-            raise self.net_error(f"the output size {sizes} is not positive", "height")
-        return [(*shape[:2], *sizes)]
-
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         size = self.size or t.runtime.scaled_size(inputs[0], self.scale)
         return t.runtime.resize_by_corners(inputs[0], size)
@@ -81,7 +65,7 @@ class Resize(Layer):
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         x, shape = inputs[0], g.shape(inputs[0])
         x = g.op("Pad", x, g.const([0] * 6 + [1, 1], np.int64))
-        for axis, size in zip((2, 3), self._sizes(shape[2:]), strict=True):
+        for axis, size in zip((2, 3), self.sizes(shape[2:]), strict=True):
             places, weights = corner_places(shape[axis], size)
             weight = np.array(weights).reshape(-1, *[1] * (3 - axis))
             below = g.op("Gather", x, g.const(places, np.int64), axis=axis)

@@ -8,21 +8,13 @@ from typing import Any
 import numpy as np
 
 from caffe2torch.graph import Shape
-from caffe2torch.io.schema import Message
-from caffe2torch.layers import (
-    Layer,
-    OnnxBuilder,
-    Parameters,
-    TorchBuilder,
-    net_error,
-    register_layer,
-)
+from caffe2torch.layers import OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._pooling import comparable_onnx
-from caffe2torch.layers._spatial import check_regions, pad_regions_onnx
+from caffe2torch.layers._regions import PooledRegions, check_regions, pad_regions_onnx
 
 
 @register_layer()
-class ROIPooling(Layer):
+class ROIPooling(PooledRegions):
     """Max pooling of regions (Fast R-CNN's Caffe: roi_pooling_layer.cpp).
 
     Bottoms: a map (N, C, H, W); regions (R, 5), rows (image, x1, y1, x2, y2) in the pixels
@@ -35,28 +27,6 @@ class ROIPooling(Layer):
     """
 
     type = "ROIPooling"
-    parameters = Parameters(
-        "roi_pooling_param",
-        """
-        optional uint32 pooled_h = 1 [default = 0];
-        optional uint32 pooled_w = 2 [default = 0];
-        optional float spatial_scale = 3 [default = 1];
-        optional float pad_ratio = 4 [default = 0];
-        """,
-    )
-    bottoms = (2, 2)
-
-    pooled: tuple[int, int]
-    spatial_scale: float
-    pad_ratio: float = 0
-
-    @classmethod
-    def from_proto(cls, proto: Message) -> Layer:
-        p = cls.parameters.of(proto)
-        for field in ("pooled_h", "pooled_w"):
-            if not getattr(p, field):
-                raise net_error(proto, "must be greater than 0", f"roi_pooling_param.{field}")
-        return cls(proto.name, (p.pooled_h, p.pooled_w), p.spatial_scale, p.pad_ratio)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         check_regions(self, *bottoms)

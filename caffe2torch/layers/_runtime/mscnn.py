@@ -119,6 +119,26 @@ def proposal_tops(rows: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
     return rows[..., None, None], scored[..., None, None]
 
 
+def moved_boxes(
+    offsets: Tensor,
+    low: Tensor,
+    high: Tensor,
+    scales: Sequence[float],
+    shifts: Sequence[float],
+) -> tuple[Tensor, Tensor]:
+    """The corners (.., 2) of boxes that offsets (.., 4) move and resize.
+
+    The last pixel belongs to a box: the one from ``low`` to ``high`` has the size
+    high - low + 1.
+    """
+    offsets = offsets * offsets.new_tensor(scales) + offsets.new_tensor(shifts)
+    move, grow = offsets.chunk(2, -1)
+    old = high - low + 1
+    size = old * grow.exp()
+    corner = move * old + 0.5 * (high + low) - (size - 1) / 2
+    return corner, corner + size - 1
+
+
 def decode_regions(
     offsets: Tensor,
     regions: Tensor,
@@ -132,12 +152,7 @@ def decode_regions(
     """
     image, low, high = regions.detach().flatten(1).tensor_split((1, 3), 1)
     values = offsets.detach().flatten(1)[:, 4:]
-    values = values * values.new_tensor(scales) + values.new_tensor(shifts)
-    move, grow = values.chunk(2, 1)
-    old = high - low + 1
-    size = old * grow.exp()
-    corner = move * old + 0.5 * (high + low) - (size - 1) / 2
-    far = corner + size - 1
+    corner, far = moved_boxes(values, low, high, scales, shifts)
     rows = torch.cat([image, corner, far], 1)
     if upright:
         rows = rows[(corner <= far).all(1)]
@@ -183,13 +198,9 @@ def frcnn_output(
     """
     scores = scores.detach().flatten(1)[:, 1:].T
     values = offsets.detach().reshape(len(offsets), -1, 4)[:, 1:].transpose(0, 1)
-    values = values * values.new_tensor(scales) + values.new_tensor(shifts)
-    move, grow = values.chunk(2, 2)
     low, high = regions.detach().flatten(1)[:, 1:5].chunk(2, 1)
-    old = high - low + 1
-    size = old * grow.exp()
-    corner = move * old + 0.5 * (high + low) - (size - 1) / 2
-    far = torch.minimum(corner + size - 1, image.detach().flatten()[[1, 0]])
+    corner, far = moved_boxes(values, low, high, scales, shifts)
+    far = torch.minimum(far, image.detach().flatten()[[1, 0]])
     boxes = torch.cat([corner.clamp(min=0), far], 2)
     if not by_class:
         boxes = boxes.expand(len(scores), -1, -1)
