@@ -17,9 +17,9 @@ from caffe2torch.engines.onnxruntime import Session
 from caffe2torch.errors import ReadError, SessionError, first_line
 from caffe2torch.images import read_class_names
 from caffe2torch.preprocessing import Preprocessing
+from caffe2torch.training.distributed import choose_device
 from squeezenet.checkpoint import CONTENT_ERRORS
 from squeezenet.data import BadImages, ImageDataset, open_split
-from squeezenet.distributed import choose_device
 from squeezenet.evaluate import Metrics, Predict, evaluate, on_device
 from squeezenet.export import graph_of
 from squeezenet.preprocess import Transform, complete

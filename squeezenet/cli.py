@@ -19,8 +19,8 @@ import click
 from caffe2torch.commands import Commands, RegisteredChoice, engine_choice
 from caffe2torch.errors import ArtefactError, NetError
 from caffe2torch.preprocessing import MOST_PIXELS, PROTOCOLS
+from caffe2torch.training.rules import POLICIES, SOLVER_TYPES
 from squeezenet.commands import PATH, Parsed, compress, demo, report
-from squeezenet.rules import POLICIES, SOLVER_TYPES
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -6,9 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from caffe2torch.errors import ReadError
-
-Multipliers = tuple[tuple[str, float], ...]
-"""Pairs of a parameter-name pattern (``conv10.*``) and a factor; later ones win."""
+from caffe2torch.training.rules import Multipliers
 
 
 @dataclass(frozen=True)

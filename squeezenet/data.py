@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from caffe2torch.data.lmdb import LmdbSource, is_lmdb
 from caffe2torch.errors import Caffe2TorchError, ReadError
 from caffe2torch.images import ImageError, Pixels, Sample, read_image, read_list, scan_folders
-from squeezenet.lmdb_data import LmdbSource, is_lmdb
 from squeezenet.preprocess import Transform
 
 

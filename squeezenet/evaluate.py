@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caffe2torch.errors import ReadError
+from caffe2torch.training.distributed import ALONE, Team
 from squeezenet.data import BadImages, ImageDataset, checked, eval_batches, make_loader
-from squeezenet.distributed import ALONE, Team
 
 Predict = Callable[[Tensor], Tensor]
 """Images (N, 3, H, W) to logits (N, classes), both float32 on the CPU."""

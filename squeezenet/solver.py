@@ -9,7 +9,7 @@ from caffe2torch.errors import NetError, ReadError
 from caffe2torch.io.files import text_of
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
 from caffe2torch.io.schema import Message, enum_name, enum_value
-from squeezenet.rules import SOLVER_TYPES
+from caffe2torch.training.rules import SOLVER_TYPES
 
 SAME = {
     "base_lr": "lr",

@@ -18,6 +18,9 @@ from torch.nn import functional as F
 
 from caffe2torch.errors import Caffe2TorchError, NetError, ReadError, WeightsError
 from caffe2torch.preprocessing import Preprocessing
+from caffe2torch.training.distributed import Team, join_team
+from caffe2torch.training.optimisers import CaffeOptimiser, WeightAverage, freeze, parameter_groups
+from caffe2torch.training.rules import Schedule
 from squeezenet.checkpoint import (
     append_line,
     damage_named,
@@ -37,12 +40,9 @@ from squeezenet.data import (
     open_split,
     train_batches,
 )
-from squeezenet.distributed import Team, join_team
 from squeezenet.evaluate import Metrics, evaluate, on_device
 from squeezenet.model import SqueezeNet
-from squeezenet.optimisers import CaffeOptimiser, WeightAverage, freeze, parameter_groups
 from squeezenet.preprocess import Transform
-from squeezenet.rules import Schedule
 from squeezenet.weights import load_model
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}

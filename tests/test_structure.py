@@ -40,6 +40,10 @@ FLOORS = (
         "The one function that puts the passes in order and gives a Graph.",
     ),
     (
+        {"data"},
+        "What Caffe's data layers read, as batches of tensors: files and databases, no net.",
+    ),
+    (
         {"rewrites"},
         "Graph to Graph: they build the changed graph as the pipeline does.",
     ),
@@ -62,6 +66,14 @@ FLOORS = (
     (
         {"parity", "opencv", "inference", "int8", "lacking", "summary"},
         "What is done with a conversion: proof, OpenCV's face, a faster module, int8, a table.",
+    ),
+    (
+        {"training"},
+        "A net with its data, its losses and its solver: what Caffe's own program runs.",
+    ),
+    (
+        {"pycaffe"},
+        "Caffe's Python interface on nets and solvers of ours.",
     ),
     (
         {"", "commands", "cli", "__main__"},

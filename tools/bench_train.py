@@ -23,11 +23,11 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from caffe2torch.training.distributed import choose_device
+from caffe2torch.training.optimisers import CaffeOptimiser
 from squeezenet.config import TrainConfig
 from squeezenet.data import ImageDataset, make_loader, open_split, train_batches
-from squeezenet.distributed import choose_device
 from squeezenet.model import SqueezeNet
-from squeezenet.optimisers import CaffeOptimiser
 from squeezenet.train import DTYPES, make_transform
 
 WARMUP = 3

@@ -4,9 +4,9 @@ import pytest
 from support import genuine
 
 from caffe2torch.errors import NetError, ReadError
+from caffe2torch.training.optimisers import freeze, parameter_groups
 from squeezenet.config import TrainConfig
 from squeezenet.model import SqueezeNet
-from squeezenet.optimisers import freeze, parameter_groups
 from squeezenet.solver import read_solver
 
 NET = """

@@ -4,8 +4,8 @@ import click
 import pytest
 
 from caffe2torch.errors import NetError
+from caffe2torch.training.rules import POLICIES, Schedule, register_policy
 from squeezenet.cli import train
-from squeezenet.rules import POLICIES, Schedule, register_policy
 
 
 @pytest.mark.parametrize(

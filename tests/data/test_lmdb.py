@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from caffe2torch.data.lmdb import LmdbSource, is_lmdb
 from caffe2torch.errors import ReadError
 from caffe2torch.images import ImageError
 from caffe2torch.io.schema import message_class
 from caffe2torch.preprocessing import Preprocessing
 from squeezenet.data import ImageDataset, eval_batches, make_loader
-from squeezenet.lmdb_data import LmdbSource, is_lmdb
 from squeezenet.preprocess import MEAN, Transform
 
 lmdb = pytest.importorskip("lmdb")

@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from caffe2torch.errors import NetError
+from caffe2torch.training.optimisers import CaffeOptimiser
+from caffe2torch.training.rules import SOLVER_TYPES, register_solver_type
 from squeezenet.cli import train
-from squeezenet.optimisers import CaffeOptimiser
-from squeezenet.rules import SOLVER_TYPES, register_solver_type
 from squeezenet.solver import read_solver
 
 MOMENTUM, MOMENTUM2, DELTA, RMS_DECAY = 0.9, 0.99, 1e-4, 0.95

@@ -16,6 +16,9 @@ from caffe2torch.errors import NetError
 if TYPE_CHECKING:
     from torch import Tensor
 
+Multipliers = tuple[tuple[str, float], ...]
+"""Pairs of a parameter-name pattern (``conv10.*``) and a factor; later ones win."""
+
 
 @dataclass(frozen=True)
 class Schedule:

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from caffe2torch.errors import NetError
-from squeezenet.config import Multipliers
-from squeezenet.rules import SOLVER_TYPES
+from caffe2torch.training.rules import SOLVER_TYPES, Multipliers
 
 
 class CaffeOptimiser(torch.optim.Optimizer):

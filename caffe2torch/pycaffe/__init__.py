@@ -1,0 +1,1 @@
+"""Caffe's Python interface, so that programs that say ``import caffe`` run."""

@@ -1,0 +1,1 @@
+"""Training of any net by its solver, as Caffe computes it."""
