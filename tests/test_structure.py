@@ -96,6 +96,7 @@ HEAVY_AT_THE_TOP = {
     "caffe2torch/lower/to_onnx.py": {"onnx"},
     "caffe2torch/training/optimisers.py": {"torch"},
     "caffe2torch/training/distributed.py": {"torch"},
+    "caffe2torch/training/net.py": {"torch"},
     "caffe2torch/opencv/errors.py": {"cv2"},  # Its base class; only programs with OpenCV come here.
 }
 """Files that are themselves imported only where the library is needed."""

@@ -16,16 +16,13 @@ from caffe2torch.io.caffemodel import inline_blobs
 from caffe2torch.io.hdf5 import ABSENT
 from caffe2torch.io.schema import Message, enum_value
 from caffe2torch.layers._base import BlobSpec
-from caffe2torch.passes.draft import BlobSource, Draft, DraftNode, Slot
+from caffe2torch.passes.draft import BlobSource, Draft, DraftNode, Options, Slot
 from caffe2torch.passes.fillers import DETERMINISTIC, check_filler, fill
 
 ALIKE = (
     "Caffe finds weights by the layer's name, and gives those of all entries of a name to the "
     "first layer of it: give each layer a name of its own before the weights are saved."
 )
-SEED = 0
-"""Of the random fillers that stand in for missing weights: the same file, the same net."""
-
 MAX_FILLED = 1 << 29
 """Values made up in place of missing weights: 2 GiB, the most that a caffemodel can hold."""
 
@@ -105,7 +102,7 @@ def attach_weights(draft: Draft) -> None:
     for slot, spec in _owned(nodes):
         if slot in draft.values:  # Another layer may have brought them, in its shape.
             draft.values[slot] = reshaped(draft.values[slot], spec.shape)
-    draft.warnings += _fill_missing(nodes, draft.values, weights, draft.options.allow_missing)
+    draft.warnings += _fill_missing(nodes, draft.values, weights, draft.options)
     if unused:
         text = f"{weights.path} has weights for {_some(unused)}, which the net does not have"
         if draft.options.strict:
@@ -213,11 +210,11 @@ def _fill_missing(
     nodes: Sequence[DraftNode],
     values: dict[Slot, FloatArray],
     weights: BlobSource,
-    allow_missing: bool,
+    options: Options,
 ) -> list[str]:
     """Fill what has no values yet, where that is allowed."""
     _check_missing_size(nodes, values)
-    rng = np.random.default_rng(SEED)
+    rng = np.random.default_rng(options.seed)
     missing: dict[int, list[BlobSpec]] = {}
     for index, node in enumerate(nodes):
         for owner, spec in zip(node.owners, node.specs, strict=True):
@@ -225,9 +222,9 @@ def _fill_missing(
                 certain = spec.given and spec.filler.type in DETERMINISTIC and not weights.given
                 if not certain:
                     missing.setdefault(index, []).append(spec)
-                if certain or allow_missing:
+                if certain or options.allow_missing:
                     values[owner] = _filled(node, spec, rng)
-    if missing and not allow_missing:
+    if missing and not options.allow_missing:
         raise _missing_error([(nodes[i], specs) for i, specs in missing.items()], weights)
     return [
         f"layer {nodes[i].proto.name!r} has no weights in {weights.path or 'any file'}: "

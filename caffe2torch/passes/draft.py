@@ -43,7 +43,8 @@ class Options:
     weights that no layer uses. ``input_shapes``, by input blob, replace the declared ones.
     ``of_weights`` says that the net is a weights file's own, which a running Caffe has filtered.
     ``outputs`` are the blobs up to which the net is built, all that it ends in if there are none.
-    ``crop`` is whose rule holds for a Crop without crop_param, see CROP_RULES.
+    ``crop`` is whose rule holds for a Crop without crop_param, see CROP_RULES. ``seed`` is that
+    of the random fillers: the same file, the same net.
     """
 
     allow_missing: bool = False
@@ -52,6 +53,7 @@ class Options:
     of_weights: bool = False
     outputs: tuple[str, ...] = ()
     crop: str = "bvlc"
+    seed: int = 0
 
 
 DEFAULTS = Options()

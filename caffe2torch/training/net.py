@@ -1,0 +1,287 @@
+"""A net of one phase with its data and its losses, as a running Caffe holds it (net.cpp)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from caffe2torch.data import Source, open_source
+from caffe2torch.graph import Graph, Node, Shape
+from caffe2torch.io.origin import Origin, located
+from caffe2torch.io.schema import Message, message_class, replace_all
+from caffe2torch.layers import Role, type_name, unsupported
+from caffe2torch.lower.to_torch import CaffeModule, to_torch
+from caffe2torch.passes.draft import BlobSource, Draft, Options, State
+from caffe2torch.passes.filter_layers import filter_layers
+from caffe2torch.passes.resolve import AUTOMATIC, class_of, role_of
+from caffe2torch.pipeline import UPGRADES, build_graph, run
+
+
+@dataclass(frozen=True)
+class LearnedBlob:
+    """A learned blob of Caffe's, in the layer that owns it.
+
+    ``tensors`` are the parameters of the module that hold its values, in torch's form: one,
+    or several where layers share it in other shapes (they are views of the same memory);
+    none for statistics, which no gradient reaches (BatchNorm). ``lr_mult`` and ``decay_mult``
+    multiply the solver's learning rate and weight decay.
+    """
+
+    node: Node
+    index: int
+    shape: Shape
+    lr_mult: float
+    decay_mult: float
+    tensors: tuple[nn.Parameter, ...]
+
+
+@dataclass(frozen=True)
+class TrainingNet:
+    """A net that can run: the graph, its module, and what feeds it.
+
+    ``net`` is the definition in Caffe's terms, data layers and all, of the layers of this phase.
+    ``sources`` are what the data layers read, by layer name in the net's order.
+    ``loss_weights`` is the weight, by value, of every top that counts into the loss. ``outputs``
+    are the blobs that Caffe reports, in its order. ``learned`` are the learned blobs in
+    Caffe's order, each once.
+    """
+
+    net: Message
+    graph: Graph
+    module: CaffeModule
+    sources: Mapping[str, Source]
+    loss_weights: Mapping[str, float]
+    outputs: tuple[str, ...]
+    learned: tuple[LearnedBlob, ...]
+
+    def inputs(self, batches: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+        """What the module is fed: the tops of each data layer, given by its name."""
+        tops = {layer.name: layer.top for layer in self.net.layer}
+        return {
+            blob: value
+            for name, batch in batches.items()
+            for blob, value in zip(tops[name], batch, strict=True)
+        }
+
+    def loss(self, values: Mapping[str, Tensor]) -> Tensor:
+        """The sum of all losses, each with its weight, from the values of a pass.
+
+        A top of any size counts with the sum of its elements (Caffe: Layer::Forward).
+        """
+        terms = [weight * values[value].sum() for value, weight in self.loss_weights.items()]
+        return torch.stack(terms).sum() if terms else torch.zeros(())
+
+
+def open_net(
+    net: Message,
+    state: State,
+    *,
+    folder: Path | None = None,
+    weights: BlobSource | None = None,
+    seed: int = 0,
+    rank: int = 0,
+    world: int = 1,
+    splits: bool = False,
+) -> TrainingNet:
+    """Set up the net of ``state`` from a NetParameter of any generation, which is not changed.
+
+    Args:
+        net: the definition, data layers and losses included.
+        state: the phase, level and stages that decide which layers are in the net.
+        folder: where relative paths of data sources are looked for, after the current one.
+        weights: values of learned blobs by layer name; the others keep their filler's values.
+        seed: of the fillers and of all that the data layers draw.
+        rank: this process among the ``world`` that share out the data of phase TRAIN.
+        world: the number of processes.
+        splits: insert a Split layer wherever several layers read a blob, as Caffe does.
+
+    Raises:
+        NetError: Caffe would refuse the net.
+        UnsupportedLayerError: it has a layer or a parameter that is not known.
+        ReadError: a source of its data is missing, empty or damaged.
+    """
+    origin = Origin.of(net)
+    with located(origin):
+        filtered = run((*UPGRADES, filter_layers), Draft(deepcopy(net), state=state)).net
+        for proto in filtered.layer:
+            cls = class_of(proto)
+            if cls is None or not (cls.converts or cls.role is Role.DATA):
+                raise unsupported(
+                    proto, f"layer type {type_name(proto)!r} is not supported in training.", "type"
+                )
+        _name_automatic_tops(filtered)
+        if splits:
+            insert_splits(filtered)
+        sources = {
+            proto.name: open_source(
+                proto, state.phase, folder=folder, seed=seed, rank=rank, world=world
+            )
+            for proto in filtered.layer
+            if _reads_data(proto)
+        }
+    fed = deepcopy(filtered)
+    replace_all(fed.layer, [_as_input(proto, sources) for proto in fed.layer])
+    options = Options(allow_missing=True, seed=seed)
+    graph = build_graph(fed, weights or BlobSource(), state, options)
+    module = to_torch(graph)
+    return TrainingNet(
+        net=filtered,
+        graph=graph,
+        module=module,
+        sources=sources,
+        loss_weights=_loss_weights(graph),
+        outputs=tuple(blob for blob in graph.outputs if not blob.startswith(AUTOMATIC)),
+        learned=_learned_blobs(graph, module),
+    )
+
+
+def insert_splits(net: Message) -> None:
+    """Give every reader of a blob a top of its own, from a Split layer (insert_splits.cpp).
+
+    A loss that is also read counts as a reader. Names are Caffe's: the Split of top 0, ``x``, of
+    the layer ``l`` is ``x_l_0_split``, its tops are ``x_l_0_split_0``, ``x_l_0_split_1``, ...
+    Before::
+
+        layer { name: "l" type: "Input" top: "x" }
+        layer { name: "a" type: "TanH" bottom: "x" top: "a" }
+        layer { name: "b" type: "TanH" bottom: "x" top: "b" }
+
+    After: the layer ``x_l_0_split`` follows ``l``, and ``a`` and ``b`` read its tops.
+    """
+    layers = list(net.layer)
+    maker: dict[str, tuple[int, int]] = {}
+    reads: dict[tuple[int, int], tuple[int, int]] = {}
+    readers: Counter[tuple[int, int]] = Counter()
+    weighted: dict[tuple[int, int], float] = {}
+    for index, proto in enumerate(layers):
+        for position, bottom in enumerate(proto.bottom):
+            if bottom in maker:
+                reads[index, position] = maker[bottom]
+                readers[maker[bottom]] += 1
+        for position, top in enumerate(proto.top):
+            maker[top] = (index, position)
+        # A weight that is not written, a loss's default, counts for none here, as in Caffe.
+        for position, weight in enumerate(list(proto.loss_weight)[: len(proto.top)]):
+            if weight:
+                weighted[index, position] = weight
+                readers[index, position] += 1
+    result = []
+    taken: Counter[tuple[int, int]] = Counter()
+    for index, proto in enumerate(layers):
+        for position in range(len(proto.bottom)):
+            made = reads.get((index, position))
+            if made is not None and readers[made] > 1:
+                proto.bottom[position] = _split_top(layers, made, taken[made])
+                taken[made] += 1
+        result.append(proto)
+        for position, top in enumerate(proto.top):
+            made = (index, position)
+            if readers[made] < 2:
+                continue
+            split = message_class("LayerParameter")(
+                name=f"{top}_{proto.name}_{position}_split", type="Split", bottom=[top]
+            )
+            split.phase = proto.phase
+            split.top[:] = [_split_top(layers, made, n) for n in range(readers[made])]
+            if made in weighted:
+                # The first top is the loss, and no layer reads it.
+                proto.ClearField("loss_weight")
+                split.loss_weight[:] = [weighted[made]] + [0] * (readers[made] - 1)
+                taken[made] += 1
+            result.append(split)
+    replace_all(net.layer, result)
+
+
+def _split_top(layers: Sequence[Message], made: tuple[int, int], number: int) -> str:
+    index, position = made
+    proto = layers[index]
+    return f"{proto.top[position]}_{proto.name}_{position}_split_{number}"
+
+
+def _name_automatic_tops(net: Message) -> None:
+    """Give a loss without a top the one that Caffe makes for it (Net::AppendTop)."""
+    for index, proto in enumerate(net.layer):
+        cls = class_of(proto)
+        if cls is not None and not proto.top and cls.default_loss_weight:
+            proto.top.append(f"{AUTOMATIC}{index}")
+
+
+def _reads_data(proto: Message) -> bool:
+    return role_of(proto) in (Role.DATA, Role.SAMPLE)
+
+
+def _as_input(proto: Message, sources: Mapping[str, Source]) -> Message:
+    """A data layer as an Input layer with the shapes of its batches; others as they are."""
+    if not _reads_data(proto):
+        return proto
+    fed = message_class("LayerParameter")(name=proto.name, type="Input")
+    fed.top[:] = proto.top
+    fed.phase = proto.phase
+    for shape in sources[proto.name].shapes:
+        fed.input_param.shape.add().dim[:] = shape
+    return fed
+
+
+def _loss_weights(graph: Graph) -> dict[str, float]:
+    weights: dict[str, float] = {}
+    for node in graph.nodes:
+        given = list(node.proto.loss_weight) or [node.layer.default_loss_weight]
+        for value, weight in zip(node.outputs, given, strict=False):
+            if weight:
+                weights[value] = float(weight)
+    return weights
+
+
+def _learned_blobs(graph: Graph, module: CaffeModule) -> tuple[LearnedBlob, ...]:
+    """The learned blobs in Caffe's order; those of one ``param { name }`` are one.
+
+    A multiplier that the owner does not state is that of the first other layer that does.
+    """
+    found: dict[object, list[LearnedBlob]] = {}
+    for position, node in enumerate(graph.nodes):
+        own = module.get_submodule(node.key)
+        bottoms = [graph.shapes[name] for name in node.inputs]
+        for index, spec in enumerate(node.layer.blob_specs(bottoms)):
+            param = node.proto.param[index : index + 1]
+            name = param[0].name if param else ""
+            is_buffer = spec.name in node.layer.buffers or spec.name not in node.params
+            tensors = () if is_buffer else (getattr(own, spec.name),)
+            blob = LearnedBlob(
+                node,
+                index,
+                spec.shape,
+                lr_mult=param[0].lr_mult if param else 1.0,
+                decay_mult=param[0].decay_mult if param else 1.0,
+                tensors=tensors,
+            )
+            found.setdefault(name or (position, index), []).append(blob)
+    return tuple(_as_one(blobs) for blobs in found.values())
+
+
+def _as_one(blobs: Sequence[LearnedBlob]) -> LearnedBlob:
+    """The blob that several layers share, from each one's own view of it."""
+    owner = blobs[0]
+    tensors: dict[int, nn.Parameter] = {}
+    for blob in blobs:
+        for tensor in blob.tensors:
+            if id(tensor) not in tensors and tensors:
+                tensor.data = owner.tensors[0].data.view(tensor.shape)
+            tensors[id(tensor)] = tensor
+    stated = {}
+    for field in ("lr_mult", "decay_mult"):
+        specs = [b.node.proto.param[b.index : b.index + 1] for b in blobs]
+        given = [getattr(s[0], field) for s in specs if s and s[0].HasField(field)]
+        stated[field] = float(given[0]) if given else 1.0
+    if not owner.tensors:
+        stated["lr_mult"] = 0.0  # Statistics: Caffe sets it so (batch_norm_layer.cpp).
+    for tensor in tensors.values():
+        tensor.requires_grad_(stated["lr_mult"] != 0)
+    return LearnedBlob(
+        owner.node, owner.index, owner.shape, tensors=tuple(tensors.values()), **stated
+    )

@@ -1,0 +1,71 @@
+"""Nets with their losses: Splits as Caffe inserts them, loss weights, learned blobs."""
+
+from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.passes.draft import State
+from caffe2torch.training.net import TrainingNet, open_net
+
+INPUT = 'layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }'
+
+
+def opened(layers: str, splits: bool = False) -> TrainingNet:
+    return open_net(parse_prototxt(INPUT + layers, "net"), State("TRAIN"), splits=splits)
+
+
+def test_splits_of_a_loss_that_is_read() -> None:
+    net = opened(
+        """
+        layer { name: "l" type: "EuclideanLoss" bottom: "x" bottom: "x" top: "l" loss_weight: 2 }
+        layer { name: "p" type: "Power" bottom: "l" top: "p" }
+        """,
+        splits=True,
+    )
+    assert [layer.name for layer in net.net.layer] == ["i", "x_i_0_split", "l", "l_l_0_split", "p"]
+    assert list(net.net.layer[2].bottom) == ["x_i_0_split_0", "x_i_0_split_1"]
+    assert list(net.net.layer[3].loss_weight) == [2, 0]
+    assert list(net.net.layer[4].bottom) == ["l_l_0_split_1"]
+    assert net.outputs == ("l_l_0_split_0", "p")
+
+
+def test_losses_without_a_top_count() -> None:
+    net = opened(
+        """
+        layer { name: "a" type: "EuclideanLoss" bottom: "x" bottom: "x" }
+        layer { name: "b" type: "EuclideanLoss" bottom: "x" bottom: "x" }
+        """
+    )
+    assert net.outputs == ()
+    assert list(net.loss_weights.values()) == [1, 1]
+
+
+def test_a_shared_blob_takes_the_multiplier_that_is_stated() -> None:
+    net = opened(
+        """
+        layer { name: "a" type: "InnerProduct" bottom: "x" top: "a" param { name: "w" }
+          param { lr_mult: 0 } inner_product_param { num_output: 3 } }
+        layer { name: "b" type: "InnerProduct" bottom: "a" top: "b"
+          param { name: "w" lr_mult: 5 decay_mult: 0 } inner_product_param { num_output: 3 } }
+        """
+    )
+    found = [(b.node.layer.name, b.index, b.lr_mult, b.decay_mult) for b in net.learned]
+    assert found == [("a", 0, 5, 0), ("a", 1, 0, 1), ("b", 1, 1, 1)]
+    weight, bias = net.module.get_submodule("a").parameters()
+    assert weight is net.module.get_submodule("b").weight
+    assert weight.requires_grad
+    assert not bias.requires_grad
+
+
+def test_a_blob_that_is_shared_in_other_shapes_is_one_memory() -> None:
+    net = opened(
+        """
+        layer { name: "a" type: "InnerProduct" bottom: "x" top: "a"
+          param { name: "w" share_mode: PERMISSIVE } inner_product_param { num_output: 2 } }
+        layer { name: "r" type: "Reshape" bottom: "x" top: "r"
+          reshape_param { shape { dim: 3 dim: 2 } } }
+        layer { name: "b" type: "InnerProduct" bottom: "r" top: "b"
+          param { name: "w" share_mode: PERMISSIVE } inner_product_param { num_output: 3 } }
+        """
+    )
+    weight = net.learned[0]
+    assert [tuple(tensor.shape) for tensor in weight.tensors] == [(2, 3), (3, 2)]
+    assert weight.tensors[0].data_ptr() == weight.tensors[1].data_ptr()
+    assert len(net.learned) == 3
