@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +41,71 @@ class Sample:
     path: Path
     label: int | None = None
     line: str | None = None
+
+
+class Names:
+    """Byte strings in one piece of memory, which processes share after a fork.
+
+    A million of them are two objects and not a million, so that nothing counts references in
+    them, and a worker process does not copy the pages that they lie in.
+    """
+
+    def __init__(self, data: bytes | bytearray, lengths: npt.NDArray[np.integer]) -> None:
+        self._data = data
+        self._ends = np.cumsum(lengths, dtype=np.int64)
+
+    @classmethod
+    def gather(cls, names: Iterable[bytes]) -> Names:
+        """Of an iterable, whose items need not exist at the same time."""
+        data = bytearray()
+
+        def lengths() -> Iterator[int]:
+            for name in names:
+                data.extend(name)
+                yield len(name)
+
+        return cls(data, np.fromiter(lengths(), np.int32))
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    def __getitem__(self, index: int) -> bytes:
+        start = self._ends[index - 1] if index else 0
+        return bytes(self._data[start : self._ends[index]])
+
+
+class ImageList(Sequence[Sample]):
+    """Labelled image files as columns, 50 bytes or so an image; a Sample is made when asked for.
+
+    ``labels`` are int32. ``names`` are paths below ``root`` in UTF-8; ``lines``, the numbers of
+    the lines of ``listing`` that name them, if it is a list that does.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        names: Names,
+        labels: npt.NDArray[np.int32],
+        listing: Path | None = None,
+        lines: npt.NDArray[np.int32] | None = None,
+    ) -> None:
+        self.root, self.names, self.labels = root, names, labels
+        self.listing, self.lines = listing, lines
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            return [self[n] for n in range(*index.indices(len(self)))]
+        index = range(len(self))[index]
+        name = self.names[index].decode("utf-8", "surrogateescape")
+        line = None if self.lines is None else f"{self.listing}:{self.lines[index]}"
+        return Sample(self.root / name, int(self.labels[index]), line)
 
 
 def read_image(path: PathLike, channels: int = 3) -> Pixels:
@@ -75,12 +142,24 @@ def find_images(folder: Path) -> list[Path]:
     """All image files below a folder, in the order of their paths."""
     if not folder.is_dir():
         raise ReadError(f"{folder} is not a folder of images")
-    return sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
-    )
+    return [folder / name for name in _image_names(os.fspath(folder))]
 
 
-def scan_folders(root: Path) -> tuple[list[Sample], list[str]]:
+def _image_names(folder: str, prefix: str = "") -> Iterator[str]:
+    """The paths of images below a folder, seen from there; links to folders are not followed."""
+    try:
+        with os.scandir(folder) as found:
+            entries = sorted(found, key=lambda entry: entry.name)
+    except OSError as error:
+        raise ReadError(f"cannot read the folder {folder}: {error.strerror or error}") from error
+    for entry in entries:
+        if entry.is_dir(follow_symlinks=False):
+            yield from _image_names(entry.path, f"{prefix}{entry.name}/")
+        elif os.path.splitext(entry.name)[1].lower() in SUFFIXES and entry.is_file():
+            yield prefix + entry.name
+
+
+def scan_folders(root: Path) -> tuple[ImageList, list[str]]:
     """The images of a tree ``root/class/image`` and the class names.
 
     Labels number the class folders in the order of their names.
@@ -88,17 +167,22 @@ def scan_folders(root: Path) -> tuple[list[Sample], list[str]]:
     if not root.is_dir():
         raise ReadError(f"{root} is not a folder: give one that holds a folder a class")
     classes = sorted(child.name for child in root.iterdir() if child.is_dir())
-    samples = [
-        Sample(path, label)
-        for label, name in enumerate(classes)
-        for path in find_images(root / name)
-    ]
-    if not samples:
+    counts = []
+
+    def images_of(name: str) -> Iterator[bytes]:
+        for count, image in enumerate(_image_names(os.path.join(root, name), f"{name}/"), 1):  # noqa: B007
+            yield os.fsencode(image)
+        counts.append(count)
+
+    names = Names.gather(chain.from_iterable(map(images_of, classes)))
+    if not len(names):
         raise ReadError(f"{root} holds no class folder with images in it")
-    return samples, classes
+    return ImageList(
+        root, names, np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+    ), classes
 
 
-def read_list(path: Path, root: Path) -> list[Sample]:
+def read_list(path: Path, root: Path) -> ImageList:
     """Read a Caffe image list: a path below ``root`` and a label on each line.
 
     The label is what follows the last white space, as in Caffe's ImageData layer and
@@ -106,25 +190,95 @@ def read_list(path: Path, root: Path) -> list[Sample]:
     Paths count from ``root/images`` instead if the first image lies there and not in ``root``.
     Whether the others exist shows when they are read.
     """
-    lines = _read_lines(path, "the list")
-    entries = [_parse_line(line, f"{path}:{n}") for n, line in lines]
-    if not entries:
+    data, columns, first = bytearray(), [], 1
+    for piece in _pieces(path):
+        names, *numbers = _parse_piece(piece, path, first)
+        data.extend(names)
+        columns.append(numbers)
+        first += piece.count(b"\n")
+    lengths, labels, lines = (
+        np.concatenate([part[n] for part in columns] or [np.empty(0, np.int32)]) for n in range(3)
+    )
+    if not len(labels):
         raise ReadError(f"the list {path} names no image: it needs 'path label' on each line")
-    first, inside = entries[0][0], root / "images"
+    images = ImageList(root, Names(data, lengths), labels, path, lines)
+    name, inside = os.fsdecode(images.names[0]), root / "images"
     # Not Path.is_file, which raises for names that are too long for the file system.
-    if not os.path.isfile(root / first) and os.path.isfile(inside / first):
-        root = inside
-    return [Sample(root / name, label, where) for name, label, where in entries]
+    if not os.path.isfile(root / name) and os.path.isfile(inside / name):
+        images.root = inside
+    return images
 
 
-def _parse_line(line: str, where: str) -> tuple[str, int, str]:
-    match = re.fullmatch(r"\s*(\S[^\0]*?)\s+([0-9]{1,9})\s*", line)
-    if match is None:
+_PIECE = 1 << 20
+"""Bytes of a list that are parsed at once: few enough to stay in a processor's cache."""
+
+
+def _pieces(path: Path) -> Iterator[bytes]:
+    """A list in UTF-8, in pieces of whole lines that all end with a line feed."""
+    try:
+        with path.open("rb") as file:
+            piece = file.read(_PIECE)
+            if b"\0" in piece or not piece[:1].isascii():  # UTF-16 or a byte order mark, perhaps.
+                text = text_of(piece + file.read(), f"the list {path}")
+                yield text.encode() + b"\n"
+                return
+            while piece:
+                yield piece + (file.readline() or b"\n")
+                piece = file.read(_PIECE)
+    except OSError as error:
+        raise ReadError(f"cannot read the list {path}: {error.strerror or error}") from error
+
+
+_SPACE, _DIGIT = (np.isin(np.arange(256), list(kind)) for kind in (b" \t\n\r\v\f", b"0123456789"))
+
+
+def _parse_piece(
+    piece: bytes, path: Path, first: int
+) -> tuple[bytes, npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    """The paths of a piece's lines, one after the other; their lengths, labels, line numbers.
+
+    All lines at once, from their ends: space, digits, space, and the path is what remains.
+    """
+    try:
+        if not piece.isascii():
+            piece.decode()
+    except UnicodeDecodeError as error:
+        number = first + piece.count(b"\n", 0, error.start)
+        raise ReadError(f"{path}:{number}: is not UTF-8 text; save the list in UTF-8") from None
+    text = np.frombuffer(piece, np.uint8)
+    ends = np.flatnonzero(text == ord("\n")).astype(np.int32)
+    starts = np.concatenate([np.zeros(1, np.int32), ends[:-1] + 1])
+    places = np.arange(len(text), dtype=np.int32)
+    space = _SPACE[text]
+    ink = np.maximum.accumulate(np.where(space, np.int32(-1), places))  # The last one up to here.
+    letter = np.maximum.accumulate(np.where(_DIGIT[text], np.int32(-1), places))
+
+    stop = ink[ends] + 1
+    kept = np.flatnonzero(stop > starts).astype(np.int32)
+    starts, stop = starts[kept], stop[kept]
+    label = letter[stop - 1] + 1
+    name = ink[label - 1] + 1
+    digits = stop - label
+    wrong = (digits < 1) | (digits > 9) | (label <= starts) | (name == label) | (name <= starts)
+    if 0 in piece:
+        wrong[np.searchsorted(ends[kept], np.flatnonzero(text == 0))] = True
+    if wrong.any():
+        line = int(kept[wrong.argmax()])
+        found = piece.split(b"\n", line + 1)[line].decode().strip()
         raise ReadError(
-            f"{where}: expected a path, a space and a label (0, 1, 2, ...), "
-            f"found {line.strip()[:100]!r}"
+            f"{path}:{first + line}: expected a path, a space and a label (0, 1, 2, ...), "
+            f"found {found[:100]!r}"
         )
-    return match[1], int(match[2]), where
+    labels = np.zeros(len(kept), np.int32)
+    for place in range(digits.max(initial=0)):
+        figure = text[np.maximum(stop - 1 - place, 0)].astype(np.int32) - ord("0")
+        labels += np.where(place < digits, figure * 10**place, 0).astype(np.int32)
+    while (blank := space[starts]).any():
+        starts = starts + blank
+    edges = np.zeros(len(text) + 1, np.int8)
+    edges[starts], edges[name] = 1, -1
+    inside = np.cumsum(edges[:-1], dtype=np.int8).astype(bool)
+    return text[inside].tobytes(), name - starts, labels, kept + np.int32(first)
 
 
 def read_class_names(path: PathLike) -> tuple[str, ...]:

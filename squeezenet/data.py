@@ -168,7 +168,7 @@ def _open(path: Path, root: Path) -> Split:
                 f"none of the {len(samples)} images that {path} names exists, such as "
                 f"{samples[0].path}: its paths begin at --data, now {root}"
             )
-        return Split(FileSource(samples), 1 + max(sample.label or 0 for sample in samples))
+        return Split(FileSource(samples), 1 + int(samples.labels.max()))
     if not path.exists():
         raise ReadError(f"there is no {path}: give a list, a tree of class folders or an LMDB")
     if (path / "CURRENT").is_file() and any(path.glob("MANIFEST-*")):

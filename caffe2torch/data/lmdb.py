@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ReadError
-from caffe2torch.images import ImageError, decode_image
+from caffe2torch.images import ImageError, Names, decode_image
 from caffe2torch.io.files import open_file
 from caffe2torch.io.schema import Message, message_class
 
@@ -31,19 +31,16 @@ class LmdbSource:
     def __init__(self, path: Path) -> None:
         self.path = path
         with _reading(path) as transaction:
-            keys = list(transaction.cursor().iternext(values=False))
-        if not keys:
+            self._keys = Names.gather(transaction.cursor().iternext(values=False))
+        if not len(self._keys):
             raise ReadError(f"the LMDB {path} is empty")
-        # One piece of memory, which processes share after a fork.
-        self._keys = b"".join(keys)
-        self._ends = np.cumsum([len(key) for key in keys])
 
     def __len__(self) -> int:
-        return len(self._ends)
+        return len(self._keys)
 
     def where(self, index: int) -> str:
         """The database and the key."""
-        return f"{self.path}, key {self._key(index).decode('utf-8', 'backslashreplace')!r}"
+        return f"{self.path}, key {self._keys[index].decode('utf-8', 'backslashreplace')!r}"
 
     def read(self, index: int) -> tuple[npt.NDArray[np.uint8], int]:
         """Parse one Datum; grey images become three equal channels."""
@@ -51,7 +48,7 @@ class LmdbSource:
 
         datum = message_class("Datum")()
         with _reading(self.path) as transaction:
-            value = transaction.get(self._key(index))
+            value = transaction.get(self._keys[index])
         try:
             datum.ParseFromString(value)
         except DecodeError as error:
@@ -59,10 +56,6 @@ class LmdbSource:
         if datum.label < 0:
             raise ImageError(f"{self.where(index)}: label {datum.label} is negative")
         return _datum_to_bgr(datum, self.where(index)), int(datum.label)
-
-    def _key(self, index: int) -> bytes:
-        start = self._ends[index - 1] if index else 0
-        return self._keys[start : self._ends[index]]
 
 
 @contextmanager

@@ -156,7 +156,7 @@ def image_input(path: PathLike, shape: Sequence[int], record: Preprocessing | No
     return to_input(image, made, (height, width))
 
 
-def list_images(folder: PathLike, listing: PathLike | None = None) -> list[Sample]:
+def list_images(folder: PathLike, listing: PathLike | None = None) -> Sequence[Sample]:
     """The images of a folder, labelled if a list names them.
 
     ``listing`` (``file label`` a line) gives order and labels; without it a ``val_list.txt``
@@ -168,7 +168,7 @@ def list_images(folder: PathLike, listing: PathLike | None = None) -> list[Sampl
     path = found if listing is None else Path(listing)
     try:
         if path is None or not folder.is_dir():
-            samples = [Sample(image) for image in find_images(folder)]
+            samples: Sequence[Sample] = [Sample(image) for image in find_images(folder)]
         else:
             samples = read_list(path, folder)
     except ReadError as error:
