@@ -15,6 +15,8 @@ ABSOLUTE_FLOOR = 1e-6
 """Added to every tolerance, for blobs of values near zero."""
 MARK = np.finfo(np.float32).max
 """Caffe's mark of what has no value (FLT_MAX), such as the maximum of nothing: no peak."""
+HUGE = float(MARK) / 1000
+"""In sums of values from here to the mark, the order decides whether they overflow."""
 SAMPLE = 1000
 """Pairs of logits that are kept of two engines: enough for a plot, whatever the images."""
 
@@ -63,6 +65,12 @@ class BlobDifference:
     def exceeds(self, tolerance: float | None) -> bool:
         """Whether the difference is above ``tolerance`` (absolute), or above the default."""
         return self.max_abs > self.limit(tolerance)
+
+
+def may_overflow(array: Array) -> bool:
+    """Whether values are so large that engines may disagree on which become infinite."""
+    sizes = np.abs(array)
+    return bool(np.any((sizes > HUGE) & (sizes < MARK)))
 
 
 DETECTION = 7

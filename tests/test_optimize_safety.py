@@ -297,3 +297,20 @@ def test_a_dropout_in_place_of_a_shared_blob_may_go() -> None:
     )
     x = torch.randn(2, 3)
     torch.testing.assert_close(caffe2torch.optimize(module)(x), module(x))
+
+
+def test_values_near_the_largest_are_no_fault() -> None:
+    """The last window lies beyond the image, so that its maximum is -FLT_MAX, as in Caffe."""
+    net = """
+        layer { name: "x" type: "Input" top: "x" input_param {
+          shape { dim: 1 dim: 3 dim: 3 dim: 16 } } }
+        layer { name: "p" type: "Pooling" bottom: "x" top: "p" pooling_param {
+          kernel_size: 1 stride: 2 } }
+        layer { name: "c" type: "Convolution" bottom: "p" top: "c" convolution_param {
+          num_output: 16 kernel_size: 2 pad: 1 weight_filler { type: "xavier" } } }
+        layer { name: "d" type: "Convolution" bottom: "c" top: "d" convolution_param {
+          num_output: 8 kernel_size: 3 weight_filler { type: "xavier" } } }
+    """
+    module = load(net)
+    fast = caffe2torch.optimize(module)
+    assert torch.isfinite(fast(image(1, 3, 3, 15))).all()
