@@ -214,10 +214,16 @@ def to_input(
     ``cut`` is the height and width of the input. ``mean_image`` (channels, height, width), of
     the size before the cut, takes the place of the mean.
     """
+    pixels, top, left = cut_middle(image, made, cut)
+    mean = mean_at(made, mean_image, top, left, cut)
+    return normalise(pixels.reshape(*cut, -1).astype(np.float32), made, mean)
+
+
+def cut_middle(image: Pixels, made: Preprocessing, cut: Size) -> tuple[Pixels, int, int]:
+    """The middle of the resized image, and its place there: what is cut out in test."""
     whole = PROTOCOLS[made.protocol].resize(image, made.size_before(cut))
     top, left = ((side - kept) // 2 for side, kept in zip(whole.shape[:2], cut, strict=True))
-    middle = whole[top : top + cut[0], left : left + cut[1]].reshape(*cut, -1)
-    return normalise(middle.astype(np.float32), made, mean_at(made, mean_image, top, left, cut))
+    return whole[top : top + cut[0], left : left + cut[1]], top, left
 
 
 def mean_at(

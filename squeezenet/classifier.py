@@ -111,10 +111,10 @@ def _of_onnx(path: Path) -> Classifier:
 def _predict(engine: Engine, images: str, logits: str) -> Predict:
     """The output ``logits`` for the input ``images`` of an engine."""
 
-    def predict(batch: Tensor) -> Tensor:
-        return torch.from_numpy(engine.run({images: batch.numpy()})[logits]).flatten(1)
+    def run(batch: Tensor) -> Tensor:
+        return torch.from_numpy(engine.run({images: batch.numpy()})[logits]).flatten(1).float()
 
-    return predict
+    return Predict(run)
 
 
 def _recorded_transform(model: Any, source: Path) -> Transform:

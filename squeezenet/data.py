@@ -63,16 +63,21 @@ class Bad(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Images (N, 3, H, W), labels (N), indices in the source, and what had to be left out."""
+    """Cuts of images (N, H, W, 3), labels (N), indices in the source, and what was left out.
+
+    The images are uint8, or float32 where the transform changes colours; ``places`` (N, 3) has
+    the rest of each Cut: top, left, mirrored. ``squeezenet.feed`` makes the net's input of them.
+    """
 
     images: Tensor
+    places: Tensor
     labels: Tensor
     indices: Tensor
     bad: list[Bad]
 
 
 class ImageDataset(Dataset[Any]):
-    """Serves the sample that a draw (epoch, index) names, transformed.
+    """Serves the sample that a draw (epoch, index) names, cut as the transform says.
 
     The transform's random numbers depend on the seed and the draw alone, so the order and
     the number of workers change nothing. Without a seed it is the test transform. A bad
@@ -92,7 +97,7 @@ class ImageDataset(Dataset[Any]):
         try:
             bgr, label = self.source.read(index)
             rng = None if self.seed is None else np.random.default_rng((self.seed, epoch, index))
-            return self.transform(bgr, rng), label, index
+            return self.transform.cut(bgr, rng), label, index
         except ImageError as error:
             return Bad(self.source.where(index), str(error))
 
@@ -100,11 +105,16 @@ class ImageDataset(Dataset[Any]):
 def collate(items: Sequence[Any]) -> Batch:
     """Stack samples; bad ones are set apart and not replaced, so that a batch may be short."""
     good = [item for item in items if not isinstance(item, Bad)]
-    images = [torch.from_numpy(image) for image, _, _ in good]
+    images = [cut.pixels for cut, _, _ in good]
+    numbers = torch.tensor(
+        [(cut.top, cut.left, cut.mirrored, label, index) for cut, label, index in good],
+        dtype=torch.int64,
+    ).reshape(-1, 5)
     return Batch(
-        torch.stack(images) if images else torch.empty(0),
-        torch.tensor([label for _, label, _ in good], dtype=torch.int64),
-        torch.tensor([index for _, _, index in good], dtype=torch.int64),
+        torch.from_numpy(np.stack(images)) if images else torch.empty(0),
+        numbers[:, :3].contiguous(),
+        numbers[:, 3].contiguous(),
+        numbers[:, 4].contiguous(),
         [item for item in items if isinstance(item, Bad)],
     )
 
@@ -257,10 +267,11 @@ def checked(
     """The batches, their bad images noted; a label that the net has no class for is an error."""
     for batch in batches:
         bad.note(batch.bad)
-        for label, index in zip(batch.labels.tolist(), batch.indices.tolist(), strict=True):
-            if label >= num_classes:
-                raise ReadError(
-                    f"{dataset.source.where(index)}: there is no label {label} among "
-                    f"{num_classes} classes: correct the list or set --num-classes"
-                )
+        if len(strange := (batch.labels >= num_classes).nonzero()):  # On the CPU: nothing waits.
+            first = int(strange[0])
+            raise ReadError(
+                f"{dataset.source.where(int(batch.indices[first]))}: there is no label "
+                f"{int(batch.labels[first])} among {num_classes} classes: correct the list or set "
+                "--num-classes"
+            )
         yield batch

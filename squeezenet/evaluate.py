@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,11 +13,25 @@ from torch.nn import functional as F
 from caffe2torch.errors import ReadError
 from caffe2torch.training.distributed import ALONE, Team
 from squeezenet.data import BadImages, ImageDataset, checked, eval_batches, make_loader
+from squeezenet.feed import Feed
 
-Predict = Callable[[Tensor], Tensor]
-"""Images (N, 3, H, W) to logits (N, classes), both float32 on the CPU."""
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 TOP = 5
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Images (N, 3, H, W) to logits (N, classes), both float32 on ``device``."""
+
+    run: Callable[[Tensor], Tensor]
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    channels_last: bool = False
+    """The order of memory that is fastest for the images."""
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Run it."""
+        return self.run(images)
 
 
 @dataclass(frozen=True)
@@ -78,16 +92,21 @@ class Metrics:
         }
 
 
-def on_device(model: nn.Module, device: torch.device) -> Predict:
-    """What runs a model on ``device`` and gives its logits on the CPU."""
+def on_device(
+    model: nn.Module, device: torch.device, *, precision: str = "fp32", channels_last: bool = False
+) -> Predict:
+    """What runs a model on ``device``, its convolutions in ``precision``."""
     model = model.to(device)
+    if channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types the method without it
 
-    def predict(images: Tensor) -> Tensor:
-        with torch.inference_mode():
+    def run(images: Tensor) -> Tensor:
+        mixed = torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
+        with torch.inference_mode(), mixed:
             logits: Tensor = model(images.to(device))
-            return logits.cpu()
+            return logits.float()
 
-    return predict
+    return Predict(run, device, channels_last)
 
 
 def evaluate(
@@ -106,22 +125,24 @@ def evaluate(
     order and with an equal score being higher. Scores that are not numbers are wrong.
     Raises ReadError if no image can be used.
     """
-    confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64)
-    sums = torch.zeros(3, dtype=torch.float64)
+    # Counted on the device, so that it is not waited for before the end.
+    confusion = torch.zeros(num_classes, num_classes, dtype=torch.int64, device=predict.device)
+    sums = torch.zeros(3, dtype=torch.float64, device=predict.device)
     known = len(bad)
     draws = eval_batches(len(dataset), batch_size, rank=team.rank, world=team.world)
-    loader = make_loader(dataset, draws, workers=workers)
-    for batch in checked(loader, dataset, num_classes, bad):
+    loader = make_loader(dataset, draws, workers=workers, pin=predict.device.type == "cuda")
+    feed = Feed(dataset.transform, predict.device, channels_last=predict.channels_last)
+    for batch in feed(checked(loader, dataset, num_classes, bad)):
         if not len(batch.labels):
             continue
-        logits, labels = predict(batch.images).float(), batch.labels
+        logits, labels = predict(batch.images), batch.labels
         ranks = rank_labels(logits, labels)
-        loss = F.cross_entropy(logits, labels, reduction="sum")
-        sums += torch.tensor([float(loss), float((ranks < TOP).sum()), 0.0], dtype=torch.float64)
+        sums[0] += F.cross_entropy(logits, labels, reduction="sum")
+        sums[1] += (ranks < TOP).sum()
         others = logits.scatter(1, labels[:, None], -torch.inf)
         taken = torch.where(ranks == 0, labels, others.argmax(1))
         confusion.index_put_((labels, taken), torch.ones_like(labels), accumulate=True)
-    sums[2] = len(bad) - known
+    sums[2] += len(bad) - known
     confusion, sums = team.sum(confusion).cpu(), team.sum(sums).cpu()
     images = int(confusion.sum())
     if not images:
@@ -141,7 +162,7 @@ def evaluate(
 def rank_labels(logits: Tensor, labels: Tensor) -> Tensor:
     """How many classes stand before each image's own."""
     own = logits.gather(1, labels[:, None])
-    classes = torch.arange(logits.shape[1])
+    classes = torch.arange(logits.shape[1], device=logits.device)
     before = (classes < labels[:, None]) & (logits == own)
     # "Not lower or equal" rather than "higher", so that NaN never makes an image right.
     return (~(logits <= own) | before).sum(1)

@@ -22,6 +22,7 @@ from caffe2torch.images import Sample, find_images, read_image
 from caffe2torch.io.atomic import atomic_write
 from squeezenet.classifier import Classifier
 from squeezenet.data import BadImages, FileSource, ImageDataset, eval_batches, make_loader
+from squeezenet.feed import Feed
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,14 @@ def classify(
     samples = [Sample(path, 0) for path in paths]
     dataset = ImageDataset(FileSource(samples), classifier.transform, seed=None)
     names = classifier.class_names
-    for batch in make_loader(dataset, eval_batches(len(dataset), batch_size), workers=workers):
+    predict = classifier.predict
+    feed = Feed(dataset.transform, predict.device, channels_last=predict.channels_last)
+    batches = make_loader(dataset, eval_batches(len(dataset), batch_size), workers=workers)
+    for batch in feed(batches):
         bad.note(batch.bad)
         if not len(batch.labels):
             continue
-        probabilities = torch.softmax(classifier.predict(batch.images).double(), 1)
+        probabilities = torch.softmax(predict(batch.images).double(), 1)
         if names and len(names) != probabilities.shape[1]:
             raise ReadError(
                 f"there are {len(names)} class names, but the net has "

@@ -6,15 +6,24 @@ import os
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias, Union
+from typing import Any, NamedTuple, Protocol, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
 
+from caffe2torch.errors import NetError
 from caffe2torch.graph import FloatArray
 from caffe2torch.images import ImageError, Pixels, read_image
 from caffe2torch.io.blob import read_mean
-from caffe2torch.preprocessing import PROTOCOLS, Preprocessing, Random, mean_at, normalise, to_input
+from caffe2torch.preprocessing import (
+    PROTOCOLS,
+    Preprocessing,
+    Random,
+    cut_middle,
+    mean_at,
+    normalise,
+    to_input,
+)
 
 RESIZE = 256
 CROP = 227
@@ -124,6 +133,20 @@ LUMA = np.array([0.114, 0.587, 0.299], np.float32)
 """Weights of blue, green and red in the grey value (ITU-R BT.601)."""
 
 
+class Cut(NamedTuple):
+    """The pixels (crop, crop, 3), blue first, that the net is to see, and what is to be done yet.
+
+    ``top`` and ``left`` are their place in the resized image, where a mean image is cut, too.
+    ``mirrored``: they are to be mirrored, mean and all. Pixels of float32, whose colours were
+    changed, are so already, as the change depends on the order of the pixels in its last bits.
+    """
+
+    pixels: Pixels | FloatArray
+    top: int
+    left: int
+    mirrored: bool
+
+
 @dataclass(frozen=True)
 class Transform:
     """How an image becomes a float32 array (3, crop, crop).
@@ -154,21 +177,48 @@ class Transform:
 
     def __call__(self, bgr: Pixels, rng: Random | None) -> FloatArray:
         """The net's input: random if ``rng`` is given, as in test if not."""
-        made, cut = self.preprocessing, (self.crop, self.crop)
+        pixels, top, left, mirrored = self.cut(bgr, rng)
+        mean = mean_at(self.preprocessing, self.mean_image, top, left, (self.crop, self.crop))
+        if mirrored:
+            mean = mean[:, ::-1]
+            pixels = pixels if pixels.dtype == np.float32 else pixels[:, ::-1]
+        return normalise(pixels.astype(np.float32), self.preprocessing, mean)
+
+    def cut(self, bgr: Pixels, rng: Random | None) -> Cut:
+        """The part of the work that comes before the mean: bytes, where no colours change.
+
+        ``squeezenet.feed`` does the rest for a whole batch, where the model computes.
+        """
+        made, size = self.preprocessing, (self.crop, self.crop)
         if rng is None:
-            return to_input(bgr, made, cut, self.mean_image)
+            cut = Cut(*cut_middle(bgr, made, size), mirrored=False)
+            self._check_mean(cut.top, cut.left)
+            return cut
         image, top, left = PROTOCOLS[made.protocol].cut_at_random(
-            bgr, made.size_before(cut), cut, rng, self.area
+            bgr, made.size_before(size), size, rng, self.area
         )
+        self._check_mean(top, left)
         if self.rotation:
             image = _rotate(image, rng.uniform(-self.rotation, self.rotation))
-        mean = mean_at(made, self.mean_image, top, left, cut)
-        floats = image.astype(np.float32)
-        if made.mirror and rng.random() < 0.5:
-            floats, mean = floats[:, ::-1], mean[:, ::-1]
-        if self.jitter:
-            floats = _jitter_colours(floats, rng.uniform(1 - self.jitter, 1 + self.jitter, 3))
-        return normalise(floats, made, mean)
+        mirrored = made.mirror and rng.random() < 0.5
+        if not self.jitter:
+            return Cut(image, top, left, mirrored)
+        floats = image.astype(np.float32)[:, :: -1 if mirrored else 1]
+        factors = rng.uniform(1 - self.jitter, 1 + self.jitter, 3)
+        return Cut(_jitter_colours(floats, factors), top, left, mirrored)
+
+    def _check_mean(self, top: int, left: int) -> None:
+        """Refuse a cut that the mean image does not have."""
+        if self.mean_image is None:
+            return
+        height, width = self.mean_image.shape[-2:]
+        if top + self.crop > height or left + self.crop > width:
+            raise NetError(
+                f"the mean image is {width} x {height}, and a cut of {self.crop} begins at column "
+                f"{left}, row {top} of an image: resize images to the size of the mean image "
+                "(--resize) without keeping their aspect ratio (--protocol caffe, --val-protocol "
+                "caffe), or give the mean as three numbers"
+            )
 
 
 def _rotate(image: Pixels, degrees: float) -> Pixels:

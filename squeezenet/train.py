@@ -40,12 +40,11 @@ from squeezenet.data import (
     open_split,
     train_batches,
 )
-from squeezenet.evaluate import Metrics, evaluate, on_device
+from squeezenet.evaluate import DTYPES, Metrics, evaluate, on_device
+from squeezenet.feed import Feed
 from squeezenet.model import SqueezeNet
 from squeezenet.preprocess import Transform
 from squeezenet.weights import load_model
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class DivergedError(Caffe2TorchError):
@@ -231,7 +230,8 @@ class _Run:
         loader = make_loader(
             self.train_set, draws, workers=config.workers, pin=team.device.type == "cuda"
         )
-        return checked(loader, self.train_set, self.num_classes, self.bad)
+        feed = Feed(self.train_set.transform, team.device, channels_last=config.channels_last)
+        return feed(checked(loader, self.train_set, self.num_classes, self.bad))
 
     def _train_step(self, batches: Iterator[Batch]) -> None:
         """One update from ``iter_size`` batches: the gradient of the mean over all images."""
@@ -258,17 +258,15 @@ class _Run:
         images, labels = batch.images, batch.labels
         if not len(labels):
             # Every process has to take part in each step, even with nothing to learn from.
-            images, labels = torch.zeros(1, 3, config.crop, config.crop), torch.tensor([-100])
-        images = images.to(device, non_blocking=True)
-        if config.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
+            images = torch.zeros(1, 3, config.crop, config.crop, device=device)
+            labels = torch.full((1,), -100, device=device)
         with torch.autocast(
             device.type, DTYPES[config.precision], enabled=config.precision != "fp32"
         ):
             logits = self.forward(images)
         return F.cross_entropy(
             logits.float(),
-            labels.to(device, non_blocking=True),
+            labels,
             reduction="sum",
             label_smoothing=config.label_smoothing,
         )
@@ -313,7 +311,12 @@ class _Run:
         training = model.training
         model.eval()
         metrics = evaluate(
-            on_device(model, self.team.device),
+            on_device(
+                model,
+                self.team.device,
+                precision=self.config.precision,
+                channels_last=self.config.channels_last,
+            ),
             self.val_set,
             self.num_classes,
             batch_size=max(1, self.config.batch_size // self.team.world),

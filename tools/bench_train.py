@@ -27,8 +27,9 @@ from caffe2torch.training.distributed import choose_device
 from caffe2torch.training.optimisers import CaffeOptimiser
 from squeezenet.config import TrainConfig
 from squeezenet.data import ImageDataset, make_loader, open_split, train_batches
+from squeezenet.evaluate import DTYPES
 from squeezenet.model import SqueezeNet
-from squeezenet.train import DTYPES, make_transform
+from squeezenet.train import make_transform
 
 WARMUP = 3
 """Steps that are not timed."""

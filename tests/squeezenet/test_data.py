@@ -202,7 +202,7 @@ def test_bad_images_are_named_counted_and_left_out(damaged):
         loader = make_loader(damaged, eval_batches(5, 5), workers=0)
         (batch,) = checked(loader, damaged, 2, bad)
         assert batch.indices.tolist() == [0, 4]
-        assert batch.images.shape == (2, 3, 32, 32)
+        assert batch.images.shape == (2, 32, 32, 3)
     assert len(bad) == 3
     assert len(said) == 3
     assert "1.png" in said[0]

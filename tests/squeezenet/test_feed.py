@@ -1,0 +1,87 @@
+"""What the device makes of a batch of bytes has the bits of the transform of single images."""
+
+import numpy as np
+import pytest
+import torch
+
+from caffe2torch.errors import NetError
+from caffe2torch.preprocessing import Preprocessing
+from squeezenet.data import Bad, collate
+from squeezenet.feed import Feed
+from squeezenet.preprocess import Transform
+
+CPU = torch.device("cpu")
+MEAN_IMAGE = np.random.default_rng(9).random((3, 40, 40), np.float32) * 255
+
+
+def photos(count):
+    rng = np.random.default_rng(4)
+    return [rng.integers(0, 256, (*rng.integers(20, 90, 2), 3), np.uint8) for _ in range(count)]
+
+
+def made(protocol="caffe", **changes):
+    fields = {"crop_size": 33, "resize": 40, "mean": (104.0, 117.0, 123.0), "mirror": True}
+    return Preprocessing(protocol=protocol, **(fields | changes))
+
+
+VARIANTS = {
+    "mean of values": Transform(made()),
+    "mean image": Transform(made(), MEAN_IMAGE),
+    "mean image, scaled": Transform(made(scale=1 / 256), MEAN_IMAGE),
+    "no mean": Transform(made(mean=())),
+    "one mean": Transform(made(mean=(7.0,), scale=0.017)),
+    "RGB, normalised": Transform(made("shorter-side", channel_order="RGB", std=(58.4, 57.1, 57.4))),
+    "RGB, mean image": Transform(made(channel_order="RGB"), MEAN_IMAGE),
+    "not mirrored": Transform(made(mirror=False)),
+    "rotated": Transform(made("random-resized-crop"), rotation=20),
+    "colours changed": Transform(made("random-resized-crop"), jitter=0.4),
+    "all, mean image": Transform(made(), MEAN_IMAGE, rotation=10, jitter=0.3),
+}
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_the_bits_are_those_of_single_images(name, training, channels_last):
+    transform = VARIANTS[name]
+
+    def rng(n):
+        return np.random.default_rng((3, n)) if training else None
+
+    images = photos(9)
+    items = [(transform.cut(image, rng(n)), n, n) for n, image in enumerate(images)]
+    batch = collate(items)
+    changes_colours = training and transform.jitter
+    assert batch.images.dtype == (torch.float32 if changes_colours else torch.uint8)
+    before = batch.images.clone()
+    (moved,) = Feed(transform, CPU, channels_last=channels_last)([batch])
+    expected = np.stack([transform(image, rng(n)) for n, image in enumerate(images)])
+    assert moved.images.dtype == torch.float32
+    np.testing.assert_array_equal(moved.images.numpy(), expected)
+    order = torch.channels_last if channels_last else torch.contiguous_format
+    assert moved.images.is_contiguous(memory_format=order)
+    assert torch.equal(batch.images, before)
+    assert moved.labels.tolist() == list(range(9))
+
+
+def test_half_of_the_training_images_are_mirrored():
+    flags = [
+        VARIANTS["mean image"].cut(image, np.random.default_rng((1, n))).mirrored
+        for n, image in enumerate(photos(200))
+    ]
+    assert 70 < sum(flags) < 130
+
+
+def test_a_batch_without_images_goes_through():
+    (moved,) = Feed(VARIANTS["mean image"], CPU)([collate([Bad("x", "y")])])
+    assert len(moved.labels) == 0
+    assert moved.bad == [("x", "y")]
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_a_cut_that_the_mean_image_does_not_have_is_refused(training):
+    """An image that is wider than the mean image, as where the aspect ratio is kept."""
+    transform = Transform(made("shorter-side"), MEAN_IMAGE)
+    wide = np.zeros((40, 160, 3), np.uint8)
+    with pytest.raises(NetError, match=r"mean image is 40 x 40, and a cut of 33 begins at column"):
+        [transform.cut(wide, np.random.default_rng(n) if training else None) for n in range(50)]
