@@ -6,16 +6,17 @@ from dataclasses import replace
 from math import prod
 
 from caffe2torch.graph import Shape
-from caffe2torch.layers import Layer
-from caffe2torch.passes.draft import MAX_COUNT, Draft
+from caffe2torch.layers import Layer, Role, net_error
+from caffe2torch.passes.draft import MAX_COUNT, Draft, DraftNode
 
 
 def propagate_shapes(draft: Draft) -> None:
     """Find the shape of every value, and the learned blobs that each layer has for them.
 
     A layer that NaN or infinity may reach, from a layer that makes them, is told so. Raises
-    NetError naming the layer for a size that is not positive, a blob above Caffe's limit and
-    more ``param`` entries than learned blobs.
+    NetError naming the layer for a source that is not an Input with shapes (in a damaged
+    artefact), a size that is not positive, a blob above Caffe's limit and more ``param``
+    entries than learned blobs.
     Before::
 
         layer { type: "Input" top: "x" input_param { shape { dim: 1 dim: 3 dim: 7 dim: 5 } } }
@@ -27,6 +28,8 @@ def propagate_shapes(draft: Draft) -> None:
     """
     shapes = draft.shapes
     non_finite: set[str] = set()
+    for node in draft.sources:
+        _check_source(node)
     for node in [*draft.sources, *draft.nodes]:
         bottoms = [shapes[value] for value in node.inputs]
         tops = node.layer.infer_shapes(bottoms)
@@ -46,6 +49,16 @@ def propagate_shapes(draft: Draft) -> None:
                 "what is too much.",
                 "param",
             )
+
+
+def _check_source(node: DraftNode) -> None:
+    """Raise NetError if it is not known what shapes the tops of a source have."""
+    if node.layer.role is not Role.INPUT or not node.layer.infer_shapes(()):
+        raise net_error(
+            node.proto,
+            "it does not say what shapes its tops have, as every source of a converted net does: "
+            "the definition is damaged. Convert the net again.",
+        )
 
 
 def _check_size(layer: Layer, shape: Shape) -> None:

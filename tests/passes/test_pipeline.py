@@ -111,3 +111,17 @@ def test_a_pass_of_ones_own() -> None:
     draft = Draft(parse_prototxt(NET), state=State("TRAIN"))
     run((*PASSES[:at], rename, *PASSES[at:]), draft)
     assert draft.outputs == ("y",)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        'type: "InpUt" input_param { shape { dim: 2 dim: 3 } }',
+        'type: "Data" data_param { batch_size: 2 }',
+        'type: "Input"',
+    ],
+)
+def test_a_source_without_shapes_in_a_damaged_definition_is_refused(source: str) -> None:
+    definition = parse_prototxt(f'layer {{ name: "x" top: "x" {source} }}')
+    with pytest.raises(NetError, match="does not say what shapes its tops have"):
+        restore_graph(definition, {}, "TEST")
