@@ -258,5 +258,7 @@ def _warp(image: Pixels, size: Size) -> Pixels:
             f"an image cannot be resized to {width} x {height}: the most is "
             f"{MOST_PIXELS} pixels a side; give the net's input, or the size before the cut, less."
         )
+    if image.shape[:2] == size:
+        return image
     warped: Pixels = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
     return warped

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from caffe2torch.data.lmdb import LmdbSource, is_lmdb
 from caffe2torch.errors import Caffe2TorchError, ReadError
@@ -105,13 +105,13 @@ class ImageDataset(Dataset[Any]):
 def collate(items: Sequence[Any]) -> Batch:
     """Stack samples; bad ones are set apart and not replaced, so that a batch may be short."""
     good = [item for item in items if not isinstance(item, Bad)]
-    images = [cut.pixels for cut, _, _ in good]
+    images = [torch.from_numpy(cut.pixels) for cut, _, _ in good]
     numbers = torch.tensor(
         [(cut.top, cut.left, cut.mirrored, label, index) for cut, label, index in good],
         dtype=torch.int64,
     ).reshape(-1, 5)
     return Batch(
-        torch.from_numpy(np.stack(images)) if images else torch.empty(0),
+        default_collate(images) if images else torch.empty(0),  # In a worker, in shared memory.
         numbers[:, :3].contiguous(),
         numbers[:, 3].contiguous(),
         numbers[:, 4].contiguous(),

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ReadError
 from caffe2torch.images import ImageError, Names, decode_image
+from caffe2torch.io.fields import BYTES, VARINT, Fields, signed
 from caffe2torch.io.files import open_file
-from caffe2torch.io.schema import Message, message_class
 
 _MAGIC = 0xBEEFC0DE
 _META_BYTES = 152
@@ -44,18 +44,9 @@ class LmdbSource:
 
     def read(self, index: int) -> tuple[npt.NDArray[np.uint8], int]:
         """Parse one Datum; grey images become three equal channels."""
-        from google.protobuf.message import DecodeError
-
-        datum = message_class("Datum")()
         with _reading(self.path) as transaction:
-            value = transaction.get(self._keys[index])
-        try:
-            datum.ParseFromString(value)
-        except DecodeError as error:
-            raise ImageError(f"{self.where(index)} is not a Datum: {error}") from error
-        if datum.label < 0:
-            raise ImageError(f"{self.where(index)}: label {datum.label} is negative")
-        return _datum_to_bgr(datum, self.where(index)), int(datum.label)
+            datum = _Datum.parse(transaction.get(self._keys[index]), self.where(index))
+            return datum.to_bgr(self.where(index)), datum.label
 
 
 @contextmanager
@@ -68,7 +59,7 @@ def _reading(path: Path) -> Iterator[Any]:
             f'{path}: is an LMDB, which needs lmdb: pip install "caffe2torch[lmdb]"'
         ) from None
     try:
-        with _environment(path).begin() as transaction:
+        with _environment(path).begin(buffers=True) as transaction:
             yield transaction
     except lmdb.Error as error:
         raise _unreadable(path, str(error)) from None
@@ -109,18 +100,66 @@ def is_lmdb(path: Path) -> bool:
     return (path / "data.mdb").is_file() or (path.is_file() and path.suffix == ".mdb")
 
 
-def _datum_to_bgr(datum: Message, where: str) -> npt.NDArray[np.uint8]:
-    if datum.encoded:
-        return decode_image(np.frombuffer(datum.data, np.uint8), where)
-    shape = (datum.channels, datum.height, datum.width)
-    if datum.channels not in (1, 3) or min(shape) < 1:
-        raise ImageError(
-            f"{where} is {shape} (channels, height, width): an image has 1 or 3 channels"
-        )
-    if len(datum.data) != datum.channels * datum.height * datum.width:
-        raise ImageError(
-            f"{where} holds {len(datum.data)} bytes of pixels, but its shape {shape} needs "
-            f"{datum.channels * datum.height * datum.width}"
-        )
-    pixels = np.frombuffer(datum.data, np.uint8).reshape(shape).transpose(1, 2, 0)
-    return np.ascontiguousarray(np.broadcast_to(pixels, (*shape[1:], 3)))
+class _Datum(NamedTuple):
+    """An image as a database holds it; the field numbers in caffe.proto are 1 to 5 and 7.
+
+    ``data`` stays where it is, in the memory of the database: 200 kB an image, which protobuf
+    would copy twice.
+    """
+
+    channels: int = 0
+    height: int = 0
+    width: int = 0
+    data: memoryview = memoryview(b"")
+    label: int = 0
+    encoded: int = 0
+
+    @classmethod
+    def parse(cls, value: memoryview, where: str) -> _Datum:
+        """Read the message. Raises ImageError if it is none, or if its label is negative."""
+        found: dict[str, Any] = {}
+        try:
+            fields = Fields(value, where)  # type: ignore[arg-type]  # it is read like bytes
+            for field in fields.items(0, len(value)):
+                name, wire = _DATUM.get(field.number, ("", None))
+                if field.wire == wire:
+                    data = wire == BYTES
+                    found[name] = (
+                        value[field.value : field.end] if data else signed(field.value, 32)
+                    )
+        except ReadError as error:
+            raise ImageError(f"{error}: it is not a Datum") from error
+        datum = cls(**found)
+        if datum.label < 0:
+            raise ImageError(f"{where}: label {datum.label} is negative")
+        return datum
+
+    def to_bgr(self, where: str) -> npt.NDArray[np.uint8]:
+        """The pixels (H, W, 3), blue first, in memory of their own."""
+        import cv2
+
+        if self.encoded:
+            return decode_image(np.frombuffer(self.data, np.uint8), where)
+        shape = (self.channels, self.height, self.width)
+        if self.channels not in (1, 3) or min(shape) < 1:
+            raise ImageError(
+                f"{where} is {shape} (channels, height, width): an image has 1 or 3 channels"
+            )
+        if len(self.data) != self.channels * self.height * self.width:
+            raise ImageError(
+                f"{where} holds {len(self.data)} bytes of pixels, but its shape {shape} needs "
+                f"{self.channels * self.height * self.width}"
+            )
+        planes = np.frombuffer(self.data, np.uint8).reshape(shape)
+        merged = cv2.merge([planes[n % self.channels] for n in range(3)])
+        return cast("npt.NDArray[np.uint8]", merged)
+
+
+_DATUM = {
+    1: ("channels", VARINT),
+    2: ("height", VARINT),
+    3: ("width", VARINT),
+    4: ("data", BYTES),
+    5: ("label", VARINT),
+    7: ("encoded", VARINT),
+}

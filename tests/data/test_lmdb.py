@@ -75,6 +75,24 @@ def test_a_bad_datum_is_named_by_its_key(tmp_path, value, cause):
         source.read(1)
 
 
+def test_a_datum_is_what_protobuf_reads(tmp_path):
+    """Negative, repeated and unknown fields, whatever their order and wire type."""
+    image = pixels(4)
+    whole = raw(image, 5)
+    later = datum(label=7) + b"\x28\xff\xff\xff\xff\x0f" + datum(label=3)  # The last one counts.
+    unknown = (
+        b"\x98\x06\x01" + b"\x2a\x02hi" + b"\x35\x00\x00\x80\x3f"
+    )  # 99; label as bytes; a float.
+    values = [later + whole, whole + later, unknown + whole, whole + unknown]
+    source = LmdbSource(write(tmp_path / "db", values))
+    for index, value in enumerate(values):
+        expected = message_class("Datum")()
+        expected.ParseFromString(value)
+        got, label = source.read(index)
+        np.testing.assert_array_equal(got, image.transpose(1, 2, 0))
+        assert label == expected.label
+
+
 def test_worker_processes_read_an_open_source(tmp_path):
     source = LmdbSource(write(tmp_path / "db", [raw(pixels(n), n) for n in range(7)]))
     source.read(0)
