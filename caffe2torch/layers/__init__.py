@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
@@ -59,6 +60,7 @@ __all__ = [
     "python_params",
     "refuse_in_place",
     "register_layer",
+    "registered_for_now",
     "type_name",
     "unsupported",
 ]
@@ -84,6 +86,19 @@ def register_layer(*types: str) -> Callable[[type[LayerType]], type[LayerType]]:
         return cls
 
     return register
+
+
+@contextmanager
+def registered_for_now(classes: Mapping[str, type[Layer]]) -> Iterator[None]:
+    """Have ``classes``, by type, be conversions within a ``with`` block alone."""
+    before = {name: _registry[name] for name in classes if name in _registry}
+    _registry.update(classes)
+    try:
+        yield
+    finally:
+        for name in classes:
+            del _registry[name]
+        _registry.update(before)
 
 
 def find_layer(type: str) -> type[Layer] | None:

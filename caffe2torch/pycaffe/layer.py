@@ -1,0 +1,217 @@
+"""Python layers: a user's class that computes one layer of a net (python_layer.hpp)."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from caffe2torch import layers
+from caffe2torch.graph import Shape
+from caffe2torch.io.schema import Message
+from caffe2torch.pycaffe.blob import Blob, BlobVec, BoolVec
+
+
+class Layer:
+    """Base of Python layers, and what ``net.layers`` holds.
+
+    A subclass defines ``setup(bottom, top)``, ``reshape(bottom, top)``, ``forward(bottom, top)``
+    and ``backward(top, propagate_down, bottom)``. ``param_str`` and ``phase`` (0 is TRAIN, 1 is
+    TEST) are set before setup, in which ``self.blobs.add_blob(2, 3)`` makes a learned blob.
+    """
+
+    param_str: str
+    phase: int
+    blobs: BlobVec
+    type = "Python"
+
+    if TYPE_CHECKING:
+        setup: Callable[..., None]
+        reshape: Callable[..., None]
+        forward: Callable[..., None]
+        backward: Callable[..., None]
+
+    def __new__(cls, *args: Any, **keywords: Any) -> Layer:
+        """Give the layer its blobs, also where a subclass's own ``__init__`` does not."""
+        layer = super().__new__(cls)
+        layer.blobs = BlobVec()
+        return layer
+
+    def __init__(self, param: Message) -> None:
+        self.param_str = param.python_param.param_str
+        self.phase = param.phase
+
+
+class BuiltIn(Layer):
+    """A layer of Caffe's own, as ``net.layers`` shows it."""
+
+    def __init__(self, type: str, blobs: BlobVec, phase: int) -> None:
+        self.type, self.blobs, self.phase, self.param_str = type, blobs, phase, ""
+
+
+class Host:
+    """An instance of a user's layer with its blobs, from before the net has any."""
+
+    def __init__(self, proto: Message) -> None:
+        self.proto = proto
+        self.instance = _class_of(proto)(proto)
+        self.instance.param_str = proto.python_param.param_str
+        self.instance.phase = proto.phase
+        self.bottoms = BlobVec()
+        self.tops = BlobVec()
+        self.is_set_up = False
+
+    def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        """The shapes of the tops, as setup and reshape make them."""
+        if not self.is_set_up:
+            self.bottoms = BlobVec(Blob._of(shape) for shape in bottoms)
+            places = {name: i for i, name in enumerate(self.proto.bottom)}
+            self.tops = BlobVec(
+                self.bottoms[places[name]] if name in places else Blob._of(())
+                for name in self.proto.top
+            )
+            self.instance.setup(self.bottoms, self.tops)
+            self.is_set_up = True
+        for blob, shape in zip(self.bottoms, bottoms, strict=True):
+            blob._resize(shape)
+        self.instance.reshape(self.bottoms, self.tops)
+        return [top._shape for top in self.tops]
+
+
+@dataclass(frozen=True, eq=False)
+class PythonLayer(layers.Layer):
+    """A layer of type Python, computed by the user's class.
+
+    Only programs that run in pycaffe, and ``train --python-layers``, know it (``registered``).
+    """
+
+    type = "Python"
+    bottoms = (0, None)
+    tops = (0, None)
+    works_in_place = True
+
+    host: Host = field(repr=False)
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> layers.Layer:
+        return cls(name=proto.name, host=Host(proto))
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        return self.host.shapes(bottoms)
+
+    def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[layers.BlobSpec]:
+        zero = layers.constant_filler(0)
+        return [
+            layers.BlobSpec(f"blob{index}", blob._shape, zero, given=True)
+            for index, blob in enumerate(self.host.instance.blobs)
+        ]
+
+    def to_torch(
+        self, t: layers.TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]
+    ) -> Any:
+        learned = [getattr(t.params, spec.name) for spec in self.blob_specs(bottoms)]
+        tops = _Run.apply(self.host, *inputs, *learned)  # type: ignore[no-untyped-call]
+        return tops if len(tops) != 1 else tops[0]
+
+
+class _Run(torch.autograd.Function):
+    """A pass through a user's layer, in a graph of autograd."""
+
+    @staticmethod
+    def forward(ctx: Any, host: Host, *values: Tensor) -> tuple[Tensor, ...]:
+        instance = host.instance
+        blobs = [*host.bottoms, *instance.blobs]
+        for blob, value in zip(blobs, values, strict=True):
+            blob._put(value.detach().cpu().clone())
+        instance.reshape(host.bottoms, host.tops)
+        instance.forward(host.bottoms, host.tops)
+        ctx.host, ctx.like = host, values
+        return tuple(
+            top._data.view(top._shape).clone().to(values[0].device if values else "cpu")
+            for top in host.tops
+        )
+
+    @staticmethod
+    def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
+        host, like = ctx.host, ctx.like
+        for top, diff in zip(host.tops, diffs, strict=True):
+            top._diff.put(diff.detach().cpu().contiguous().clone())
+        blobs = [*host.bottoms, *host.instance.blobs]
+        for blob in blobs:
+            blob._diff.put(torch.zeros(blob._shape))
+        propagate = BoolVec(ctx.needs_input_grad[1 : 1 + len(host.bottoms)])
+        host.instance.backward(host.tops, propagate, host.bottoms)
+        return (
+            None,
+            *(
+                blob._diff.view(blob._shape).clone().to(value.device)
+                for blob, value in zip(blobs, like, strict=True)
+            ),
+        )
+
+
+@contextmanager
+def registered(protos: Iterable[Message]) -> Iterator[None]:
+    """Have the Python layers among ``protos`` be the user's own, for as long as nets are built.
+
+    A class that caffe2torch has for such a layer serves where the user's module is not there.
+    """
+    names = {layers.type_name(proto) for proto in protos if proto.type == "Python"}
+    before = {name: layers.find_layer(name) for name in names}
+    modules = {layers.type_name(p): p.python_param.module for p in protos if p.type == "Python"}
+    wanted = [name for name in names if before[name] is None or _is_there(modules[name])]
+    with layers.registered_for_now(dict.fromkeys(wanted, PythonLayer)):
+        yield
+
+
+def _is_there(module: str) -> bool:
+    if module in sys.modules:
+        return True
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _class_of(proto: Message) -> type[Layer]:
+    """The user's class of a Python layer.
+
+    Raises:
+        ImportError: its module is not found, or fails to import.
+        AttributeError: the module has no such class.
+        TypeError: the class is no caffe.Layer.
+        RuntimeError: it lacks setup or reshape, or the layer does not name both.
+    """
+    module, name = proto.python_param.module, proto.python_param.layer
+    where = f"layer {proto.name!r} (Python)"
+    if not module or not name:
+        raise RuntimeError(f"{where}: python_param needs a module and a layer")
+    found = sys.modules.get(module)
+    if found is None:
+        try:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name != module.split(".")[0] and error.name != module:
+                raise
+            raise ModuleNotFoundError(
+                f"{where}: there is no module {module!r} on Python's path; put its folder into "
+                "PYTHONPATH, or the class into the program",
+                name=error.name,
+            ) from None
+    try:
+        cls = getattr(found, name)
+    except AttributeError:
+        raise AttributeError(f"{where}: the module {module!r} has no class {name!r}") from None
+    if not (isinstance(cls, type) and issubclass(cls, Layer)):
+        raise TypeError(f"{where}: {module}.{name} is no subclass of caffe.Layer")
+    for method in ("setup", "reshape"):
+        if not hasattr(cls, method):
+            raise RuntimeError(f"{where}: {module}.{name} does not define {method}(bottom, top)")
+    return cls

@@ -1,0 +1,99 @@
+"""A layer's learned blobs, in Caffe's shapes, and the arrays of its torch module."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from caffe2torch.graph import FloatArray, Node, Shape
+from caffe2torch.pycaffe.blob import CPU, Blob, BlobVec, Memory
+
+
+class Learned:
+    """The learned blobs of one layer, and the arrays that its module computes with.
+
+    Where torch's array is the blob in another shape, both are the same memory. Others are
+    converted before the layer runs, and statistics back after it has (BatchNorm).
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        module: nn.Module,
+        bottoms: Sequence[Shape],
+        shared: dict[str, Blob],
+    ) -> None:
+        self.layer, self.module, self.bottoms = node.layer, module, bottoms
+        self.names = tuple(node.params)
+        self.specs = node.layer.blob_specs(bottoms)
+        self.blobs = BlobVec()
+        arrays = {name: getattr(module, name).detach().numpy() for name in self.names}
+        blobs = node.layer.export_blobs(arrays, bottoms) if arrays else ()
+        for index, (spec, values) in enumerate(zip(self.specs, blobs, strict=False)):
+            name = node.proto.param[index].name if index < len(node.proto.param) else ""
+            owner = shared.get(name) if name else None
+            if owner is None:
+                blob = Blob._of(spec.shape, Memory.of(np.require(values, requirements=["C", "W"])))
+                if name:
+                    shared[name] = blob
+            else:
+                blob = Blob._of(spec.shape, owner._data, owner._diff)
+            self.blobs.append(blob)
+        self.statistics = [
+            i for i, spec in enumerate(self.specs) if spec.name not in self._differentiable()
+        ]
+        self._bound: list[Tensor] = []
+        self._is_alias = False
+
+    def _differentiable(self) -> set[str]:
+        return {name for name, _ in self.module.named_parameters(recurse=False)}
+
+    def bind(self, device: torch.device) -> None:
+        """Have the module compute with the present values of the blobs."""
+        memories = [blob._data for blob in self.blobs]
+        if (
+            self._is_alias
+            and all(m._tensor is t for m, t in zip(memories, self._bound, strict=True))
+            and all(t.device == device for t in self._bound)
+        ):
+            return
+        values = [blob._data.view(blob._shape).numpy() for blob in self.blobs]
+        arrays = self.layer.import_blobs(values, self.bottoms)
+        self._is_alias = device == CPU
+        for name in self.names:
+            array = arrays[name]
+            self._is_alias &= any(np.may_share_memory(array, own) for own in values)
+            own = getattr(self.module, name)
+            # A shared array may have another shape in each of its layers.
+            own.data = torch.from_numpy(array).to(device).view(array.shape)
+        self._bound = [m.tensor for m in memories]
+
+    def unbind(self) -> None:
+        """Take over the statistics that the module has changed."""
+        if not self.statistics or not self.module.training:
+            return
+        arrays = {name: getattr(self.module, name).detach().cpu().numpy() for name in self.names}
+        values = self.layer.export_blobs(arrays, self.bottoms)
+        for index in self.statistics:
+            np.copyto(self.blobs[index].data, values[index].reshape(self.blobs[index]._shape))
+
+    def parameters(self, wanted: Iterable[bool]) -> list[tuple[str, nn.Parameter]]:
+        """Those of torch's arrays of which a gradient is asked for, by blob, is ``wanted``."""
+        asked = {spec.name for spec, is_wanted in zip(self.specs, wanted, strict=True) if is_wanted}
+        own = self.module.named_parameters(recurse=False)
+        return [(name, p) for name, p in own if name in asked]
+
+    def add(self, gradients: Mapping[str, Tensor]) -> None:
+        """Add gradients of torch's arrays, by name, to the diffs of the blobs."""
+        arrays: dict[str, FloatArray] = {
+            name: getattr(self.module, name).detach().cpu().numpy() for name in self.names
+        }
+        arrays |= {name: gradient.cpu().numpy() for name, gradient in gradients.items()}
+        values = self.layer.export_blobs(arrays, self.bottoms)
+        for spec, blob, value in zip(self.specs, self.blobs, values, strict=True):
+            if spec.name in gradients:
+                diff = blob._diff.view(blob._shape)
+                diff += torch.from_numpy(np.ascontiguousarray(value)).view(blob._shape)

@@ -1,0 +1,308 @@
+"""The layers of a running net: each reads and writes blobs, forward and backward (layer.hpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from caffe2torch.data import Source
+from caffe2torch.graph import Node
+from caffe2torch.io.schema import Message
+from caffe2torch.layers._loss import Loss
+from caffe2torch.lower.to_torch import function_of
+from caffe2torch.pycaffe import mode
+from caffe2torch.pycaffe.blob import Blob, BlobVec, BoolVec
+from caffe2torch.pycaffe.layer import Host
+from caffe2torch.pycaffe.learned import Learned
+
+_BOTH_BOTTOMS = frozenset({"EuclideanLoss", "SmoothL1Loss", "ContrastiveLoss"})
+"""Losses that have a gradient for their second bottom too; it is the target of all others."""
+_INDICATORS = {"LSTM": 1, "RNN": 1, "LSTMUnit": 2}
+"""Which bottom says where sequences go on (recurrent_layer.hpp, lstm_layer.hpp)."""
+_WITHOUT_GRADIENT = frozenset({"PriorBox", "PriorBoxClustered", "Silence"})
+"""Layers whose Backward in Caffe leaves no gradient, where that of others aborts."""
+
+
+class Step:
+    """One layer of a net that runs. This one does nothing, as Input.
+
+    ``propagate`` says for each bottom whether its diff is computed, ``learns`` for each learned
+    blob, ``need_backward`` whether the layer takes part in backward at all; Net sets them.
+    ``weights`` are the tops' weights in the loss.
+    """
+
+    def __init__(self, proto: Message, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> None:
+        self.proto = proto
+        self.name, self.type = str(proto.name), str(proto.type)
+        self.bottoms, self.tops = BlobVec(bottoms), BlobVec(tops)
+        self.blobs = BlobVec()
+        self.weights: list[float] = [0.0] * len(tops)
+        self.propagate: list[bool] = []
+        self.learns: list[bool] = []
+        self.need_backward = False
+        self.statistics: frozenset[int] = frozenset()
+        """Learned blobs that no gradient reaches."""
+
+    def allows_backward(self, bottom: int) -> bool:
+        """Whether ``force_backward`` reaches this bottom (Caffe: AllowForceBackward)."""
+        return True
+
+    def prepare(self) -> None:
+        """Get ready for forward and backward, now that it is known which diffs are wanted."""
+
+    def reshape(self) -> None:
+        """Give the tops the shapes that follow from the bottoms'."""
+
+    def forward(self) -> None:
+        """Compute the tops."""
+
+    def backward(self) -> None:
+        """Compute the bottoms' diffs, and add to those of the learned blobs."""
+
+    def loss(self) -> float:
+        """What the tops count into the loss (Caffe: Layer::Forward)."""
+        total = 0.0
+        for top, weight in zip(self.tops, self.weights, strict=True):
+            if weight:
+                data, diff = top._data.view(top._shape), top._diff.view(top._shape)
+                total += float(torch.dot(data.reshape(-1), diff.reshape(-1)))
+        return total
+
+
+class DataStep(Step):
+    """A data layer: the next batch of its source at each pass."""
+
+    def __init__(self, proto: Message, tops: Sequence[Blob], source: Source) -> None:
+        super().__init__(proto, (), tops)
+        self.source, self.index = source, 0
+        fillers = [f.type == "constant" for f in proto.dummy_data_param.data_filler] or [True]
+        is_dummy = self.type == "DummyData"
+        self.fixed = [is_dummy and fillers[i % len(fillers)] for i in range(len(tops))]
+        """Tops that are filled once, which a program may write to (dummy_data_layer.cpp)."""
+        if is_dummy:
+            for top, value in zip(tops, source.batch(0), strict=True):
+                top._put(value.clone())
+
+    def forward(self) -> None:
+        batch = self.source.batch(self.index)
+        self.index += 1
+        for top, value, is_fixed in zip(self.tops, batch, self.fixed, strict=True):
+            if not is_fixed:
+                top._put(value)
+
+
+class SharedStep(Step):
+    """A layer whose tops are the memory of its bottom (Split, Reshape, Flatten, ...)."""
+
+    def __init__(
+        self, proto: Message, node: Node, bottoms: Sequence[Blob], tops: Sequence[Blob]
+    ) -> None:
+        super().__init__(proto, bottoms, tops)
+        self.layer = node.layer
+        for top in tops:
+            top._data = bottoms[0]._data
+            if self.type != "Split":
+                top._diff = bottoms[0]._diff
+
+    def reshape(self) -> None:
+        for top, shape in zip(
+            self.tops, self.layer.infer_shapes([self.bottoms[0]._shape]), strict=True
+        ):
+            top._resize(shape)
+
+    def forward(self) -> None:
+        self.reshape()
+
+    def backward(self) -> None:
+        if self.type == "Split" and self.propagate[0]:
+            diffs = [top._diff.view(top._shape, mode.device()) for top in self.tops]
+            self.bottoms[0]._diff.put(torch.stack(diffs).sum(0))
+
+
+class KeptStep(Step):
+    """A Parameter or a constant DummyData: its tops are memory of its own, filled once."""
+
+    def __init__(
+        self, proto: Message, tops: Sequence[Blob], module: nn.Module, learned: Learned | None
+    ) -> None:
+        super().__init__(proto, (), tops)
+        if learned is not None:
+            self.blobs = learned.blobs
+            for top, blob in zip(tops, self.blobs, strict=True):
+                top._data, top._diff = blob._data, blob._diff
+        else:
+            for top, value in zip(tops, _as_list(module()), strict=True):
+                top._put(value.contiguous().clone())
+
+
+class TorchStep(Step):
+    """A layer that runs its torch form, and autograd's derivative of that."""
+
+    def __init__(
+        self,
+        proto: Message,
+        node: Node,
+        module: nn.Module,
+        bottoms: Sequence[Blob],
+        tops: Sequence[Blob],
+        learned: Learned | None,
+    ) -> None:
+        super().__init__(proto, bottoms, tops)
+        self.node, self.module, self.learned = node, module, learned
+        self.declared = [blob._shape for blob in bottoms]
+        self.shapes = list(self.declared)
+        self.function = function_of(node.layer, module, self.declared)
+        if learned is not None:
+            self.blobs, self.statistics = learned.blobs, frozenset(learned.statistics)
+        self.in_place = [
+            i < len(tops) and blob._data is tops[i]._data for i, blob in enumerate(bottoms)
+        ]
+        self.parameters: list[tuple[str, nn.Parameter]] = []
+        self.record: tuple[list[Tensor], list[Tensor]] | None = None
+
+    def allows_backward(self, bottom: int) -> bool:
+        layer = self.node.layer
+        if isinstance(layer, Loss):
+            is_target = bottom == 1 and self.type not in _BOTH_BOTTOMS
+            return not is_target and bottom not in layer.index_bottoms
+        return bottom != _INDICATORS.get(self.type)
+
+    def prepare(self) -> None:
+        if self.learned is not None:
+            wanted = [learns and self.need_backward for learns in self.learns]
+            self.parameters = self.learned.parameters(wanted)
+            names = {name for name, _ in self.parameters}
+            for name, parameter in self.module.named_parameters(recurse=False):
+                parameter.requires_grad_(name in names)
+
+    def reshape(self) -> None:
+        layer, shapes = self.node.layer, [blob._shape for blob in self.bottoms]
+        tops = layer.infer_shapes(shapes)
+        for spec, own in zip(layer.blob_specs(shapes), self.blobs, strict=True):
+            if spec.shape != own._shape:
+                raise layer.net_error(
+                    f"bottoms of shapes {shapes} need a {spec.name} of shape {spec.shape}; it "
+                    f"has {own._shape}, for the shapes {self.declared}"
+                )
+        for top, shape in zip(self.tops, tops, strict=True):
+            top._resize(tuple(shape))
+        self.shapes = shapes
+
+    def forward(self) -> None:
+        if any(b._shape != s for b, s in zip(self.bottoms, self.shapes, strict=True)):
+            self.reshape()
+        outputs = self._run()
+        taken = self._storages()
+        for top, value in zip(self.tops, outputs, strict=True):
+            top._put(_own(value, taken))
+
+    def _run(self) -> list[Tensor]:
+        """The tops' values; with a record for backward where that will ask for one."""
+        self.record = None
+        device = mode.device()
+        if self.learned is not None:
+            self.learned.bind(device)
+        leaves = [blob._data.view(blob._shape, device) for blob in self.bottoms]
+        try:
+            if self.need_backward:
+                outputs = self._recorded(leaves)
+            else:
+                with torch.no_grad():
+                    outputs = _as_list(self.function(*leaves))
+        except (RuntimeError, ValueError, IndexError):
+            self.reshape()  # Says why, where Caffe would not take these bottoms either.
+            raise
+        if self.learned is not None:
+            self.learned.unbind()
+        return outputs
+
+    def _recorded(self, leaves: list[Tensor]) -> list[Tensor]:
+        for i, is_wanted in enumerate(self.propagate):
+            if self.in_place[i] and self.bottoms[i]._data.is_held:
+                leaves[i] = leaves[i].clone()  # What backward reads of it is overwritten.
+            leaves[i].requires_grad_(is_wanted)
+        with torch.enable_grad():
+            outputs = _as_list(self.function(*leaves))
+        self.record = leaves, outputs
+        return outputs
+
+    def backward(self) -> None:
+        if self.record is None:
+            self._run()
+        assert self.record is not None
+        leaves, outputs = self.record
+        device = mode.device()
+        tops = [
+            (value, top._diff.view(tuple(value.shape), device))
+            for value, top in zip(outputs, self.tops, strict=True)
+            if value.requires_grad
+        ]
+        wanted = [x for x in leaves if x.requires_grad]
+        parameters = [parameter for _, parameter in self.parameters]
+        if not wanted and not parameters:
+            return
+        found: Sequence[Tensor | None]
+        if tops:
+            found = torch.autograd.grad(
+                [value for value, _ in tops],
+                [*wanted, *parameters],
+                [diff for _, diff in tops],
+                retain_graph=True,
+                allow_unused=True,
+            )
+        elif self.tops and self.type not in _WITHOUT_GRADIENT:
+            raise self.node.layer.unsupported("Caffe has no gradient of it", "propagate_down")
+        else:
+            found = (None,) * (len(wanted) + len(parameters))
+        taken = {_storage(diff) for _, diff in tops}
+        gradients = iter(found)
+        for blob, x in zip(self.bottoms, leaves, strict=True):
+            if x.requires_grad:
+                gradient = next(gradients)
+                blob._diff.put(torch.zeros_like(x) if gradient is None else _own(gradient, taken))
+        if self.learned is not None:
+            named = zip((name for name, _ in self.parameters), gradients, strict=True)
+            self.learned.add({name: gradient for name, gradient in named if gradient is not None})
+
+    def _storages(self) -> set[int]:
+        """The memory that belongs to others, so that no top may become it."""
+        taken = {_storage(blob._data.tensor) for blob in self.bottoms}
+        own = (*self.module.parameters(), *self.module.buffers())
+        return taken | {_storage(tensor) for tensor in own}
+
+
+class PythonStep(Step):
+    """A layer that a user's class computes."""
+
+    def __init__(self, proto: Message, host: Host, bottoms: Sequence[Blob]) -> None:
+        super().__init__(proto, bottoms, host.tops)
+        self.instance, self.blobs = host.instance, host.instance.blobs
+
+    def reshape(self) -> None:
+        self.instance.reshape(self.bottoms, self.tops)
+
+    def forward(self) -> None:
+        self.reshape()
+        self.instance.forward(self.bottoms, self.tops)
+
+    def backward(self) -> None:
+        self.instance.backward(self.tops, BoolVec(self.propagate), self.bottoms)
+
+
+def _as_list(result: Tensor | Sequence[Tensor]) -> list[Tensor]:
+    return [result] if isinstance(result, Tensor) else list(result)
+
+
+def _storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage().data_ptr()
+
+
+def _own(value: Tensor, taken: set[int]) -> Tensor:
+    """``value`` in memory of its own; ``taken`` is all that is not, and this afterwards."""
+    value = value.data.contiguous()
+    if _storage(value) in taken:
+        value = value.clone()
+    taken.add(_storage(value))
+    return value
