@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from typing import BinaryIO
 
 from caffe2torch.errors import ArtefactError
-from caffe2torch.graph import Graph, Node, Shape
+from caffe2torch.graph import FloatArray, Graph, Node, Shape
 from caffe2torch.io.arrays import write_array
 from caffe2torch.io.atomic import atomic_group
 from caffe2torch.io.fields import head_bytes
+from caffe2torch.io.parameters import Parameters
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.preprocessing import Preprocessing
 
@@ -21,14 +23,17 @@ MAX_BYTES = 2**31 - 1
 
 
 @dataclass(frozen=True)
-class _Entry:
-    """One layer of the file: its bytes before the blobs, and those before each blob's values."""
+class LayerBlobs:
+    """One layer of a file: its message, and its learned blobs of ``shapes``.
 
-    head: bytes
-    blob_heads: Sequence[bytes]
-    size: int
-    node: Node | None
-    bottoms: Sequence[Shape]
+    ``arrays`` gives their values, one or several at a time, when they are to be written.
+    ``declared`` is the fork's own parameter message of the layer, if it has one.
+    """
+
+    proto: Message
+    shapes: Sequence[Shape] = ()
+    arrays: Callable[[], Iterable[FloatArray]] = tuple
+    declared: Parameters | None = None
 
 
 def write_caffemodel(
@@ -48,28 +53,38 @@ def write_caffemodel(
     net = graph.net
     if graph.preprocessing is not None:
         _record_transform(net, graph.preprocessing, path_model)
-    entries = _entries(net, graph)
-    head = message_class("NetParameter")(name=net.name).SerializeToString()
-    _check_names(entries, path_model)
-    size = len(head) + sum(entry.size for entry in entries)
-    if size > MAX_BYTES:
-        raise ArtefactError(
-            f"{os.fspath(path_model)}: the net takes {size} bytes, and a caffemodel can have no "
-            f"more than {MAX_BYTES}; write .safetensors instead"
-        )
     with atomic_group() as group:
         if path_prototxt is not None:
             group.open(path_prototxt).write(graph.definition.encode())
-        file = group.open(path_model)
-        file.write(head)
-        for entry in entries:
-            file.write(entry.head)
-            if entry.node is not None and entry.blob_heads:
-                params = {name: graph.params[key] for name, key in entry.node.params.items()}
-                blobs = entry.node.layer.export_blobs(params, entry.bottoms)
-                for blob_head, blob in zip(entry.blob_heads, blobs, strict=True):
-                    file.write(blob_head)
-                    write_array(file, blob)
+        write_layers(group.open(path_model), os.fspath(path_model), net.name, _layers(net, graph))
+
+
+def write_layers(file: BinaryIO, path: str, name: str, layers: Sequence[LayerBlobs]) -> None:
+    """Write the caffemodel of a net called ``name``, as Caffe's Net::ToProto has it.
+
+    ``path`` is for messages. Raises ArtefactError as ``write_caffemodel`` does.
+    """
+    _check_names(layers, path)
+    heads = [[_blob_head(shape) for shape in layer.shapes] for layer in layers]
+    bodies = [_body(layer) for layer in layers]
+    lengths = [
+        sum(map(len, (body, *blobs))) + sum(map(_value_bytes, layer.shapes))
+        for layer, body, blobs in zip(layers, bodies, heads, strict=True)
+    ]
+    head = message_class("NetParameter")(name=name).SerializeToString()
+    before = [_head("NetParameter", "layer", length) for length in lengths]
+    size = len(head) + sum(map(len, before)) + sum(lengths)
+    if size > MAX_BYTES:
+        raise ArtefactError(
+            f"{path}: the net takes {size} bytes, and a caffemodel can have no "
+            f"more than {MAX_BYTES}; write .safetensors or HDF5 instead"
+        )
+    file.write(head)
+    for layer, start, body, blobs in zip(layers, before, bodies, heads, strict=True):
+        file.write(start + body)
+        for blob_head, array in zip(blobs, layer.arrays(), strict=True):
+            file.write(blob_head)
+            write_array(file, array)
 
 
 def _record_transform(net: Message, record: Preprocessing, path: str | os.PathLike[str]) -> None:
@@ -89,39 +104,49 @@ def _record_transform(net: Message, record: Preprocessing, path: str | os.PathLi
     transform.mirror = record.mirror
 
 
-def _entries(net: Message, graph: Graph) -> list[_Entry]:
+def _layers(net: Message, graph: Graph) -> list[LayerBlobs]:
     """The layers of ``net``: the inputs, which may have gained a transform, and the nodes."""
-    sources = [_entry(proto, None, (), ()) for proto in net.layer[: len(graph.sources)]]
-    nodes = []
-    for node in graph.nodes:
-        bottoms = [graph.shapes[value] for value in node.inputs]
-        shapes = [spec.shape for spec in node.layer.blob_specs(bottoms)]
-        nodes.append(_entry(node.proto, node, bottoms, shapes))
-    return sources + nodes
+    return [
+        *(LayerBlobs(proto) for proto in net.layer[: len(graph.sources)]),
+        *(node_blobs(node, node.proto, graph) for node in graph.nodes),
+    ]
 
 
-def _entry(
-    proto: Message, node: Node | None, bottoms: Sequence[Shape], shapes: Sequence[Shape]
-) -> _Entry:
+def node_blobs(
+    node: Node,
+    proto: Message,
+    graph: Graph,
+    arrays: Callable[[], Mapping[str, FloatArray]] | None = None,
+) -> LayerBlobs:
+    """A node as the layer ``proto`` of a file.
+
+    ``arrays`` gives its learned arrays by the layer's own names; by default the graph's.
+    """
+    bottoms = [graph.shapes[value] for value in node.inputs]
+    shapes = [spec.shape for spec in node.layer.blob_specs(bottoms)]
+    given = arrays or (lambda: graph.arrays(node))
+
+    def blobs() -> Iterable[FloatArray]:
+        return node.layer.export_blobs(given(), bottoms) if shapes else ()
+
+    return LayerBlobs(proto, shapes, blobs, node.layer.parameters)
+
+
+def _body(layer: LayerBlobs) -> bytes:
     bare = message_class("LayerParameter")()
-    bare.CopyFrom(proto)
-    bare.ClearField("place")
-    bare.ClearField("unknown_field")
-    body = bare.SerializeToString()
-    if node is not None and node.layer.parameters is not None:
-        body += node.layer.parameters.as_bytes(proto)
-    blob_heads = [_blob_head(shape) for shape in shapes]
-    length = sum(map(len, (body, *blob_heads))) + sum(map(_value_bytes, shapes))
-    head = _head("NetParameter", "layer", length)
-    return _Entry(head + body, blob_heads, len(head) + length, node, bottoms)
+    bare.CopyFrom(layer.proto)
+    for field in ("place", "unknown_field", "blobs"):
+        bare.ClearField(field)
+    body: bytes = bare.SerializeToString()
+    return body + layer.declared.as_bytes(layer.proto) if layer.declared else body
 
 
-def _check_names(entries: Sequence[_Entry], path: str | os.PathLike[str]) -> None:
-    learning = Counter(e.node.layer.name for e in entries if e.node and e.blob_heads)
+def _check_names(layers: Sequence[LayerBlobs], path: str) -> None:
+    learning = Counter(layer.proto.name for layer in layers if layer.shapes)
     for name, count in learning.items():
         if count > 1:
             raise ArtefactError(
-                f"{os.fspath(path)}: {count} layers with weights are called {name!r}, and a "
+                f"{path}: {count} layers with weights are called {name!r}, and a "
                 "caffemodel finds weights by name; rename them in the prototxt and convert again"
             )
 

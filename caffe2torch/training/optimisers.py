@@ -8,18 +8,23 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from caffe2torch.errors import NetError
 from caffe2torch.training.rules import SOLVER_TYPES, Multipliers
 
 
 class CaffeOptimiser(torch.optim.Optimizer):
-    """Updates w by Caffe's rule of the name ``type``, to the place of the learning rate in it.
+    """Updates w by Caffe's rule of the name ``type`` (SGDSolver::ApplyUpdate).
 
-    The gradient first gets the weight decay, ``decay * w`` ("L2") or ``decay * sign(w)``
-    ("L1"); the rule turns it into an update, which is subtracted. A parameter group's ``lr``
-    and ``weight_decay`` are its own: the solver's, times ``lr_mult`` and ``decay_mult``.
+    All gradients together are scaled down to the norm ``clip_gradients`` if they exceed it
+    (none if it is negative), and then each divided by ``iter_size``, over which passes they
+    were summed. Each gets the weight decay, ``decay * w`` ("L2") or ``decay * sign(w)``
+    ("L1"); the rule turns it into an update, which is subtracted. A parameter's ``grad`` is its
+    update afterwards, as Caffe's diff is. One without a gradient counts as having 0.
+
+    A parameter group's ``lr`` and ``weight_decay`` are its own: the solver's, times ``lr_mult``
+    and ``decay_mult``. Its ``iteration`` counts the updates.
     """
 
     def __init__(
@@ -34,13 +39,15 @@ class CaffeOptimiser(torch.optim.Optimizer):
         rms_decay: float = 0.99,
         weight_decay: float = 0.0,
         regularization: str = "L2",
+        clip_gradients: float = -1.0,
+        iter_size: int = 1,
     ) -> None:
         if type not in SOLVER_TYPES:
             raise NetError(f"there is no solver type {type!r}: choose {', '.join(SOLVER_TYPES)}")
-        if regularization not in ("L1", "L2"):
-            raise NetError(f"regularization_type is {regularization!r}: it must be L1 or L2")
         if momentum and "momentum" not in SOLVER_TYPES[type].reads:
-            raise NetError(f"the {type} solver has no momentum: it is {momentum}, set it to 0")
+            raise NetError(f"the {type} solver has no momentum: it is {momentum:g}, set it to 0")
+        if "rms_decay" in SOLVER_TYPES[type].reads and not 0 <= rms_decay < 1:
+            raise NetError(f"rms_decay is {rms_decay:g}: it must be at least 0 and less than 1")
         defaults = {
             "lr": lr,
             "momentum": momentum,
@@ -48,25 +55,62 @@ class CaffeOptimiser(torch.optim.Optimizer):
             "delta": delta,
             "rms_decay": rms_decay,
             "weight_decay": weight_decay,
+            "iteration": 0,
         }
         super().__init__(params, defaults)
-        self.rule = SOLVER_TYPES[type].rule
+        self.type = SOLVER_TYPES[type]
         self.regularization = regularization
+        self.clip_gradients, self.iter_size = clip_gradients, iter_size
+        decayed = any(group["weight_decay"] for group in self.param_groups)
+        if regularization not in ("L1", "L2") and decayed:
+            raise NetError(f"regularization_type is {regularization!r}: it must be L1 or L2")
+
+    def history(self, parameter: nn.Parameter) -> list[Tensor]:
+        """What the rule remembers of a parameter, in the order of ``SolverType.history``."""
+        state = self.state[parameter]
+        for name in self.type.history:
+            if name not in state:
+                state[name] = torch.zeros_like(parameter)
+        return [state[name] for name in self.type.history]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch overloads it
-        """Subtract one update from every parameter that has a gradient."""
+        """Subtract one update from every parameter."""
         loss = None if closure is None else closure()
         for group in self.param_groups:
             for parameter in group["params"]:
-                gradient, decay = parameter.grad, group["weight_decay"]
-                if gradient is None:
-                    continue
-                if decay:
-                    penalty = parameter if self.regularization == "L2" else parameter.sign()
-                    gradient = gradient.add(penalty, alpha=decay)
-                parameter.sub_(self.rule(gradient, self.state[parameter], group))
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+        self._clip()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self._update(parameter, group)
+            group["iteration"] += 1
         return loss
+
+    def _clip(self) -> None:
+        if self.clip_gradients < 0:
+            return
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        norm = torch.linalg.vector_norm(
+            torch.stack([torch.linalg.vector_norm(g) for g in gradients])
+        )
+        # Stays on the device: no pass waits for the number.
+        factor = torch.where(norm > self.clip_gradients, self.clip_gradients / norm, 1.0)
+        for gradient in gradients:
+            gradient.mul_(factor)
+
+    def _update(self, parameter: nn.Parameter, group: dict[str, Any]) -> None:
+        gradient, decay = parameter.grad, group["weight_decay"]
+        assert gradient is not None
+        if self.iter_size != 1:
+            gradient.mul_(1 / self.iter_size)
+        if decay:
+            penalty = parameter if self.regularization == "L2" else parameter.sign()
+            gradient.add_(penalty, alpha=decay)
+        self.history(parameter)
+        gradient.copy_(self.type.rule(gradient, self.state[parameter], group))
+        parameter.sub_(gradient)
 
 
 def freeze(model: nn.Module, patterns: tuple[str, ...]) -> None:

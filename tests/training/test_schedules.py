@@ -54,7 +54,7 @@ def test_a_policy_from_outside_is_a_choice_and_trains(monkeypatch):
     monkeypatch.setitem(POLICIES, "halving", None)  # It is gone again after the test.
 
     @register_policy("halving", "stepsize")
-    def halving(schedule, step):
+    def halving(schedule, step, drops):
         return 0.5 ** (step // schedule.stepsize)
 
     assert Schedule("halving", base_lr=4.0, stepsize=3).rate(7) == 1.0
