@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ReadError
+from caffe2torch.io.checksum import sha256
 from caffe2torch.io.files import text_of
 
 PathLike = str | os.PathLike[str]
@@ -69,6 +70,10 @@ class Names:
     def __len__(self) -> int:
         return len(self._ends)
 
+    def buffers(self) -> tuple[memoryview, memoryview]:
+        """The memory that holds them: the bytes, and where each of them ends."""
+        return memoryview(self._data), self._ends.data
+
     def __getitem__(self, index: int) -> bytes:
         start = self._ends[index - 1] if index else 0
         return bytes(self._data[start : self._ends[index]])
@@ -94,6 +99,10 @@ class ImageList(Sequence[Sample]):
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def digest(self) -> str:
+        """Tells lists apart by their names and labels."""
+        return sha256((*self.names.buffers(), self.labels.data))
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...
@@ -121,11 +130,15 @@ def read_image(path: PathLike, channels: int = 3) -> Pixels:
     return decode_image(data, os.fspath(path), channels)
 
 
-def decode_image(data: npt.NDArray[np.uint8], source: str, channels: int = 3) -> Pixels:
-    """The pixels of an image file's bytes; ``source`` names them in errors."""
+def decode_image(data: npt.NDArray[np.uint8], source: str, channels: int | None = 3) -> Pixels:
+    """The pixels of an image file's bytes; ``source`` names them in errors.
+
+    ``channels``: 3 or 1; None: those that the file has, as it has them.
+    """
     import cv2
 
-    flag = cv2.IMREAD_GRAYSCALE if channels == 1 else cv2.IMREAD_COLOR
+    other = cv2.IMREAD_UNCHANGED if channels is None else cv2.IMREAD_COLOR
+    flag = cv2.IMREAD_GRAYSCALE if channels == 1 else other
     try:
         pixels: Pixels | None = cv2.imdecode(data, flag) if data.size else None
     except cv2.error:  # Of an image that is larger than OpenCV allows.
@@ -169,10 +182,11 @@ def scan_folders(root: Path) -> tuple[ImageList, list[str]]:
     classes = sorted(child.name for child in root.iterdir() if child.is_dir())
     counts = []
 
-    def images_of(name: str) -> Iterator[bytes]:
-        for count, image in enumerate(_image_names(os.path.join(root, name), f"{name}/"), 1):  # noqa: B007
-            yield os.fsencode(image)
-        counts.append(count)
+    def images_of(name: str) -> list[bytes]:
+        images = _image_names(os.path.join(root, name), f"{name}/")
+        encoded = [os.fsencode(image) for image in images]
+        counts.append(len(encoded))
+        return encoded
 
     names = Names.gather(chain.from_iterable(map(images_of, classes)))
     if not len(names):

@@ -17,7 +17,15 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 
 from caffe2torch.data.lmdb import LmdbSource, is_lmdb
 from caffe2torch.errors import Caffe2TorchError, ReadError
-from caffe2torch.images import ImageError, Pixels, Sample, read_image, read_list, scan_folders
+from caffe2torch.images import (
+    ImageError,
+    ImageList,
+    Pixels,
+    Sample,
+    read_image,
+    read_list,
+    scan_folders,
+)
 from squeezenet.preprocess import Transform
 
 
@@ -166,6 +174,14 @@ def open_split(data: Path, listing: str | None, name: str) -> Split:
         return _open(inside if inside.exists() else data, data)
     beside = data / listing
     return _open(beside if beside.exists() and not Path(listing).exists() else Path(listing), data)
+
+
+def open_files(data: Path, listing: str | None) -> ImageList:
+    """The image files that ``listing`` names as for ``open_split``, or the tree ``data``."""
+    source = open_split(data, listing, ".").source
+    if not isinstance(source, FileSource) or not isinstance(source.samples, ImageList):
+        raise ReadError(f"{listing or data} is an LMDB: give a list or a tree of class folders")
+    return source.samples
 
 
 def _open(path: Path, root: Path) -> Split:

@@ -48,6 +48,12 @@ class LmdbSource:
             datum = _Datum.parse(transaction.get(self._keys[index]), self.where(index))
             return datum.to_bgr(self.where(index)), datum.label
 
+    def planes(self, index: int) -> npt.NDArray[np.uint8]:
+        """The pixels (C, H, W) of one Datum with the channels that it has."""
+        with _reading(self.path) as transaction:
+            datum = _Datum.parse(transaction.get(self._keys[index]), self.where(index))
+            return np.array(datum.planes(self.where(index)))
+
 
 @contextmanager
 def _reading(path: Path) -> Iterator[Any]:
@@ -140,19 +146,37 @@ class _Datum(NamedTuple):
 
         if self.encoded:
             return decode_image(np.frombuffer(self.data, np.uint8), where)
+        planes = self.planes(where)
+        if len(planes) not in (1, 3):
+            raise ImageError(
+                f"{where} is {planes.shape} (channels, height, width): an image has 1 or 3 channels"
+            )
+        merged = cv2.merge([planes[n % len(planes)] for n in range(3)])
+        return cast("npt.NDArray[np.uint8]", merged)
+
+    def planes(self, where: str) -> npt.NDArray[np.uint8]:
+        """The pixels (C, H, W) with the channels that the Datum has; raw ones are a view."""
+        data = np.frombuffer(self.data, np.uint8)
+        if self.encoded:
+            pixels = decode_image(data, where, channels=None)
+            if pixels.dtype != np.uint8:
+                raise ImageError(
+                    f"{where} has {pixels.dtype} pixels: an image has 8 bits a channel"
+                )
+            pixels = pixels.reshape(*pixels.shape[:2], -1)
+            return cast("npt.NDArray[np.uint8]", pixels.transpose(2, 0, 1))
         shape = (self.channels, self.height, self.width)
-        if self.channels not in (1, 3) or min(shape) < 1:
+        if min(shape) < 1:
             raise ImageError(
                 f"{where} is {shape} (channels, height, width): an image has 1 or 3 channels"
             )
-        if len(self.data) != self.channels * self.height * self.width:
+        if len(data) != self.channels * self.height * self.width:
             raise ImageError(
-                f"{where} holds {len(self.data)} bytes of pixels, but its shape {shape} needs "
+                f"{where} holds {len(data)} bytes of pixels, but its shape {shape} needs "
                 f"{self.channels * self.height * self.width}"
             )
-        planes = np.frombuffer(self.data, np.uint8).reshape(shape)
-        merged = cv2.merge([planes[n % self.channels] for n in range(3)])
-        return cast("npt.NDArray[np.uint8]", merged)
+        raw: npt.NDArray[np.uint8] = data.reshape(shape)
+        return raw
 
 
 _DATUM = {
