@@ -17,7 +17,7 @@ from caffe2torch.engines.onnxruntime import Session
 from caffe2torch.errors import ReadError, SessionError, first_line
 from caffe2torch.images import read_class_names
 from caffe2torch.preprocessing import Preprocessing
-from caffe2torch.training.distributed import choose_device
+from caffe2torch.training.distributed import ALONE, Team, choose_device
 from squeezenet.checkpoint import CONTENT_ERRORS
 from squeezenet.data import BadImages, ImageDataset, open_split
 from squeezenet.evaluate import Metrics, Predict, evaluate, on_device
@@ -42,14 +42,18 @@ def open_classifier(
     device: str,
     protocol: str | None = None,
     class_names: Path | None = None,
+    precision: str = "fp32",
 ) -> Classifier:
     """Make ready a file of weights on an engine of ``caffe2torch.engines``.
 
     ONNX Runtime takes an .onnx file as it is; of other weights engines run the graph, and
     torch the model on ``device``. ``protocol`` overrides the one that the weights expect,
     which is Caffe's unless a checkpoint says otherwise; ``class_names`` is a file of names
-    for those that a checkpoint carries.
+    for those that a checkpoint carries. In a ``precision`` below fp32, which is for the engine
+    torch, images and filters lie in memory with their channels last, which is faster then.
     """
+    if precision != "fp32" and engine != "torch":
+        raise ReadError(f"--precision {precision} is for --engine torch, not {engine}")
     if weights.suffix == ".onnx":
         if engine != "onnxruntime":
             raise ReadError(f"{weights} is an ONNX file: use --engine onnxruntime")
@@ -57,7 +61,12 @@ def open_classifier(
     else:
         loaded = load_model(weights)
         if engine == "torch":
-            predict = on_device(loaded.model, choose_device(device))
+            predict = on_device(
+                loaded.model,
+                choose_device(device),
+                precision=precision,
+                channels_last=precision != "fp32",
+            )
         else:
             graph = graph_of(loaded.model, loaded.transform.crop, softmax=False)
             started = start_engine(engine, Job(graph, weights, every_blob=False))
@@ -80,8 +89,9 @@ def evaluate_files(
     workers: int,
     on_bad_image: str,
     report: Callable[[str], None],
+    team: Team = ALONE,
 ) -> Metrics:
-    """Evaluate a classifier on a list, a tree of class folders or an LMDB."""
+    """Evaluate a classifier on a list, a tree of class folders or an LMDB, shared by a team."""
     dataset = ImageDataset(open_split(data, listing, "val").source, classifier.transform, seed=None)
     return evaluate(
         classifier.predict,
@@ -90,6 +100,7 @@ def evaluate_files(
         batch_size=batch_size,
         workers=workers,
         bad=BadImages(on_bad_image, report),
+        team=team,
     )
 
 

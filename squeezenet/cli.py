@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +20,7 @@ from caffe2torch.commands import Commands, RegisteredChoice, engine_choice
 from caffe2torch.errors import ArtefactError, NetError
 from caffe2torch.preprocessing import MOST_PIXELS, PROTOCOLS
 from caffe2torch.training.rules import POLICIES, SOLVER_TYPES
-from squeezenet.commands import PATH, Parsed, compress, demo, report
+from squeezenet.commands import COUNT, PATH, Parsed, compress, demo, mean, pack, report
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,8 +29,8 @@ def main() -> None:
     """Train, evaluate and use SqueezeNet with the original Caffe weights."""
 
 
-main.add_command(compress)
-main.add_command(demo)
+for command in (compress, demo, pack, mean):
+    main.add_command(command)
 
 
 Command = Callable[..., Any]
@@ -78,7 +77,6 @@ MEAN = Parsed("b,g,r|file", _mean)
 PROTOCOL = RegisteredChoice(lambda: tuple(PROTOCOLS))
 POLICY = RegisteredChoice(lambda: tuple(POLICIES))
 SOLVER = RegisteredChoice(lambda: tuple(SOLVER_TYPES))
-COUNT = click.IntRange(min=0)
 POSITIVE = click.IntRange(min=1)
 SIDE = click.IntRange(1, MOST_PIXELS)
 FACTOR = click.FloatRange(min=0)
@@ -208,73 +206,6 @@ def train(
     run(config, init_from=init_from, report=report, show_progress=sys.stderr.isatty())
 
 
-def _side(text: str) -> tuple[int, int] | None:
-    match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
-    size = (int(match[1]), int(match[2] or match[1])) if match else (-1, -1)
-    if size == (0, 0):
-        return None
-    if not 0 < min(size) <= max(size) <= MOST_PIXELS:
-        raise ValueError(f"is not 0, a side or HEIGHTxWIDTH of 1 to {MOST_PIXELS} pixels")
-    return size
-
-
-@main.command()
-@click.argument("output", type=PATH)
-@click.option("--data", type=PATH, default=Path(), help="Root of the list's paths, or a tree.")
-@click.option("--list", "listing", help="List 'path label', or a tree of class folders.")
-@click.option(
-    "--resize",
-    type=Parsed("side|HxW", _side),
-    default="256",
-    show_default=True,
-    help="Size of the images, height first; 0: as they are.",
-)
-@click.option("--encoded", type=click.Choice(["jpg", "png"]), help="Files instead of raw pixels.")
-@click.option("--gray", is_flag=True, help="One channel.")
-@click.option("--shuffle", is_flag=True, help="In a random order, which --seed decides.")
-@click.option("--seed", type=COUNT, default=0, show_default=True)
-@click.option("--check-size", is_flag=True, help="All images must be as large as the first.")
-@click.option("--workers", type=COUNT, default=2, show_default=True)
-@click.option(
-    "--on-bad-image", type=click.Choice(["skip", "fail"]), default="skip", show_default=True
-)
-def pack(
-    output: Path, data: Path, listing: str | None, resize: tuple[int, int] | None,
-    encoded: str | None, gray: bool, shuffle: bool, seed: int, check_size: bool, workers: int,
-    on_bad_image: str,
-) -> None:  # fmt: skip
-    """Write images into OUTPUT, an LMDB as Caffe's convert_imageset makes it.
-
-    After an interruption the same command goes on.
-    """
-    from squeezenet.data import BadImages, open_files
-    from squeezenet.pack import Packing
-    from squeezenet.pack import pack as run
-
-    images = open_files(data, listing)
-    count = run(
-        images, output, Packing(resize, encoded, gray, shuffle, check_size, seed),
-        workers=workers, bad=BadImages(on_bad_image, report), report=report,
-        show_progress=sys.stderr.isatty(),
-    )  # fmt: skip
-    click.echo(f"{output}  {count} of {len(images)} images")
-
-
-@main.command()
-@click.argument("database", type=PATH)
-@click.argument("output", type=PATH)
-@click.option("--workers", type=COUNT, default=2, show_default=True)
-def mean(database: Path, output: Path, workers: int) -> None:
-    """Write the mean image of the LMDB DATABASE into OUTPUT (.binaryproto), for --mean."""
-    from caffe2torch.data.lmdb import LmdbSource
-    from squeezenet.mean import mean_image, write_mean
-
-    values = mean_image(LmdbSource(database), workers=workers, show_progress=sys.stderr.isatty())
-    write_mean(values, output)
-    for channel, value in enumerate(values.mean(axis=(1, 2), dtype="float64")):
-        click.echo(f"channel {channel}  {value:.4f}")
-
-
 _evaluation = _options(
     click.option("--weights", type=PATH, required=True, help="Checkpoint, .pt, .safetensors, "
                  ".caffemodel or .onnx."),
@@ -294,20 +225,36 @@ _evaluation = _options(
 @click.option("--data", type=PATH, default=Path(), help="Root of the list's paths, or a tree.")
 @click.option("--val-list", help="List 'path label', tree of class folders, or LMDB.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16", "fp16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the convolutions of the engine torch.",
+)
 @_evaluation
 def eval_(
-    data: Path, val_list: str | None, as_json: bool, weights: Path, engine: str,
+    data: Path, val_list: str | None, as_json: bool, precision: str, weights: Path, engine: str,
     protocol: str | None, batch_size: int, workers: int, device: str, on_bad_image: str,
     synset_words: Path | None,
 ) -> None:  # fmt: skip
-    """Measure top-1, top-5, loss and confusions on a labelled set."""
+    """Measure top-1, top-5, loss and confusions on a labelled set.
+
+    The processes that torchrun starts share the images out.
+    """
+    from caffe2torch.training.distributed import join_team
     from squeezenet.classifier import evaluate_files, open_classifier
 
-    opened = open_classifier(weights, engine, device, protocol, synset_words)
-    metrics = evaluate_files(
-        opened, data, val_list, batch_size=batch_size, workers=workers,
-        on_bad_image=on_bad_image, report=report,
-    )  # fmt: skip
+    with join_team(device) as team:
+        opened = open_classifier(
+            weights, engine, str(team.device), protocol, synset_words, precision
+        )
+        metrics = evaluate_files(
+            opened, data, val_list, batch_size=batch_size, workers=workers,
+            on_bad_image=on_bad_image, report=report, team=team,
+        )  # fmt: skip
+    if not team.leads:
+        return
     if as_json:
         click.echo(json.dumps(metrics.to_plain(opened.class_names), indent=1, ensure_ascii=False))
         return

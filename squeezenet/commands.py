@@ -1,4 +1,4 @@
-"""The commands that SqueezeNet adds to caffe2torch: compress and demo."""
+"""The commands that are not about training or using a model: compress, demo, pack and mean."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caffe2torch.commands.parity import DIFFERENT
+from caffe2torch.preprocessing import MOST_PIXELS
 
 if TYPE_CHECKING:
     from squeezenet.evaluate import Metrics
 
 PATH = click.Path(path_type=Path)
+COUNT = click.IntRange(min=0)
 UNITS = {"": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
 
 
@@ -127,3 +129,70 @@ def demo(out: Path) -> None:
 
     if not run_demo(out):
         sys.exit(DIFFERENT)
+
+
+def _side(text: str) -> tuple[int, int] | None:
+    match = re.fullmatch(r"([0-9]{1,5})(?:x([0-9]{1,5}))?", text)
+    size = (int(match[1]), int(match[2] or match[1])) if match else (-1, -1)
+    if size == (0, 0):
+        return None
+    if not 0 < min(size) <= max(size) <= MOST_PIXELS:
+        raise ValueError(f"is not 0, a side or HEIGHTxWIDTH of 1 to {MOST_PIXELS} pixels")
+    return size
+
+
+@click.command()
+@click.argument("output", type=PATH)
+@click.option("--data", type=PATH, default=Path(), help="Root of the list's paths, or a tree.")
+@click.option("--list", "listing", help="List 'path label', or a tree of class folders.")
+@click.option(
+    "--resize",
+    type=Parsed("side|HxW", _side),
+    default="256",
+    show_default=True,
+    help="Size of the images, height first; 0: as they are.",
+)
+@click.option("--encoded", type=click.Choice(["jpg", "png"]), help="Files instead of raw pixels.")
+@click.option("--gray", is_flag=True, help="One channel.")
+@click.option("--shuffle", is_flag=True, help="In a random order, which --seed decides.")
+@click.option("--seed", type=COUNT, default=0, show_default=True)
+@click.option("--check-size", is_flag=True, help="All images must be as large as the first.")
+@click.option("--workers", type=COUNT, default=2, show_default=True)
+@click.option(
+    "--on-bad-image", type=click.Choice(["skip", "fail"]), default="skip", show_default=True
+)
+def pack(
+    output: Path, data: Path, listing: str | None, resize: tuple[int, int] | None,
+    encoded: str | None, gray: bool, shuffle: bool, seed: int, check_size: bool, workers: int,
+    on_bad_image: str,
+) -> None:  # fmt: skip
+    """Write images into OUTPUT, an LMDB as Caffe's convert_imageset makes it.
+
+    After an interruption the same command goes on.
+    """
+    from squeezenet.data import BadImages, open_files
+    from squeezenet.pack import Packing
+    from squeezenet.pack import pack as run
+
+    images = open_files(data, listing)
+    count = run(
+        images, output, Packing(resize, encoded, gray, shuffle, check_size, seed),
+        workers=workers, bad=BadImages(on_bad_image, report), report=report,
+        show_progress=sys.stderr.isatty(),
+    )  # fmt: skip
+    click.echo(f"{output}  {count} of {len(images)} images")
+
+
+@click.command()
+@click.argument("database", type=PATH)
+@click.argument("output", type=PATH)
+@click.option("--workers", type=COUNT, default=2, show_default=True)
+def mean(database: Path, output: Path, workers: int) -> None:
+    """Write the mean image of the LMDB DATABASE into OUTPUT (.binaryproto), for --mean."""
+    from caffe2torch.data.lmdb import LmdbSource
+    from squeezenet.mean import mean_image, write_mean
+
+    values = mean_image(LmdbSource(database), workers=workers, show_progress=sys.stderr.isatty())
+    write_mean(values, output)
+    for channel, value in enumerate(values.mean(axis=(1, 2), dtype="float64")):
+        click.echo(f"channel {channel}  {value:.4f}")

@@ -3,6 +3,10 @@
 import csv
 import io
 import json
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import asdict
 from pathlib import Path
 
@@ -258,6 +262,58 @@ def test_info_counts_the_published_parameters(version, parameters, bypass):
 
 def test_info_describes_a_file(home):
     assert "6 classes, input 3x64x64" in run("info", "--weights", home / "model.pt").stdout
+
+
+def test_eval_in_a_lower_precision(home):
+    """bf16 has 8 bits: the loss moves a little, and no more than that."""
+    options = ("--json", "--data", home / "images", "--val-list", home / "list.txt")
+    found = {
+        precision: json.loads(
+            run("eval", *options, "--weights", home / "model.pt", "--precision", precision).stdout
+        )
+        for precision in ("fp32", "bf16")
+    }
+    loss = found["fp32"]["loss"]
+    assert found["bf16"]["images"] == 5
+    assert 0 < abs(found["bf16"]["loss"] - loss) < 0.02 * loss
+    run("export", "--weights", home / "model.pt", home / "precise.onnx")
+    said = run(
+        "eval", *options, "--weights", home / "precise.onnx", "--engine", "onnxruntime",
+        "--precision", "bf16", code=2,
+    ).output  # fmt: skip
+    assert "--precision bf16 is for --engine torch, not onnxruntime" in said
+
+
+def test_processes_share_an_evaluation_with_exact_counts(home):
+    """Two processes, five images, one of them bad, and batches that do not come out even."""
+    lines = (home / "list.txt").read_text().split("\n")
+    (home / "shared.txt").write_text("\n".join([*lines[:3], "gone.png 2", *lines[3:], lines[1]]))
+    words = [
+        "eval", "--json", "--data", home / "images", "--val-list", home / "shared.txt",
+        "--weights", home / "model.pt", "--batch-size", 2, "--workers", 0, "--device", "cpu",
+    ]  # fmt: skip
+    alone = json.loads(run(*words).stdout)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "squeezenet", *map(str, words)],
+            env={**os.environ, **job, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    (first, said), (second, also) = (process.communicate(timeout=200) for process in processes)
+    assert [process.returncode for process in processes] == [0, 0], said + also
+    assert second == ""
+    together = json.loads(first)
+    assert together.pop("loss") == pytest.approx(alone.pop("loss"), rel=1e-6)  # Another order.
+    assert together == alone
+    assert (together["images"], together["bad_images"]) == (6, 1)
 
 
 @pytest.mark.slow
