@@ -159,6 +159,7 @@ class TorchStep(Step):
         self.in_place = [
             i < len(tops) and blob._data is tops[i]._data for i, blob in enumerate(bottoms)
         ]
+        self.own = [*module.parameters(), *module.buffers()]
         self.parameters: list[tuple[str, nn.Parameter]] = []
         self.record: tuple[list[Tensor], list[Tensor]] | None = None
 
@@ -269,8 +270,7 @@ class TorchStep(Step):
     def _storages(self) -> set[int]:
         """The memory that belongs to others, so that no top may become it."""
         taken = {_storage(blob._data.tensor) for blob in self.bottoms}
-        own = (*self.module.parameters(), *self.module.buffers())
-        return taken | {_storage(tensor) for tensor in own}
+        return taken | {_storage(tensor) for tensor in self.own}
 
 
 class PythonStep(Step):
