@@ -133,12 +133,12 @@ def read_image(path: PathLike, channels: int = 3) -> Pixels:
 def decode_image(data: npt.NDArray[np.uint8], source: str, channels: int | None = 3) -> Pixels:
     """The pixels of an image file's bytes; ``source`` names them in errors.
 
-    ``channels``: 3 or 1; None: those that the file has, as it has them.
+    With None for ``channels`` they are those of the file, if it has 8 bits a channel.
     """
     import cv2
 
-    other = cv2.IMREAD_UNCHANGED if channels is None else cv2.IMREAD_COLOR
-    flag = cv2.IMREAD_GRAYSCALE if channels == 1 else other
+    kinds = {1: cv2.IMREAD_GRAYSCALE, None: cv2.IMREAD_UNCHANGED}
+    flag = kinds.get(channels, cv2.IMREAD_COLOR)
     try:
         pixels: Pixels | None = cv2.imdecode(data, flag) if data.size else None
     except cv2.error:  # Of an image that is larger than OpenCV allows.
@@ -147,6 +147,10 @@ def decode_image(data: npt.NDArray[np.uint8], source: str, channels: int | None 
         raise ImageError(
             f"{source} is not an image that OpenCV can decode ({data.size} bytes): "
             "it is damaged or of another format; convert it to JPEG or PNG"
+        )
+    if pixels.dtype != np.uint8:
+        raise ImageError(
+            f"{source} has pixels of the type {pixels.dtype}, not 8 bits a channel: convert it"
         )
     return pixels
 

@@ -44,9 +44,10 @@ def run_torch(graph, data):
 
 def run_our_onnx(graph, data):
     """Every blob, as onnxruntime computes it."""
-    model = complete(to_onnx(graph))
+    lowered = to_onnx(graph)
+    model = complete(lowered)
     known = {value.name for value in model.graph.output}
-    model.graph.output.extend(v for v in model.graph.value_info if v.name not in known)
+    model.graph.output.extend(v for n, v in lowered.values.items() if n not in known)
     values = run_onnx(model, {"data": data}) | {"data": data}
     return {blob: values[value] for blob, value in graph.blobs.items()}
 

@@ -94,6 +94,7 @@ HEAVY_AT_THE_TOP = {
     "caffe2torch/lower/to_torch.py": {"torch"},
     "caffe2torch/lower/fast.py": {"torch"},
     "caffe2torch/lower/to_onnx.py": {"onnx"},
+    "caffe2torch/lower/fold_onnx.py": {"onnx"},
     "caffe2torch/training/optimisers.py": {"torch"},
     "caffe2torch/training/distributed.py": {"torch"},
     "caffe2torch/training/net.py": {"torch"},
@@ -107,7 +108,8 @@ PYCAFFE = "caffe2torch/pycaffe/"
 ONLY_IN = {
     # One lowering writes it; quantisation turns a file into another; a classifier reads one.
     "onnx": {
-        "caffe2torch/lower/to_onnx.py", "caffe2torch/int8.py", "squeezenet/classifier.py",
+        "caffe2torch/lower/to_onnx.py", "caffe2torch/lower/fold_onnx.py", "caffe2torch/int8.py",
+        "squeezenet/classifier.py",
     },
     # One place makes sessions; quantisation is ONNX Runtime's.
     "onnxruntime": {"caffe2torch/engines/onnxruntime.py", "caffe2torch/int8.py"},

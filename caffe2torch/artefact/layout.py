@@ -35,6 +35,6 @@ def write_layout(graph: Graph, path: PathLike, layout: str, *, half: bool = Fals
     with atomic_write(path) as file:
         if Path(path).suffix == ".safetensors":
             # What transformers and others look for before they load a file into torch.
-            write_safetensors(file, params, None, {"format": "pt"})
+            write_safetensors(file, params, None)
         else:
             write_pt(file, params, None)

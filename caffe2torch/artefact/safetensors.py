@@ -29,15 +29,14 @@ def write_safetensors(
     file: BinaryIO,
     params: Mapping[str, FloatArray],
     metadata: Mapping[str, Any] | None,
-    extra: Mapping[str, str] | None = None,
     progress: Progress = ignore,
 ) -> None:
     """Write the safetensors format: header length, JSON header, then the arrays as they lie.
 
-    The arrays are float32 or float16. The header's ``__metadata__`` is ``extra`` and, under
-    our name, the text of ``metadata``.
+    The arrays are float32 or float16. The header's ``__metadata__`` is ``format: pt``, by which
+    transformers and others know torch's layout, and, under our name, the text of ``metadata``.
     """
-    content: dict[str, Any] = {"__metadata__": dict(extra or {})}
+    content: dict[str, Any] = {"__metadata__": {"format": "pt"}}
     offset = 0
     for key, array in params.items():
         end = offset + array.nbytes

@@ -16,6 +16,7 @@ from caffe2torch.errors import ReadError
 from caffe2torch.images import ImageError, Names, decode_image
 from caffe2torch.io.fields import BYTES, VARINT, Fields, signed
 from caffe2torch.io.files import open_file
+from caffe2torch.io.schema import Message, message_class
 
 _MAGIC = 0xBEEFC0DE
 _META_BYTES = 152
@@ -42,8 +43,19 @@ class LmdbSource:
         """The database and the key."""
         return f"{self.path}, key {self._keys[index].decode('utf-8', 'backslashreplace')!r}"
 
+    def datum(self, index: int) -> Message:
+        """One Datum with all its fields. Raises ImageError for a value that is none."""
+        from google.protobuf.message import DecodeError
+
+        with _reading(self.path) as transaction:
+            value = bytes(transaction.get(self._keys[index]))
+        try:
+            return message_class("Datum").FromString(value)
+        except DecodeError as error:
+            raise ImageError(f"{self.where(index)} is not a Datum: {error}") from error
+
     def read(self, index: int) -> tuple[npt.NDArray[np.uint8], int]:
-        """Parse one Datum; grey images become three equal channels."""
+        """One image as (H, W, 3), blue first, and its label; grey ones have equal channels."""
         with _reading(self.path) as transaction:
             datum = _Datum.parse(transaction.get(self._keys[index]), self.where(index))
             return datum.to_bgr(self.where(index)), datum.label

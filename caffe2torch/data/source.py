@@ -1,48 +1,123 @@
-"""A data layer's batches, and the registry of what makes them."""
+"""What a data layer is to a run: a stream of items without end, cut into batches."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
+from zlib import crc32
 
-from caffe2torch.graph import Shape
-from caffe2torch.io.schema import Message
-from caffe2torch.layers import unsupported
+import numpy as np
+
+from caffe2torch.errors import Caffe2TorchWarning
+from caffe2torch.graph import FloatArray, Shape
+from caffe2torch.io.schema import Message, enum_name
+from caffe2torch.layers import net_error, unsupported
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
 class Source(Protocol):
-    """A data layer's batches: a stream without end, cut into batches.
-
-    ``shapes`` are those of the layer's tops, for one batch.
-    """
+    """A data layer's batches; batch k is always the same for the same seed."""
 
     shapes: tuple[Shape, ...]
+    """Of the tops, in one batch, as the layer's setup gives them."""
 
     def batch(self, index: int) -> tuple[Tensor, ...]:
-        """Batch ``index`` (0, 1, ...) from the start of the run, one float32 tensor a top.
+        """Batch 0, 1, 2, ... from the start of the run: a float32 tensor on the CPU for each top.
 
-        It is always the same for the same seed.
+        Batches of images without a crop may have another height and width than ``shapes``.
         """
 
 
-OpenSource = Callable[..., Source]
-SOURCES: dict[str, OpenSource] = {}
+@dataclass(frozen=True)
+class Reading:
+    """How a run reads: in which phase, which part of the items, and with which random numbers.
+
+    ``folder`` is where the net lies. ``rank`` is the process among ``world``.
+    """
+
+    phase: str
+    folder: Path | None = None
+    seed: int = 0
+    rank: int = 0
+    world: int = 1
+
+    @property
+    def train(self) -> bool:
+        """Whether the phase is TRAIN."""
+        return self.phase == "TRAIN"
+
+    def positions(self, index: int, batch_size: int) -> range:
+        """Where in the stream the items of batch ``index`` stand.
+
+        In TRAIN item i goes to process i % world, so that the processes share out one stream;
+        in TEST every process reads everything (Caffe: Skip in data_layer.cpp).
+        """
+        step, first = (self.world, self.rank) if self.train else (1, 0)
+        start = index * batch_size
+        return range(start * step + first, (start + batch_size) * step + first, step)
+
+    def random(self, layer: str, *place: int) -> np.random.Generator:
+        """Random numbers for one place in a layer's stream, from the seed and the place alone."""
+        key = (self.seed % 2**64, crc32(layer.encode()), int(self.train), *place)
+        return np.random.default_rng(key)
+
+    def find(self, name: str) -> Path:
+        """The path that a net or a list names: from the current folder, as Caffe, or by the net."""
+        if self.folder is not None and not os.path.exists(name):
+            beside = self.folder / name
+            if os.path.exists(beside):
+                return beside
+        return Path(name)
+
+    def tried(self, name: str) -> str:
+        """Where ``find`` has looked, for an error."""
+        if self.folder is None or os.path.isabs(name):
+            return ""
+        return f" (from the current folder, and from the net's, {self.folder})"
+
+
+class ArraySource(ABC):
+    """A source whose batches are made as arrays. Subclasses set ``shapes``."""
+
+    shapes: tuple[Shape, ...]
+
+    no_effect: ClassVar[Sequence[str]] = ()
+    """Fields that Caffe's layer does not read, though its schema has them."""
+
+    @abstractmethod
+    def __init__(self, proto: Message, reading: Reading) -> None:
+        """Open what ``proto``, a LayerParameter of the type, names."""
+
+    @abstractmethod
+    def arrays(self, index: int) -> tuple[FloatArray, ...]:
+        """Batch ``index``, an array for each top."""
+
+    def batch(self, index: int) -> tuple[Tensor, ...]:
+        """Batch ``index`` as tensors."""
+        import torch
+
+        return tuple(torch.from_numpy(array) for array in self.arrays(index))
+
+
+S = TypeVar("S", bound=type[ArraySource])
+
+SOURCES: dict[str, type[ArraySource]] = {}
 """By layer type; ``register_source`` adds to them."""
 
 
-def register_source(type: str) -> Callable[[OpenSource], OpenSource]:
-    """Decorator: make a class or function the source of data layers of a type.
+def register_source(layer_type: str) -> Callable[[S], S]:
+    """Decorator: make a class the source of data layers of a type."""
 
-    It is called as ``open_source`` is.
-    """
-
-    def register(make: OpenSource) -> OpenSource:
-        SOURCES[type] = make
-        return make
+    def register(cls: S) -> S:
+        SOURCES[layer_type] = cls
+        return cls
 
     return register
 
@@ -56,18 +131,71 @@ def open_source(
     rank: int = 0,
     world: int = 1,
 ) -> Source:
-    """The source of a data layer's LayerParameter.
+    """The source of a data layer, given by its LayerParameter, in a net of ``phase``.
 
-    ``phase`` decides whether crops and mirrors are random. Relative paths are looked for from
-    the current folder, as Caffe does, and then from ``folder``. In phase TRAIN, item i of the
-    stream is given to the process i % ``world``; every process reads all of phase TEST.
-    Raises UnsupportedLayerError for a type of which nothing can be read here.
+    Relative paths count from the current folder, as for Caffe, or else from ``folder``, where the
+    net lies. A phase of the layer's own wins over the net's. Raises UnsupportedLayerError for a
+    type without a source, NetError for what Caffe refuses, ReadError for data that are missing or
+    damaged.
     """
-    if proto.type not in SOURCES:
+    cls = SOURCES.get(proto.type)
+    if cls is None:
         raise unsupported(
             proto,
-            f"the data of a layer of type {proto.type!r} cannot be read here; types of which "
-            f"they can are {', '.join(sorted(SOURCES))}.",
+            f"its data cannot be read; the types whose data can are {', '.join(sorted(SOURCES))}. "
+            "Feed its blobs by a layer of the type Input",
             "type",
         )
-    return SOURCES[proto.type](proto, phase, folder=folder, seed=seed, rank=rank, world=world)
+    if proto.HasField("phase"):
+        phase = enum_name(proto, "phase")
+    idle = [field for field in cls.no_effect if _is_set(proto, field)]
+    if idle:
+        warnings.warn(
+            f"layer {proto.name!r} ({proto.type}): Caffe does not read {', '.join(idle)}: without "
+            "effect",
+            Caffe2TorchWarning,
+            stacklevel=2,
+        )
+    return cls(proto, Reading(phase, folder, seed, rank, world))
+
+
+def _is_set(proto: Message, path: str) -> bool:
+    *messages, field = path.split(".")
+    for name in messages:
+        proto = getattr(proto, name)
+    return bool(proto.HasField(field))
+
+
+def batch_size_of(proto: Message, parameter: str) -> int:
+    """``batch_size`` of a layer's parameters. Raises NetError if it is 0, or is not given."""
+    size = int(getattr(proto, parameter).batch_size)
+    if size < 1:
+        raise net_error(proto, "must be positive", f"{parameter}.batch_size")
+    return size
+
+
+def check_tops(proto: Message, least: int, most: int | None) -> None:
+    """Raise NetError for a number of tops that Caffe's layer does not make."""
+    count = len(proto.top)
+    if count < least or (most is not None and count > most):
+        asked = (
+            f"{least}" if most == least else f"{least} to {most}" if most else f"{least} or more"
+        )
+        raise net_error(proto, f"it has {count} tops; the type makes {asked}")
+
+
+def stack(proto: Message, items: Sequence[tuple[FloatArray, str]]) -> FloatArray:
+    """One batch of ``items``, each an array (C, H, W) and what names it in errors.
+
+    Raises NetError if their shapes differ.
+    """
+    first, name = items[0]
+    for array, where in items:
+        if array.shape != first.shape:
+            raise net_error(
+                proto,
+                f"{where} gives {array.shape} (channels, height, width), and {name} "
+                f"{first.shape}: a batch has one shape. Make the images of one size, give a "
+                "crop_size, or batches of 1",
+            )
+    return np.stack([array for array, _ in items])

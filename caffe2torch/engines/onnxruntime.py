@@ -53,15 +53,16 @@ class OnnxRuntimeEngine:
     def __init__(self, job: Job) -> None:
         from caffe2torch.lower.to_onnx import complete, to_onnx
 
-        graph, model = job.graph, complete(to_onnx(job.graph))
+        graph, lowered = job.graph, to_onnx(job.graph)
+        model = complete(lowered)
         known = {output.name for output in model.graph.output}
         inputs = {value.name for value in model.graph.input}
         self.blob_of = {v: blob for blob, v in graph.blobs.items() if v not in inputs}
         if job.every_blob:
             model.graph.output.extend(
                 info
-                for info in model.graph.value_info
-                if info.name in self.blob_of and info.name not in known
+                for name, info in lowered.values.items()
+                if name in self.blob_of and name not in known
             )
         self.session = Session(model.SerializeToString())
 

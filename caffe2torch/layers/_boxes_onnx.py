@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffe2torch.layers._base import OnnxBuilder
-from caffe2torch.layers._onnx import check_constant
+from caffe2torch.layers._onnx import kept_rows, to_float
 
 LOWEST = float(np.finfo(np.float32).min)
 FLOAT, INT64, BOOL = 1, 7, 9
@@ -41,8 +41,10 @@ def falling_thresholds(threshold: float, eta: float) -> list[float]:
     return [float(limit) for limit in limits]
 
 
-def suppress_onnx(g: OnnxBuilder, boxes: str, scores: str, count: int, limits: list[float]) -> str:
-    """``suppress`` for boxes (G, K, 4) and scores (G, K), K = count, as a mask (G, K).
+def suppress_onnx(g: OnnxBuilder, boxes: str, scores: str, count: str, limits: list[float]) -> str:
+    """``suppress`` for boxes (G, K, 4) and falling scores (G, K), as a mask (G, K).
+
+    ``count`` is the value (1) that holds K.
 
     ``limits`` are ``falling_thresholds``: as many boxes as there are thresholds that fall
     are kept one by one, the others by NonMaxSuppression. Scores of LOWEST are no candidates.
@@ -57,15 +59,19 @@ def suppress_onnx(g: OnnxBuilder, boxes: str, scores: str, count: int, limits: l
     return str(g.op("Or", kept, rest)) if kept else rest
 
 
-def _non_max_suppression(g: OnnxBuilder, boxes: str, scores: str, count: int, limit: float) -> str:
+def _non_max_suppression(g: OnnxBuilder, boxes: str, scores: str, count: str, limit: float) -> str:
+    # By rank, not by score: OpenCV 5.0 wants a threshold >= 0, and equal scores have an order.
     one = g.const([1], np.int64)
+    ends = g.const(0, np.int64), g.const(-1, np.int64)
+    rank = to_float(g, g.op("Range", g.op("Squeeze", count), *ends))
+    ranks = g.op("Where", g.op("Greater", scores, g.const(LOWEST)), rank, g.const(0.0))
     chosen = g.op(
         "NonMaxSuppression",
         boxes,
-        g.op("Unsqueeze", scores, one),
-        g.const([count], np.int64),
+        g.op("Unsqueeze", ranks, one),
+        count,
         g.const([min(limit, 1.0)]),
-        g.const([LOWEST]),
+        g.const([0.0]),
     )
     places = g.op("Gather", chosen, g.const([0, 2], np.int64), axis=1)
     number = g.op("Slice", g.op("Shape", chosen), g.const([0], np.int64), one)
@@ -79,12 +85,12 @@ def _non_max_suppression(g: OnnxBuilder, boxes: str, scores: str, count: int, li
 
 
 def _keep_first(
-    g: OnnxBuilder, boxes: str, scores: str, count: int, limits: list[float]
+    g: OnnxBuilder, boxes: str, scores: str, count: str, limits: list[float]
 ) -> tuple[str, str]:
     """Keep a box for each falling threshold; the mask, and the scores left to choose from."""
     lowest = g.const(LOWEST)
-    check_constant(count)
-    index = g.const(np.arange(count)[None], np.int64)
+    ends = g.const(0, np.int64), g.op("Squeeze", count), g.const(1, np.int64)
+    index = g.op("Unsqueeze", g.op("Range", *ends), g.const([0], np.int64))
     candidates = g.op("Greater", scores, lowest)
     worst, kept = "", ""
     for limit in limits[1:]:
@@ -147,12 +153,26 @@ def no_rows_onnx(g: OnnxBuilder, batch: str, width: int) -> str:
     return str(g.op("Pad", images, g.const([0, 0, 0, width - 1], np.int64), g.const(-1.0)))
 
 
-def rows_or_none_onnx(g: OnnxBuilder, rows: str, batch: str, width: int = 7) -> str:
-    """``rows`` (K, width) as (1, 1, K, width), or ``no_rows_onnx`` if there is none."""
-    first, no_rows = g.const([0], np.int64), no_rows_onnx(g, batch, width)
-    if rows:
-        number = g.op("Shape", rows, start=0, end=1)
-        empty = g.op("Cast", g.op("Equal", number, first), to=INT64)
-        no_rows = g.op("Slice", no_rows, first, g.op("Mul", empty, batch), first)
-        no_rows = g.op("Concat", rows, no_rows, axis=0)
-    return str(g.op("Reshape", no_rows, g.const([1, 1, -1, width], np.int64)))
+def rows_or_onnx(g: OnnxBuilder, rows: str, kept: str, spare: str, batch: str = "") -> str:
+    """``rows`` (R, ..), or the rows ``spare`` if there are none, by the mask that chose ``rows``.
+
+    ``batch`` is the number of rows of ``spare``, 1 without it. The first column of ``rows`` is not
+    negative. (A Slice that depends on the number of rows would do too, but not in tract.)
+    """
+    most = g.op("ReduceMax", to_float(g, kept), axes=[0])
+    none = g.op("Less", most, g.const(0.5))
+    if batch:
+        none = g.op("Expand", none, batch)
+    first = g.op("Gather", rows, g.const(0, np.int64), axis=1)
+    chosen = g.op("Concat", g.op("GreaterOrEqual", first, g.const(0.0)), none, axis=0)
+    return kept_rows(g, g.op("Concat", rows, spare, axis=0), chosen)
+
+
+def rows_or_none_onnx(g: OnnxBuilder, rows: str, kept: str, batch: str, width: int = 7) -> str:
+    """``rows`` (K, width) as (1, 1, K, width), or ``no_rows_onnx`` if there is none.
+
+    The mask ``kept`` chose the rows. Both are empty where there never is one.
+    """
+    no_rows = no_rows_onnx(g, batch, width)
+    result = rows_or_onnx(g, rows, kept, no_rows, batch) if rows else no_rows
+    return str(g.op("Unsqueeze", result, g.const([0, 1], np.int64)))

@@ -13,9 +13,9 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.parameters import TEXT_ONLY
 from caffe2torch.io.schema import Message
 from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
-from caffe2torch.layers._boxes_onnx import LOWEST
+from caffe2torch.layers._boxes_onnx import LOWEST, rows_or_onnx
 from caffe2torch.layers._onnx import check_constant
-from caffe2torch.layers._proposals import keep_boxes_onnx, or_row_onnx
+from caffe2torch.layers._proposals import keep_boxes_onnx
 
 Fields = tuple[tuple[float, float], ...]
 """Widths and heights of the boxes that offsets of 0 stand for."""
@@ -162,9 +162,9 @@ class FieldBoxes(Layer):
         large = g.op("GreaterOrEqual", low, g.const(self.min_size))
         high = g.op("GreaterOrEqual", scores, g.const(self.score_threshold))
         scores = g.op("Where", g.op("And", large, high), scores, g.const(LOWEST))
-        rows = keep_boxes_onnx(g, boxes, scores, count, self.limits, self.threshold, pixel)
+        rows, kept = keep_boxes_onnx(g, boxes, scores, count, self.limits, self.threshold, pixel)
         regions, _ = g.op("Split", rows, g.const([5, 1], np.int64), axis=1, outputs=2)
-        regions = or_row_onnx(g, regions, (0, 1, 1, 10, 10))
+        regions = rows_or_onnx(g, regions, kept, g.const([(0, 1, 1, 10, 10)]))
         axes = g.const([2, 3], np.int64)
-        tops = [regions, or_row_onnx(g, rows, (0,) * 6)][: self.num_tops]
+        tops = [regions, rows_or_onnx(g, rows, kept, g.const([[0] * 6]))][: self.num_tops]
         return [g.op("Unsqueeze", top, axes) for top in tops]

@@ -111,9 +111,16 @@ def normalize_onnx(
 
 def normalize_by_batch_onnx(g: OnnxBuilder, x: str, eps: float) -> tuple[str, str, str]:
     """``normalize_by_batch`` in ONNX."""
-    axes = [axis for axis in range(len(g.shape(x))) if axis != 1]
-    mean = g.op("ReduceMean", x, axes=axes)
+    axes = len(g.shape(x))
+    mean = _channel_mean_onnx(g, x, axes)
     centred = g.op("Sub", x, mean)
-    variance = g.op("ReduceMean", g.op("Mul", centred, centred), axes=axes)
+    variance = _channel_mean_onnx(g, g.op("Mul", centred, centred), axes)
     deviation = g.op("Sqrt", g.op("Add", variance, g.const(eps)))
     return g.op("Div", centred, deviation), mean, variance
+
+
+def _channel_mean_onnx(g: OnnxBuilder, x: str, axes: int) -> str:
+    """The mean of each channel. OpenCV 5.0 gives another for the batch and its pixels at once."""
+    if axes > 2:
+        x = g.op("ReduceMean", x, axes=list(range(2, axes)))
+    return str(g.op("ReduceMean", x, axes=[0]))

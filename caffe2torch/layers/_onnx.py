@@ -48,6 +48,19 @@ def ints(g: OnnxBuilder, *values: int) -> tuple[str, ...]:
     return tuple(g.const([value], np.int64) for value in values)
 
 
+def kept_rows(g: OnnxBuilder, rows: str, kept: str) -> str:
+    """The ``rows`` (K, ..) for which the mask ``kept`` (K) is true, in their order.
+
+    It is what Compress does, which tract and TensorRT do not have.
+    """
+    return str(g.op("Gather", rows, places_of(g, kept), axis=0))
+
+
+def places_of(g: OnnxBuilder, kept: str) -> str:
+    """Where the mask ``kept`` (K) is true, as int64 (R)."""
+    return str(g.op("Squeeze", g.op("NonZero", kept), g.const([0], np.int64)))
+
+
 def tanh(g: OnnxBuilder, value: str) -> str:
     """Hyperbolic tangent. It is 1 in float32 from 10 on; OpenCV 5.0 makes it NaN from 44 on."""
     return str(g.op("Tanh", g.op("Clip", value, g.const(-20.0), g.const(20.0))))

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers._base import Layer, OnnxBuilder, TorchBuilder
-from caffe2torch.layers._boxes_onnx import BOOL, FLOAT, INT64, LOWEST, suppress_onnx
-from caffe2torch.layers._onnx import check_constant, ints
+from caffe2torch.layers._boxes_onnx import BOOL, FLOAT, INT64, LOWEST, rows_or_onnx, suppress_onnx
+from caffe2torch.layers._onnx import check_constant, ints, places_of, to_float
 
 MANY = 1 << 30
 """More boxes than there are, where their number depends on the data."""
@@ -121,10 +121,10 @@ class RegionProposals(Layer):
         scores = g.op("Where", small, instead, scores)
         _, _, height, width = g.shape(inputs[0])
         count = height * width * len(self.anchors)
-        rows = keep_boxes_onnx(g, boxes, scores, count, self.limits, self.threshold, 1)
+        rows, kept = keep_boxes_onnx(g, boxes, scores, count, self.limits, self.threshold, 1)
         regions, scores = g.op("Split", rows, g.const([5, 1], np.int64), axis=1, outputs=2)
         if self.fallback:
-            regions = or_row_onnx(g, regions, self.fallback)
+            regions = rows_or_onnx(g, regions, kept, g.const([self.fallback]))
         if len(self.scores_shape) == 1:
             scores = g.op("Squeeze", scores, *ints(g, 1))
         return [regions, scores][: self.num_tops]
@@ -161,11 +161,11 @@ def keep_boxes_onnx(
     limits: Sequence[int | None],
     threshold: float | None,
     pixel: int,
-) -> str:
+) -> tuple[str, str]:
     """``keep_boxes`` as rows (image, x1, y1, x2, y2, score), for ``count`` boxes of an image.
 
     Scores of LOWEST are no candidates. The count is None where it depends on the data; then
-    ``limits[0]`` is none.
+    ``limits[0]`` is none. The second value is the mask that chose the rows.
     """
     if count is None:
         best, count = g.op("Shape", scores, start=1, end=2), MANY
@@ -184,19 +184,14 @@ def keep_boxes_onnx(
         upright = g.op("GreaterOrEqual", high, low)
         high = g.op("Where", upright, g.op("Add", high, g.const(float(pixel))), low)
         sized = g.op("Concat", low, high, axis=2)
-        kept = suppress_onnx(g, sized, scores, count, [threshold])
+        kept = suppress_onnx(g, sized, scores, best, [threshold])
     if after < count:
         rank = g.op("CumSum", g.op("Cast", kept, to=INT64), g.const(1, np.int64))
         kept = g.op("And", kept, g.op("LessOrEqual", rank, g.const(after, np.int64)))
-    places = g.op("Transpose", g.op("NonZero", kept), perm=[1, 0])
-    image = g.op("Cast", g.op("Slice", places, *ints(g, 0, 1, 1)), to=FLOAT)
-    found = g.op("Unsqueeze", g.op("GatherND", scores, places), *ints(g, 1))
-    return str(g.op("Concat", image, g.op("GatherND", boxes, places), found, axis=1))
-
-
-def or_row_onnx(g: OnnxBuilder, rows: str, row: Sequence[float]) -> str:
-    """``rows``, or the one ``row`` if there are none."""
-    number = g.op("Shape", rows, start=0, end=1)
-    empty = g.op("Cast", g.op("Equal", number, g.const([0], np.int64)), to=INT64)
-    spare = g.op("Slice", g.const([list(row)]), g.const([0], np.int64), empty, *ints(g, 0))
-    return str(g.op("Concat", rows, spare, axis=0))
+    column, flat = g.const([-1, 1], np.int64), g.const([-1], np.int64)
+    kept = g.op("Reshape", kept, flat)
+    places = places_of(g, kept)
+    image = to_float(g, g.op("Reshape", g.op("Div", places, best), column))
+    found = g.op("Gather", g.op("Reshape", scores, column), places, axis=0)
+    boxes = g.op("Gather", g.op("Reshape", boxes, g.const([-1, 4], np.int64)), places, axis=0)
+    return str(g.op("Concat", image, boxes, found, axis=1)), str(kept)

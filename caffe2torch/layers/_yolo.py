@@ -13,7 +13,7 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers._base import Layer, OnnxBuilder, TorchBuilder, net_error
 from caffe2torch.layers._boxes_onnx import LOWEST, rows_or_none_onnx, suppress_onnx
-from caffe2torch.layers._onnx import check_constant, to_float
+from caffe2torch.layers._onnx import check_constant, kept_rows, to_float
 from caffe2torch.layers._spatial import require_axes
 
 Anchors = tuple[tuple[float, float], ...]
@@ -80,20 +80,26 @@ class YoloOutput(Layer):
             for part in zip(*parts, strict=True)
         )
         count = sum(self._count(g.shape(x), self.anchors(i)) for i, x in enumerate(inputs))
-        scores, order = g.op("TopK", scores, g.const([count], np.int64), axis=0, outputs=2)
+        most = g.const([count], np.int64)
+        scores, order = g.op("TopK", scores, most, axis=0, outputs=2)
         boxes, labels = g.op("Gather", boxes, order), g.op("Gather", labels, order)
         one = g.const([0], np.int64)
         # What overlaps by more than the number before the threshold overlaps by the threshold.
         limit = float(np.nextafter(np.float32(self.nms_threshold), np.float32(0)))
         kept = suppress_onnx(
-            g, g.op("Unsqueeze", boxes, one), g.op("Unsqueeze", scores, one), count, [limit]
+            g,
+            g.op("Unsqueeze", boxes, one),
+            g.op("Unsqueeze", scores, one),
+            most,
+            [limit],
         )
         side = g.const([1], np.int64)
         head = [g.op("Unsqueeze", value, side) for value in (labels, scores)]
         zero = g.op("Mul", head[0], g.const(0.0))
         rows = g.op("Concat", zero, *head, boxes, axis=1)
-        rows = g.op("Compress", rows, g.op("Squeeze", kept, one), axis=0)
-        return [rows_or_none_onnx(g, rows, g.op("Shape", inputs[0], start=0, end=1))]
+        kept = g.op("Squeeze", kept, one)
+        rows = kept_rows(g, rows, kept)
+        return [rows_or_none_onnx(g, rows, kept, g.op("Shape", inputs[0], start=0, end=1))]
 
     def _count(self, shape: Shape, anchors: Anchors) -> int:
         boxes = shape[0] * shape[2] * shape[3] * len(anchors)

@@ -20,6 +20,9 @@ from caffe2torch.layers import (
 )
 from caffe2torch.layers._onnx import to_float
 
+MOST_ROUNDS = 8
+"""Largest values that are found one by one, in five nodes each; more of them are sorted."""
+
 
 @register_layer()
 class ArgMax(Layer):
@@ -71,18 +74,38 @@ class ArgMax(Layer):
         return t.runtime.arg_max(inputs[0], dim=self.axis, **options)
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        x = inputs[0]
+        x, axes = inputs[0], len(g.shape(inputs[0]))
         if self.axis is not None:
-            values, indices = self._largest_onnx(g, x, self.axis % len(g.shape(x)))
+            values, indices = self._largest_onnx(g, x, self.axis % axes, axes)
             return [values if self.out_max_val else indices]
         item = g.op("Reshape", x, g.const([0, 1, -1], np.int64))
-        values, indices = self._largest_onnx(g, item, 2)
+        values, indices = self._largest_onnx(g, item, 2, 3)
         y = g.op("Concat", indices, values, axis=1) if self.out_max_val else indices
-        extra = range(3, len(g.shape(x)))
+        extra = range(3, axes)
         return [g.op("Unsqueeze", y, g.const(list(extra), np.int64)) if extra else y]
 
-    def _largest_onnx(self, g: OnnxBuilder, x: str, axis: int) -> tuple[str, str]:
-        """``largest`` in ONNX, whose TopK puts the lower index of equals first."""
+    def _largest_onnx(self, g: OnnxBuilder, x: str, axis: int, axes: int) -> tuple[str, str]:
+        """``largest`` in ONNX, without the choice between equals that readers make differently."""
+        if self.top_k > MOST_ROUNDS or self.non_finite:
+            return self._sorted_onnx(g, x, axis)
+        shape = [-1 if a == axis else 1 for a in range(axes)]
+        size = g.op("Squeeze", g.op("Shape", x, start=axis, end=axis + 1))
+        index = g.op("Range", g.const(0, np.int64), size, g.const(1, np.int64))
+        index = g.op("Reshape", to_float(g, index), g.const(shape, np.int64))
+        none, lowest = g.const(-1.0), g.const(-np.inf)
+        values, indices = [], []
+        for taken in range(self.top_k):
+            values.append(g.op("ReduceMax", x, axes=[axis]))
+            best = g.op("Where", g.op("Equal", x, values[-1]), index, none)
+            indices.append(g.op("ReduceMax", best, axes=[axis]))
+            if taken + 1 < self.top_k:
+                x = g.op("Where", g.op("Equal", index, indices[-1]), lowest, x)
+        if self.top_k == 1:
+            return values[0], indices[0]
+        return g.op("Concat", *values, axis=axis), g.op("Concat", *indices, axis=axis)
+
+    def _sorted_onnx(self, g: OnnxBuilder, x: str, axis: int) -> tuple[str, str]:
+        """``largest`` by TopK, which puts the lower index of equals first."""
         start, end, step = (g.const([i], np.int64) for i in (-1, np.iinfo(np.int64).min, -1))
         backwards = g.op("Slice", x, start, end, g.const([axis], np.int64), step)
         k = g.const([self.top_k], np.int64)

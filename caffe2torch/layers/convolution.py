@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -53,20 +54,45 @@ class Convolution(ConvolutionBase):
         ends = [p + e for p, e in zip(window.pad, window.excess(sizes), strict=True)]
         pads = [*window.pad, *ends]
         if set(window.kernel) == {1} and any(pads):
-            # OpenCV 5.0 reads memory outside the input of a 1x1 Conv with pads.
-            amounts = g.const([0, 0, *window.pad, 0, 0, *ends], dtype=np.int64)
-            inputs, pads = [g.op("Pad", inputs[0], amounts), *inputs[1:]], [0] * len(pads)
+            return self._points_onnx(window, g, inputs)
+        return self._conv_onnx(window, g, inputs, pads)
+
+    def _conv_onnx(
+        self, window: Window, g: OnnxBuilder, inputs: Sequence[str], pads: Sequence[int]
+    ) -> str:
         return str(
             g.op(
                 "Conv",
                 *inputs,
                 kernel_shape=list(window.kernel),
                 strides=list(window.stride),
-                pads=pads,
+                pads=list(pads),
                 dilations=list(window.dilation),
                 group=self.group,
             )
         )
+
+    def _points_onnx(self, window: Window, g: OnnxBuilder, inputs: Sequence[str]) -> str:
+        """A padded convolution of single pixels.
+
+        OpenCV 5.0 reads memory outside the input of a 1x1 Conv with pads, and simplifiers
+        (onnxsim, onnxslim) make one of a Pad before a Conv. So the products are padded, and then
+        the bias is added; or, with a stride, a Slice stands between Pad and Conv.
+        """
+        x, weight, *bias = inputs
+        none, axes = [0] * (2 * len(window.pad)), range(2, 2 + len(window.pad))
+        amounts = g.const([0, 0, *window.pad] * 2, np.int64)
+        if set(window.stride) != {1}:
+            bounds = [0] * len(axes), [np.iinfo(np.int64).max] * len(axes), axes, window.stride
+            x = g.op("Pad", x, amounts)
+            x = g.op("Slice", x, *(g.const(list(bound), np.int64) for bound in bounds))
+            still = replace(window, stride=(1,) * len(axes))
+            return self._conv_onnx(still, g, [x, weight, *bias], none)
+        y = g.op("Pad", self._conv_onnx(window, g, [x, weight], none), amounts)
+        if not bias:
+            return str(y)
+        shape = g.const([1, -1, *[1] * len(axes)], np.int64)
+        return str(g.op("Add", y, g.op("Reshape", *bias, shape)))
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         axis, window = self.resolved(bottoms[0])

@@ -20,6 +20,7 @@ from caffe2torch.layers import (
     unsupported,
 )
 from caffe2torch.layers._mscnn import moved_boxes_onnx, positive_normalisation
+from caffe2torch.layers._onnx import kept_rows
 
 
 @register_layer()
@@ -89,5 +90,5 @@ class DecodeBBox(Layer):
         rows = g.op("Concat", image, corner, far, axis=1)
         if self.upright:
             side = g.op("ReduceMin", g.op("Sub", far, corner), axes=[1], keepdims=0)
-            rows = g.op("Compress", rows, g.op("GreaterOrEqual", side, g.const(0.0)), axis=0)
+            rows = kept_rows(g, rows, g.op("GreaterOrEqual", side, g.const(0.0)))
         return [g.op("Unsqueeze", rows, g.const([2, 3], np.int64))]

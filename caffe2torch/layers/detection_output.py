@@ -22,7 +22,6 @@ from caffe2torch.layers import (
 )
 from caffe2torch.layers._boxes_onnx import (
     BOOL,
-    FLOAT,
     LOWEST,
     decode_boxes_onnx,
     falling_thresholds,
@@ -30,6 +29,7 @@ from caffe2torch.layers._boxes_onnx import (
     rows_or_none_onnx,
     suppress_onnx,
 )
+from caffe2torch.layers._onnx import places_of, to_float
 
 MOST_THRESHOLDS = 64
 """The longest row of falling thresholds that is written out in ONNX, box by box."""
@@ -223,13 +223,13 @@ class DetectionOutput(Layer):
             )
         batch = g.op("Shape", inputs[0], start=0, end=1)
         if not self._labels or self.top_k == 0 or self.keep_top_k == 0:
-            return [rows_or_none_onnx(g, "", batch, 3 + self._values)]
+            return [rows_or_none_onnx(g, "", "", batch, 3 + self._values)]
         priors = _num_priors(g.shape(inputs[2]))
         count = min(self.top_k, priors) if self.top_k > 0 else priors
         boxes, scores = self._best_onnx(g, inputs, priors, count)
         kept = self._kept_onnx(g, boxes, scores, count, limits)
-        rows = self._rows_onnx(g, boxes, scores, kept)
-        return [rows_or_none_onnx(g, rows, batch, 3 + self._values)]
+        rows = self._rows_onnx(g, boxes, scores, kept, count)
+        return [rows_or_none_onnx(g, rows, kept, batch, 3 + self._values)]
 
     def _best_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], priors: int, count: int
@@ -282,7 +282,7 @@ class DetectionOutput(Layer):
     def _kept_onnx(
         self, g: OnnxBuilder, boxes: str, scores: str, count: int, limits: list[float]
     ) -> str:
-        """The mask (N, C, K) of the boxes that are reported."""
+        """The mask (N * C * K) of the boxes that are reported."""
         if self.polygons:
             first, end = g.const([0], np.int64), g.const([4], np.int64)
             boxes = g.op("Slice", boxes, first, end, g.const([3], np.int64))
@@ -290,7 +290,7 @@ class DetectionOutput(Layer):
             g,
             g.op("Reshape", boxes, g.const([-1, count, 4], np.int64)),
             g.op("Reshape", scores, g.const([-1, count], np.int64)),
-            count,
+            g.const([count], np.int64),
             limits,
         )
         total = len(self._labels) * count
@@ -307,19 +307,24 @@ class DetectionOutput(Layer):
                 axis=1,
             )
             kept = g.op("And", kept, g.op("Cast", chosen, to=BOOL))
-        return str(g.op("Reshape", kept, g.const([-1, len(self._labels), count], np.int64)))
+        return str(g.op("Reshape", kept, g.const([-1], np.int64)))
 
-    def _rows_onnx(self, g: OnnxBuilder, boxes: str, scores: str, kept: str) -> str:
-        places = g.op("Transpose", g.op("NonZero", kept), perm=[1, 0])
-        parts = g.const([1, 1, 1], np.int64)
-        image, label, _ = g.op("Split", places, parts, axis=1, outputs=3)
+    def _rows_onnx(self, g: OnnxBuilder, boxes: str, scores: str, kept: str, count: int) -> str:
+        """The reported boxes in a row each, of the ``count`` of each image and class."""
+        column = g.const([-1, 1], np.int64)
+        places = places_of(g, kept)
+        group = g.op("Reshape", g.op("Div", places, g.const(count, np.int64)), column)
+        classes = g.const(len(self._labels), np.int64)
+        image = g.op("Div", group, classes)
+        label = g.op("Sub", group, g.op("Mul", image, classes))
+        boxes = g.op("Reshape", boxes, g.const([-1, self._values], np.int64))
         return str(
             g.op(
                 "Concat",
-                g.op("Cast", image, to=FLOAT),
+                to_float(g, image),
                 g.op("Gather", g.const(self._labels), label),
-                g.op("Unsqueeze", g.op("GatherND", scores, places), g.const([1], np.int64)),
-                g.op("GatherND", boxes, places),
+                g.op("Gather", g.op("Reshape", scores, column), places, axis=0),
+                g.op("Gather", boxes, places, axis=0),
                 axis=1,
             )
         )

@@ -11,6 +11,7 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers._onnx import kept_rows
 
 
 @register_layer()
@@ -56,4 +57,4 @@ class Filter(Layer):
         *blobs, selector = inputs
         flat = g.op("Reshape", selector, g.const([-1], np.int64))
         kept = g.op("Not", g.op("Equal", flat, g.const(0)))
-        return [g.op("Compress", x, kept, axis=0) for x in blobs]
+        return [kept_rows(g, x, kept) for x in blobs]

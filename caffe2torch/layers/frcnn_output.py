@@ -125,7 +125,7 @@ class FrcnnOutput(Layer):
         high = g.op("GreaterOrEqual", scores, g.const(self.score_threshold))
         scores = g.op("Where", high, scores, g.const(LOWEST))
         boxes = self._boxes_onnx(g, flat[1:], classes)
-        rows = keep_boxes_onnx(g, boxes, scores, None, (None, None), self.threshold, 1)
+        rows, _ = keep_boxes_onnx(g, boxes, scores, None, (None, None), self.threshold, 1)
         if self.most is not None:
             rows = self._best_onnx(g, rows, self.most)
         parts = g.const([1, 4, 1], np.int64)

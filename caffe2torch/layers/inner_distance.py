@@ -94,5 +94,6 @@ class InnerDistance(Layer):
         target = g.const([*[0] * axis, 1, prod(shape[axis:])], np.int64)
         x = g.op("Reshape", inputs[0], target) if axis < len(shape) else inputs[0]
         difference = g.op("Sub", x, g.params["weight"])
-        kind = "ReduceSumSquare" if self.squared else "ReduceL1"
-        return [g.op(kind, difference, axes=[-1], keepdims=0)]
+        if self.squared:
+            return [g.op("ReduceSumSquare", difference, axes=[-1], keepdims=0)]
+        return [g.op("ReduceSum", g.op("Abs", difference), g.const([-1], np.int64), keepdims=0)]

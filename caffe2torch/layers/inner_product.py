@@ -99,10 +99,11 @@ class InnerProduct(Layer):
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         x, shape = inputs[0], g.shape(inputs[0])
         axis = self._axis(len(shape))
-        if len(shape) != axis + 1:
-            x = g.op("Reshape", x, g.const([0] * axis + [-1], np.int64))
-        if axis == 1:
-            return [g.op("Gemm", x, g.params["weight"], g.params.get("bias", ""), transB=1)]
+        if len(shape) != axis + 1 or not axis:
+            x = g.op("Reshape", x, g.const([0] * axis + [-1] if axis else [1, -1], np.int64))
+        if axis < 2:
+            y = g.op("Gemm", x, g.params["weight"], g.params.get("bias", ""), transB=1)
+            return [y if axis else g.op("Reshape", y, g.const([-1], np.int64))]
         y = g.op("MatMul", x, g.op("Transpose", g.params["weight"], perm=[1, 0]))
         return [g.op("Add", y, g.params["bias"]) if self.bias_term else y]
 

@@ -52,9 +52,11 @@ class Reduction(Layer):
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         num_axes = len(g.shape(inputs[0]))
         axes = list(range(self._axis(num_axes), num_axes))
-        if self.operation == "SUM":
-            y = g.op("ReduceSum", inputs[0], g.const(axes, np.int64), keepdims=0)
+        if self.operation in ("SUM", "ASUM"):
+            # OpenVINO keeps an axis of ReduceL1, even where it should not.
+            x = g.op("Abs", inputs[0]) if self.operation == "ASUM" else inputs[0]
+            y = g.op("ReduceSum", x, g.const(axes, np.int64), keepdims=0)
         else:
-            op_type = {"ASUM": "ReduceL1", "SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
+            op_type = {"SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
             y = g.op(op_type[self.operation], inputs[0], axes=axes, keepdims=0)
         return [scale_shift_onnx(g, y, self.coeff, 0)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from caffe2torch.io.arrays import to_half
 from caffe2torch.io.origin import located
 from caffe2torch.io.schema import replace_all
 from caffe2torch.lower.batch import batch_of, free_axes, image_sized, shapes_at
+from caffe2torch.lower.fold_onnx import fold_sizes
 from caffe2torch.passes.naming import unused
+from caffe2torch.version import __version__
 
 OPSET = 17
 """Old enough for every runtime in use, new enough for what the layers need."""
@@ -28,6 +30,8 @@ IMAGE_SIZES = ((96, 135), (97, 132), (98, 131), (99, 130), (101, 136), (103, 133
 width, and of several remainders of the usual strides."""
 BATCH = "N"
 """The name of the symbolic batch dimension."""
+REDUCTIONS = ("Reduce", "ArgM")
+"""How the names of the operators begin that have the attribute keepdims."""
 
 
 @dataclass(frozen=True)
@@ -35,11 +39,14 @@ class OnnxModel:
     """A checked model whose learned arrays stand apart, so that they can be streamed.
 
     ``skeleton`` is the ModelProto without them; ``weights`` are its float32 initializers
-    by name, still the arrays of the graph.
+    by name, still the arrays of the graph. ``values`` declares every value that a layer makes,
+    by name: the skeleton declares those of fixed sizes alone, as tract takes a symbolic size
+    between layers for a fixed one.
     """
 
     skeleton: onnx.ModelProto
     weights: Mapping[str, FloatArray]
+    values: Mapping[str, onnx.ValueInfoProto]
 
 
 def to_onnx(graph: Graph, *, free_batch: bool = True) -> OnnxModel:
@@ -51,11 +58,12 @@ def to_onnx(graph: Graph, *, free_batch: bool = True) -> OnnxModel:
     layer that ONNX cannot express and ArtefactError if the result fails onnx.checker.
     """
     builder = _size_free(graph) or _built(graph)
-    skeleton = builder.finish(free_batch)
+    skeleton, values = builder.finish(free_batch)
+    fold_sizes(skeleton, [*values.values(), *_declared(graph.params)])
     used = {name for node in skeleton.graph.node for name in node.input}
     weights = {key: array for key, array in graph.params.items() if key in used}
     _check(skeleton, weights)
-    return OnnxModel(skeleton, weights)
+    return OnnxModel(skeleton, weights, values)
 
 
 def _built(graph: Graph, *, free_sizes: bool = False) -> _Builder:
@@ -97,11 +105,10 @@ def complete(model: OnnxModel) -> onnx.ModelProto:
 def part_of(model: OnnxModel, values: Sequence[str]) -> OnnxModel:
     """The part of ``model`` that makes ``values``, which become its outputs in this order.
 
-    They are outputs of layers: values that the model declares. Inputs and weights that they
-    do not depend on are left out.
+    They are outputs of layers. Inputs and weights that they do not depend on are left out.
     """
     graph = model.skeleton.graph
-    declared = {info.name: info for info in [*graph.value_info, *graph.output]}
+    declared = {**model.values, **{info.name: info for info in graph.output}}
     needed, nodes = set(values), []
     for node in reversed(graph.node):
         if needed.intersection(node.output):
@@ -116,7 +123,8 @@ def part_of(model: OnnxModel, values: Sequence[str]) -> OnnxModel:
         (part.graph.value_info, [i for i in graph.value_info if i.name in needed - set(values)]),
     ):
         replace_all(field, kept)
-    return OnnxModel(part, {k: array for k, array in model.weights.items() if k in needed})
+    kept_weights = {k: array for k, array in model.weights.items() if k in needed}
+    return OnnxModel(part, kept_weights, model.values)
 
 
 def halve(model: OnnxModel) -> OnnxModel:
@@ -141,7 +149,9 @@ def halve(model: OnnxModel) -> OnnxModel:
         for key, half in stored.items()
     ]
     replace_all(skeleton.graph.node, [*casts, *nodes])
-    return OnnxModel(skeleton, {half: halves[key] for key, half in stored.items()})
+    return replace(
+        model, skeleton=skeleton, weights={half: halves[key] for key, half in stored.items()}
+    )
 
 
 def initializer(name: str, array: Array) -> TensorProto:
@@ -175,6 +185,8 @@ class _Builder:
             inputs = inputs[:-1]
         names = tuple(self._fresh(f"{self.layer}/{op_type}") for _ in range(outputs))
         given = {key: value for key, value in attributes.items() if value is not None}
+        if op_type.startswith(REDUCTIONS):  # MNN takes a default for 0.
+            given.setdefault("keepdims", 1)
         self.nodes.append(
             helper.make_node(op_type, inputs, names, name=names[0], domain=domain or None, **given)
         )
@@ -214,7 +226,8 @@ class _Builder:
                     self.same[output] = result
         self._rename(own, first)
 
-    def finish(self, free_batch: bool) -> onnx.ModelProto:
+    def finish(self, free_batch: bool) -> tuple[onnx.ModelProto, dict[str, onnx.ValueInfoProto]]:
+        """The model without learned arrays, and what every layer makes."""
         outputs = {blob: self._output_name(blob) for blob in self.graph.outputs}
         batch = batch_of(self.graph) if free_batch else None
         other = shapes_at(self.graph, batch, batch + 1) if batch is not None else None
@@ -233,21 +246,28 @@ class _Builder:
         def declared(name: str, value: str) -> onnx.ValueInfoProto:
             return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims[value])
 
-        made = [value for node in self.graph.nodes for value in node.outputs]
+        made = {v: declared(v, v) for node in self.graph.nodes for v in node.outputs}
         body = helper.make_graph(
             self.nodes,
             self.graph.name or "caffe",
             [declared(i.name, i.name) for i in self.graph.inputs],
             [declared(name, self.graph.blobs[blob]) for blob, name in outputs.items()],
             initializer=self.initializers,
-            value_info=[declared(v, v) for v in made if v not in outputs.values()],
+            value_info=[
+                info
+                for value, info in made.items()
+                if value not in outputs.values() and all(isinstance(n, int) for n in dims[value])
+            ],
         )
-        return helper.make_model(
+        model = helper.make_model(
             body,
             producer_name="caffe2torch",
+            producer_version=__version__,
+            doc_string=f"The Caffe net {self.graph.name!r}, phase {self.graph.phase}.",
             opset_imports=[helper.make_opsetid("", OPSET)],
             ir_version=IR_VERSION,
         )
+        return model, made
 
     def _output_name(self, blob: str) -> str:
         """The value to report for ``blob``, through an Identity where it needs a new name."""
@@ -286,13 +306,17 @@ def _dims(declared: Shape, other: Shape, batch: int | None) -> list[int | str | 
     ]
 
 
+def _declared(weights: Mapping[str, FloatArray]) -> list[onnx.ValueInfoProto]:
+    return [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)
+        for name, array in weights.items()
+    ]
+
+
 def _check(skeleton: onnx.ModelProto, weights: Mapping[str, FloatArray]) -> None:
     """Run onnx.checker with the weights declared as inputs: it needs no values of theirs."""
     declared = deepcopy(skeleton)
-    for name, array in weights.items():
-        declared.graph.input.append(
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)
-        )
+    declared.graph.input.extend(_declared(weights))
     try:
         onnx.checker.check_model(declared, full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
