@@ -176,7 +176,7 @@ def text_of(data: bytes, source: str, errors: str = "strict") -> str:
     if not encoding:  # Without a mark, every second byte of ASCII in UTF-16 is 0.
         encoding = "utf-8"
         for odd, wide in ((1, "utf-16-le"), (0, "utf-16-be")):
-            if data[:_HEAD] and not any(data[odd:_HEAD:2]) and all(data[1 - odd : _HEAD : 2]):
+            if data[1:_HEAD] and not any(data[odd:_HEAD:2]) and all(data[1 - odd : _HEAD : 2]):
                 encoding = wide
     try:
         return data[len(mark) :].decode(encoding, errors if encoding == "utf-8" else "strict")

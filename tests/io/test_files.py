@@ -119,6 +119,7 @@ def test_a_text_is_read_in_the_encoding_that_it_says(data: bytes) -> None:
 def test_utf_16_of_ascii_needs_no_mark(encoding: str) -> None:
     plain = TEXT.replace("é", "e")
     assert text_of(plain.encode(encoding), "x") == plain
+    assert text_of(b"\n", "x") == "\n"
 
 
 def test_half_a_character_is_refused() -> None:

@@ -1,0 +1,95 @@
+"""Batches made ahead of their use, in processes of their own."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from caffe2torch.data.source import Source
+from caffe2torch.errors import Caffe2TorchError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Prefetched(Iterator[tuple["Tensor", ...]]):
+    """The batches of a source from ``start`` on, in order.
+
+    ``workers`` processes make ``ahead`` batches or more before they are asked for; without any
+    they are made here. The batches are the same in either case. What a source raises is raised
+    here, when its batch is asked for. ``close`` ends the processes, as does the end of this one.
+    """
+
+    def __init__(self, source: Source, start: int = 0, workers: int = 0, ahead: int = 4) -> None:
+        self._batches = self._in_processes(source, start, workers, ahead) if workers else None
+        self._source, self._next = source, start
+
+    @staticmethod
+    def _in_processes(source: Source, start: int, workers: int, ahead: int) -> Iterator[Any]:
+        import cv2
+        import torch
+        from torch.utils.data import DataLoader
+
+        # Here and not in the workers: a fork has OpenCV's pool without its threads, and to change
+        # their number there waits for them forever.
+        cv2.setNumThreads(1)
+        batches: Any = _Batches(source)
+        loader: DataLoader[Any] = DataLoader(
+            batches,
+            sampler=itertools.count(start),
+            batch_size=None,
+            num_workers=workers,
+            prefetch_factor=max(1, -(-ahead // workers)),
+            worker_init_fn=_ignore_interrupt,
+            # A generator of its own keeps the loader from drawing on the training's random state.
+            generator=torch.Generator(),
+        )
+        return iter(loader)
+
+    def __next__(self) -> tuple[Tensor, ...]:
+        """The next batch; there is always one."""
+        if self._batches is None:
+            batch = self._source.batch(self._next)
+        else:
+            batch = self._from_processes(self._batches)
+            if isinstance(batch, Caffe2TorchError):
+                self.close()
+                raise batch
+        self._next += 1
+        return tuple(batch)
+
+    def _from_processes(self, batches: Iterator[Any]) -> Any:
+        try:
+            return next(batches)
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            self.close()
+            raise Caffe2TorchError(
+                f"a process that reads the data ended before its work ({error}); take fewer "
+                "processes, or smaller batches"
+            ) from None
+
+    def close(self) -> None:
+        """End the processes; the batches that follow are made here."""
+        self._batches = None
+
+
+class _Batches:
+    """A source as a data set of torch's, whose errors are handed over whole."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...] | Caffe2TorchError:
+        try:
+            return self.source.batch(index)
+        except Caffe2TorchError as error:
+            return error
+
+
+def _ignore_interrupt(worker: int) -> None:
+    """Leave Ctrl-C to the process that trains, which may want to finish its step."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,0 +1,103 @@
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+
+import numpy as np
+import pytest
+import torch
+from data_nets import datum, pixels, source, write_lmdb
+
+from caffe2torch.data import Prefetched
+from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.images import ImageError
+
+pytest.importorskip("lmdb")
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """Five items, of which one is broken."""
+    items = [datum(pixels(n), label=n) for n in range(5)]
+    items.insert(4, datum(encoded=True, data=b"no image", label=9))
+    path = write_lmdb(tmp_path / "db", items)
+    text = f'data_param {{ source: "{path}" backend: LMDB batch_size: 2 }}'
+    return source(f"transform_param {{ mirror: true crop_size: 3 }} {text}")
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_batches_in_order_whatever_makes_them(opened, workers):
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    batches = Prefetched(opened, start=3, workers=workers)
+    for index in (3, 4):
+        for got, expected in zip(next(batches), opened.batch(index), strict=True):
+            np.testing.assert_array_equal(got, expected)
+    assert torch.equal(torch.get_rng_state(), state)
+    batches.close()
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_error_is_the_same_and_leaves_no_process(opened, workers):
+    batches = Prefetched(opened, start=1, workers=workers)
+    next(batches)
+    with pytest.raises(ImageError, match=r"^.*/db, key '00000004' is not an image") as caught:
+        next(batches)
+    assert "\n" not in str(caught.value)
+    assert not multiprocessing.active_children()
+
+
+def test_a_process_that_is_killed(opened):
+    batches = Prefetched(opened, workers=1)
+    next(batches)
+    (process,) = multiprocessing.active_children()
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(Caffe2TorchError, match="a process that reads the data ended"):
+        [next(batches) for _ in range(9)]
+    assert not multiprocessing.active_children()
+
+
+def test_ctrl_c_leaves_no_process(tmp_path):
+    """The signal reaches all processes of a terminal; the batch in hand is still finished."""
+    (tmp_path / "p.py").write_text(
+        textwrap.dedent(
+            """
+            import multiprocessing, signal, sys
+            from caffe2torch.data import Prefetched, open_source
+            from caffe2torch.io.prototxt import parse_prototxt
+            net = parse_prototxt('layer { name: "d" type: "DummyData" top: "a" dummy_data_param '
+                                 '{ shape { dim: 3 } data_filler { type: "uniform" } } }')
+            stopped = []
+            signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
+            batches = Prefetched(open_source(net.layer[0], "TRAIN"), workers=2)
+            next(batches)
+            print(*[p.pid for p in multiprocessing.active_children()], flush=True)
+            while not stopped:
+                next(batches)
+            for _ in range(20):
+                next(batches)
+            batches.close()
+            print("done", flush=True)
+            """
+        )
+    )
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "p.py")],
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as program:
+        workers = [int(pid) for pid in program.stdout.readline().split()]
+        assert len(workers) == 2
+        os.killpg(program.pid, signal.SIGINT)
+        assert program.stdout.readline() == "done\n"
+        assert program.wait(30) == 0
+    for _ in range(50):
+        if not any(os.path.exists(f"/proc/{pid}") for pid in workers):
+            break
+        time.sleep(0.1)
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
