@@ -27,7 +27,7 @@ class Prefetched(Iterator[tuple["Tensor", ...]]):
         self._source, self._next = source, start
 
     @staticmethod
-    def _in_processes(source: Source, start: int, workers: int, ahead: int) -> Iterator[Any]:
+    def _in_processes(source: Source, start: int, workers: int, ahead: int) -> Any:
         import cv2
         import torch
         from torch.utils.data import DataLoader
@@ -60,7 +60,7 @@ class Prefetched(Iterator[tuple["Tensor", ...]]):
         self._next += 1
         return tuple(batch)
 
-    def _from_processes(self, batches: Iterator[Any]) -> Any:
+    def _from_processes(self, batches: Any) -> Any:
         try:
             return next(batches)
         except RuntimeError as error:
@@ -74,7 +74,10 @@ class Prefetched(Iterator[tuple["Tensor", ...]]):
 
     def close(self) -> None:
         """End the processes; the batches that follow are made here."""
-        self._batches = None
+        if self._batches is not None:
+            # What ends them when nothing refers to the iterator, but an error's traceback does.
+            self._batches._shutdown_workers()
+            self._batches = None
 
 
 class _Batches:
