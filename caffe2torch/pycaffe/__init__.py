@@ -1,8 +1,12 @@
 """Caffe's Python interface, so that programs that say ``import caffe`` run."""
 
+from caffe2torch.pycaffe import io
+from caffe2torch.pycaffe.classifier import Classifier
+from caffe2torch.pycaffe.detector import Detector
 from caffe2torch.pycaffe.layer import Layer
 from caffe2torch.pycaffe.mode import set_device, set_mode_cpu, set_mode_gpu, set_random_seed
 from caffe2torch.pycaffe.net import Net
+from caffe2torch.pycaffe.net_spec import NetSpec, layers, params, to_proto
 from caffe2torch.pycaffe.process import (
     NCCL,
     Timer,
@@ -24,8 +28,14 @@ __all__ = [
     "NCCL",
     "TEST",
     "TRAIN",
+    "Classifier",
+    "Detector",
     "Layer",
     "Net",
+    "NetSpec",
+    "io",
+    "layers",
+    "params",
     "Timer",
     "has_nccl",
     "init_log",
@@ -36,6 +46,7 @@ __all__ = [
     "set_mode_gpu",
     "set_multiprocess",
     "set_random_seed",
+    "to_proto",
     "set_solver_count",
     "set_solver_rank",
     "solver_count",

@@ -1,0 +1,82 @@
+"""``python -m caffe2torch.pycaffe``: a program runs as python itself runs it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SHOW = """\
+import sys, json, caffe, caffe.io, caffe.proto.caffe_pb2, caffe.draw, caffe.coord_map
+import caffe.net_spec, caffe.classifier, caffe.detector, caffe.pycaffe, caffe._caffe
+import caffe2torch.pycaffe as ours, caffe2torch.pycaffe.io
+from caffe.proto import caffe_pb2
+from caffe.pycaffe import Net
+from caffe import layers as L, params as P
+assert caffe is ours and caffe.io is ours.io and Net is caffe._caffe.Net is ours.Net
+assert caffe.proto.caffe_pb2 is caffe_pb2 is ours.proto.caffe_pb2
+assert L is ours.net_spec.layers
+print(json.dumps([__name__, globals().get("__file__"), sys.argv, sys.path[0]]))
+"""
+
+
+def run(*arguments: str, folder: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "caffe2torch.pycaffe", *arguments],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def test_a_program_sees_itself_as_under_python(tmp_path) -> None:
+    (tmp_path / "sub").mkdir()
+    script = tmp_path / "sub" / "show.py"
+    script.write_text(SHOW)
+    place = str(script)
+    expected = {
+        ("sub/show.py", "a", "-b"): [
+            "__main__",
+            place,
+            ["sub/show.py", "a", "-b"],
+            str(script.parent),
+        ],
+        ("-m", "sub.show", "a"): ["__main__", place, [place, "a"], str(tmp_path)],
+        ("-c", SHOW, "a"): ["__main__", None, ["-c", "a"], ""],
+    }
+    for arguments, shown in expected.items():
+        import json
+
+        assert json.loads(run(*arguments, folder=tmp_path).stdout) == shown
+
+
+def test_errors_and_exit_codes_are_the_programs_own(tmp_path) -> None:
+    script = tmp_path / "bad.py"
+    script.write_text("def f():\n    import caffe\n    caffe.NetSpec().x\n\n\nf()\n")
+    shown = run("bad.py", folder=tmp_path, code=1).stderr.splitlines()
+    assert shown[:2] == [
+        "Traceback (most recent call last):",
+        f'  File "{script}", line 6, in <module>',
+    ]
+    assert shown[-1].endswith("MissingTopError: 'x'")
+    script.write_text("def f(:\n")
+    assert run("bad.py", folder=tmp_path, code=1).stderr.startswith(f'  File "{script}", line 1\n')
+    run("-c", "raise SystemExit(7)", folder=tmp_path, code=7)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "usage: "),
+        (["none.py"], "can't open the program 'none.py': No such file or directory"),
+        (["-m"], "-m needs an argument"),
+        (["--fast"], "there is no option --fast"),
+    ],
+)
+def test_what_cannot_be_run_is_told(arguments, text, tmp_path) -> None:
+    assert text in run(*arguments, folder=tmp_path, code=2).stderr
