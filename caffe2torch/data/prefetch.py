@@ -63,8 +63,8 @@ class Prefetched(Iterator[tuple["Tensor", ...]]):
     def _from_processes(self, batches: Any) -> Any:
         try:
             return next(batches)
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
+        except (RuntimeError, ConnectionError) as error:
+            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
                 raise
             self.close()
             raise Caffe2TorchError(

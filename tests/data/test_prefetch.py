@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,7 +13,6 @@ import torch
 from data_nets import datum, pixels, source, write_lmdb
 
 from caffe2torch.data import Prefetched
-from caffe2torch.errors import Caffe2TorchError
 from caffe2torch.images import ImageError
 
 pytest.importorskip("lmdb")
@@ -51,60 +51,80 @@ def test_an_error_is_the_same_and_leaves_no_process(opened, workers):
     assert not multiprocessing.active_children()
 
 
-def test_a_process_that_is_killed(opened):
-    batches = Prefetched(opened, workers=1)
-    next(batches)
-    (process,) = multiprocessing.active_children()
-
-    def go_on():
-        os.kill(process.pid, signal.SIGKILL)
-        for _ in range(9):
-            next(batches)
-
-    # torch raises its own error where the signal of the end comes outside of ``next``.
-    with pytest.raises((Caffe2TorchError, RuntimeError), match=r"process that reads|DataLoader w"):
-        go_on()
-    batches.close()
-    assert not multiprocessing.active_children()
+PROGRAM = """
+import multiprocessing, os, signal, sys, time
+from caffe2torch.data import Prefetched, open_source
+from caffe2torch.io.prototxt import parse_prototxt
+net = parse_prototxt('layer { name: "d" type: "DummyData" top: "a" dummy_data_param '
+                     '{ shape { dim: 3 } data_filler { type: "uniform" } } }')
+stopped = []
+signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
+batches = Prefetched(open_source(net.layer[0], "TRAIN"), workers=2)
+next(batches)
+workers = multiprocessing.active_children()
+print(*[p.pid for p in workers], flush=True)
+"""
 
 
-def test_ctrl_c_leaves_no_process(tmp_path):
-    """The signal reaches all processes of a terminal; the batch in hand is still finished."""
-    (tmp_path / "p.py").write_text(
-        textwrap.dedent(
-            """
-            import multiprocessing, signal, sys
-            from caffe2torch.data import Prefetched, open_source
-            from caffe2torch.io.prototxt import parse_prototxt
-            net = parse_prototxt('layer { name: "d" type: "DummyData" top: "a" dummy_data_param '
-                                 '{ shape { dim: 3 } data_filler { type: "uniform" } } }')
-            stopped = []
-            signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
-            batches = Prefetched(open_source(net.layer[0], "TRAIN"), workers=2)
-            next(batches)
-            print(*[p.pid for p in multiprocessing.active_children()], flush=True)
-            while not stopped:
-                next(batches)
-            for _ in range(20):
-                next(batches)
-            batches.close()
-            print("done", flush=True)
-            """
-        )
-    )
+def run_program(tmp_path, rest):
+    """The program with ``rest``, its workers, and a check that they end with it."""
+    (tmp_path / "program.py").write_text(PROGRAM + textwrap.dedent(rest))
     with subprocess.Popen(
-        [sys.executable, str(tmp_path / "p.py")],
+        [sys.executable, str(tmp_path / "program.py")],
         stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     ) as program:
         workers = [int(pid) for pid in program.stdout.readline().split()]
         assert len(workers) == 2
-        os.killpg(program.pid, signal.SIGINT)
-        assert program.stdout.readline() == "done\n"
-        assert program.wait(30) == 0
+        yield program
+        yield program.communicate(timeout=60)[0]
     for _ in range(50):
         if not any(os.path.exists(f"/proc/{pid}") for pid in workers):
             break
         time.sleep(0.1)
     assert not any(os.path.exists(f"/proc/{pid}") for pid in workers)
+    yield program.returncode
+
+
+def test_ctrl_c_leaves_no_process(tmp_path):
+    """The signal reaches all processes of a terminal; the batches in hand are still made."""
+    steps = run_program(
+        tmp_path,
+        """
+        while not stopped:
+            next(batches)
+        for _ in range(20):
+            next(batches)
+        batches.close()
+        print("done")
+        """,
+    )
+    os.killpg(next(steps).pid, signal.SIGINT)
+    assert next(steps) == "done\n"
+    assert next(steps) == 0
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed(tmp_path):
+    steps = run_program(
+        tmp_path,
+        """
+        os.kill(workers[0].pid, signal.SIGKILL)
+        while True:
+            next(batches)
+        """,
+    )
+    next(steps)
+    # torch raises its own error where the signal of the end comes outside of ``next``.
+    assert re.search("a process that reads the data ended|DataLoader worker", next(steps))
+    assert next(steps) == 1
+
+
+@pytest.mark.slow
+def test_a_program_that_is_killed(tmp_path):
+    steps = run_program(tmp_path, "time.sleep(60)")
+    next(steps).kill()
+    next(steps)
+    assert next(steps) == -signal.SIGKILL
