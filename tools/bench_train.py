@@ -1,72 +1,75 @@
-"""Training throughput in images/s: loading alone, the model alone, and both together.
+"""Where the time of training goes: images/s of each stage, of all together, and of the limit.
 
-    python tools/bench_train.py --data shared/ants_bees --seconds 20
+    python tools/bench_train.py --data shared/ants_bees --seconds 10
 
-"loading" decodes and transforms the training images with the workers of a real run; "model"
-does forward, backward and update on one batch that stays in memory; "training" is both.
-While the model computes on the CPU it shares the cores with the workers, so the limit there
-is 1 / (1/loading + 1/model) where each was measured with all cores; on a GPU it is the
-smaller of the two.
+The stages of loading are measured on one core each, the rest as in a run: loading with the
+workers, the model on one batch that stays in memory, and training, which is both, from the
+image files and from an LMDB of raw pixels that is made of them first. While the model computes
+on a CPU it shares the cores with the workers, so the limit there is 1 / (1/loading + 1/model)
+where each was measured with all cores; on a GPU it is the smaller of the two.
+
+``--torchvision PYTHON`` names the Python of another environment, one with torchvision in it:
+its loader, its squeezenet1_1 and both together are measured there, right after the others.
 """
 
 from __future__ import annotations
 
 import json
+import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import cycle, repeat
 from pathlib import Path
 from typing import Any
 
 import click
+import cv2
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.images import ImageList, decode_image, read_list
 from caffe2torch.training.distributed import choose_device
 from caffe2torch.training.optimisers import CaffeOptimiser
 from squeezenet.config import TrainConfig
-from squeezenet.data import ImageDataset, make_loader, open_split, train_batches
+from squeezenet.data import (
+    BadImages,
+    Batch,
+    ImageDataset,
+    collate,
+    make_loader,
+    open_files,
+    open_split,
+    train_batches,
+)
 from squeezenet.evaluate import DTYPES
+from squeezenet.feed import Feed
 from squeezenet.model import SqueezeNet
+from squeezenet.pack import Packing, pack
 from squeezenet.train import make_transform
+
+Rates = dict[str, float]
+Step = Callable[[Any, Any], None]
+"""A training step on images and labels."""
 
 WARMUP = 3
 """Steps that are not timed."""
-
-
-def batches(config: TrainConfig) -> Iterator[Any]:
-    """An endless stream of batches as training gets them."""
-    source = open_split(Path(config.data), None, "train").source
-    dataset = ImageDataset(source, make_transform(config, config.protocol), seed=0)
-    sampler = train_batches(len(dataset), config.batch_size, seed=0)
-    return iter(
-        make_loader(dataset, sampler, workers=config.workers, pin=torch.cuda.is_available())
-    )
-
-
-def make_step(
-    config: TrainConfig, model: nn.Module, device: torch.device
-) -> Callable[[Any, Any], None]:
-    """One training step on images and labels."""
-    model = model.to(device).train()
-    if config.channels_last:
-        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types the method without it
-    optimiser = CaffeOptimiser(model.parameters(), lr=1e-5, momentum=0.9, weight_decay=2e-4)
-    forward = torch.compile(model) if config.compile else model
-
-    def step(images: Any, labels: Any) -> None:
-        images, labels = (x.to(device, non_blocking=True) for x in (images, labels))
-        if config.channels_last:
-            images = images.contiguous(memory_format=torch.channels_last)
-        optimiser.zero_grad(set_to_none=True)
-        mixed = config.precision != "fp32"
-        with torch.autocast(device.type, DTYPES[config.precision], enabled=mixed):
-            logits = forward(images)
-        torch.autograd.backward(F.cross_entropy(logits.float(), labels))
-        optimiser.step()
-
-    return step
+LINES = 100_000
+"""Of the list whose reading is timed."""
+SAMPLE = 200
+"""Images that the stages of loading are timed on."""
+FORMS: dict[str, dict[str, Any]] = {
+    "fp32": {"channels_last": False},
+    "fp32, channels last": {"channels_last": True},
+    "bf16, channels last": {"channels_last": True, "precision": "bf16"},
+}
+"""Of the model's step; the settings are TrainConfig's."""
+BAR = 40
+"""Characters of the longest bar."""
 
 
 def rate(work: Callable[[], int], seconds: float, device: torch.device) -> float:
@@ -86,81 +89,193 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def torchvision_model() -> nn.Module | None:
-    """The model that a GPU run is compared with, where torchvision is installed."""
-    try:
-        from torchvision.models import squeezenet1_1
-    except ImportError:
-        return None
-    model: nn.Module = squeezenet1_1(num_classes=1000)
-    return model
+def stages(images: ImageList, config: TrainConfig, seconds: float) -> Rates:
+    """What one core does for one batch after another, stage by stage."""
+    cpu = torch.device("cpu")
+    cv2.setNumThreads(1)
+    paths = [sample.path for sample in images[:SAMPLE]]
+    files = [np.fromfile(path, np.uint8) for path in paths]
+    decoded = []
+    for path, file in zip(paths, files, strict=True):
+        try:
+            decoded.append(decode_image(file, str(path)))
+        except Caffe2TorchError:
+            continue  # Sets of the world have files that are no images.
+    transform = make_transform(config, config.protocol)
+    rng = np.random.default_rng(0)
+    cuts = [transform.cut(image, rng) for image in decoded[: config.batch_size]]
+    items = [(cut, 0, 0) for cut in cuts]
+    good, next_path, next_file = cycle(decoded), cycle(paths), cycle(files)
+
+    def decode() -> int:
+        cv2.imdecode(next(next_file), cv2.IMREAD_COLOR)
+        return 1
+
+    def read() -> int:
+        np.fromfile(next(next_path), np.uint8)
+        return 1
+
+    def cut() -> int:
+        transform.cut(next(good), rng)
+        return 1
+
+    def stack() -> int:
+        collate(items)
+        return len(items)
+
+    with tempfile.TemporaryDirectory() as folder:
+        listing = Path(folder) / "list.txt"
+        listing.write_text("".join(f"n01440764/n01440764_{n}.JPEG 7\n" for n in range(LINES)))
+        rates = {"list": rate(lambda: len(read_list(listing, Path())), seconds, cpu)}
+    works = {"read": read, "decode": decode, "resize and cut": cut, "collate": stack}
+    return rates | {name: rate(work, seconds, cpu) for name, work in works.items()}
 
 
-def measure(config: TrainConfig, seconds: float) -> dict[str, float]:
-    """The three rates, and the model's of torchvision where it is installed."""
-    device = choose_device(config.device)
-    size, crop = config.batch_size, config.crop
-    synthetic = (torch.randn(size, 3, crop, crop, device=device), torch.zeros(size).long())
-    step = make_step(config, SqueezeNet(config.version), device)
+def batches(config: TrainConfig, data: Path, name: str) -> Iterator[Batch]:
+    """An endless stream of batches as training gets them, on the CPU."""
+    dataset = ImageDataset(
+        open_split(data, None, name).source, make_transform(config, config.protocol), seed=0
+    )
+    draws = train_batches(len(dataset), config.batch_size, seed=0)
+    pin = choose_device(config.device).type == "cuda"
+    return iter(make_loader(dataset, draws, workers=config.workers, pin=pin))
 
-    def on(step: Callable[[Any, Any], None]) -> Callable[[], int]:
-        def work() -> int:
-            step(*synthetic)
-            return size
 
-        return work
+def make_step(config: TrainConfig, device: torch.device) -> Step:
+    """One training step."""
+    model: nn.Module = SqueezeNet(config.version).to(device).train()
+    if config.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types the method without it
+    optimiser = CaffeOptimiser(model.parameters(), lr=1e-5, momentum=0.9, weight_decay=2e-4)
+    forward = torch.compile(model) if config.compile else model
 
-    rates = {"model": rate(on(step), seconds, device)}
-    stream = batches(config)
-    rates["loading"] = rate(lambda: len(next(stream).labels), seconds, torch.device("cpu"))
+    def step(images: Any, labels: Any) -> None:
+        optimiser.zero_grad(set_to_none=True)
+        mixed = config.precision != "fp32"
+        with torch.autocast(device.type, DTYPES[config.precision], enabled=mixed):
+            logits = forward(images)
+        torch.autograd.backward(F.cross_entropy(logits.float(), labels))
+        optimiser.step()
 
-    def train() -> int:
+    return step
+
+
+def measure(config: TrainConfig, seconds: float, forms: dict[str, dict[str, Any]]) -> Rates:
+    """All rates of this package."""
+    device, cpu = choose_device(config.device), torch.device("cpu")
+    data = Path(config.data)
+    images = open_files(data, "train")
+    rates = stages(images, config, seconds)
+    transform = make_transform(config, config.protocol)
+    with tempfile.TemporaryDirectory() as folder:
+        packing = Packing((config.resize, config.resize), shuffle=True)
+        bad = BadImages("skip", lambda _: None)
+        lmdb = Path(folder) / "lmdb"
+        pack(images, lmdb, packing, workers=config.workers, bad=bad, report=lambda _: None)
+        places = {"files": (data, "train"), "LMDB": (lmdb, ".")}
+        for kind, place in places.items():
+            rates[f"loading, {kind}"] = rate(taking(batches(config, *place)), seconds, cpu)
+        batch = next(batches(config, *places["LMDB"]))
+        rates["feed"] = rate(taking(Feed(transform, device)(repeat(batch))), seconds, device)
+        for form, changes in forms.items():
+            changed = replace(config, **changes)
+            step = make_step(changed, device)
+            feed = Feed(transform, device, channels_last=changed.channels_last)
+            rates[f"model {form}"] = rate(taking(repeat(*feed([batch])), step), seconds, device)
+            for kind, place in places.items():
+                work = taking(feed(batches(config, *place)), step)
+                rates[f"training {form}, {kind}"] = rate(work, seconds, device)
+    return rates
+
+
+def taking(stream: Iterator[Batch], step: Step = lambda *_: None) -> Callable[[], int]:
+    """Work that takes a batch of the stream, makes a step with it and returns its size."""
+
+    def work() -> int:
         batch = next(stream)
         step(batch.images, batch.labels)
         return len(batch.labels)
 
-    rates["training"] = rate(train, seconds, device)
-    other = torchvision_model()
-    if other is not None:
-        rates["torchvision model"] = rate(on(make_step(config, other, device)), seconds, device)
-    return rates
+    return work
 
 
-def limit(rates: dict[str, float], device: torch.device) -> float:
-    """What training could reach at most, from its two parts."""
-    if device.type == "cuda":
-        return min(rates["loading"], rates["model"])
-    return 1 / (1 / rates["loading"] + 1 / rates["model"])
+def limits(rates: Rates, device: torch.device) -> dict[str, tuple[str, float]]:
+    """What training could reach at most, and what it did, for each form and kind of data."""
+    found = {}
+    for name, reached in rates.items():
+        if name.startswith("training "):
+            form, _, kind = name.removeprefix("training ").rpartition(", ")
+            loading, model = rates[f"loading, {kind}"], rates[f"model {form}"]
+            one_device = device.type == "cpu"
+            limit = 1 / (1 / loading + 1 / model) if one_device else min(loading, model)
+            found[name] = (f"{reached / limit:.0%} of the limit, {limit:.0f}", reached / limit)
+    return found
+
+
+def torchvision_rates(python: str, config: TrainConfig, seconds: float) -> Rates:
+    """The same of torchvision, in its own environment."""
+    device = choose_device(config.device).type
+    arguments = (seconds, config.batch_size, config.workers, config.crop, device)
+    script, folder = Path(__file__).with_name("bench_torchvision.py"), Path(config.data) / "train"
+    done = subprocess.run(
+        [python, str(script), str(folder), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise click.ClickException(f"{python} {script}: {done.stderr.strip()[-300:]}")
+    rates: Rates = json.loads(done.stdout)
+    return {f"torchvision {name}": value for name, value in rates.items()}
+
+
+def table(rates: Rates, notes: dict[str, tuple[str, float]]) -> Iterator[str]:
+    """A row a rate, and a bar as long as the time that an image takes."""
+    yield f"{'':34} {'images/s':>10} {'ms':>8}"
+    longest = max(1 / value for value in rates.values())
+    for name, value in rates.items():
+        bar = "#" * round(BAR / value / longest)
+        note = notes.get(name, ("", 0.0))[0]
+        yield f"{name:34} {value:10.0f} {1000 / value:8.3f}  {bar:{BAR}} {note}".rstrip()
 
 
 @click.command()
 @click.option("--data", required=True, help="Tree with train/class/image.")
-@click.option("--seconds", default=20.0, show_default=True)
+@click.option("--seconds", default=10.0, show_default=True, help="For each row.")
 @click.option("--batch-size", default=32, show_default=True)
 @click.option("--workers", default=2, show_default=True)
 @click.option("--threads", default=0, help="CPU threads of the model; 0: torch's choice.")
-@click.option("--precision", type=click.Choice(list(DTYPES)), default="fp32")
-@click.option("--channels-last", is_flag=True)
-@click.option("--compile", "compiled", is_flag=True)
+@click.option("--compile", "compiled", is_flag=True, help="Compiled models, too: takes minutes.")
 @click.option("--device", default="auto")
+@click.option("--torchvision", metavar="PYTHON", help="Of an environment with torchvision.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 def main(
-    data: str, seconds: float, batch_size: int, workers: int, threads: int, precision: str,
-    channels_last: bool, compiled: bool, device: str,
+    data: str, seconds: float, batch_size: int, workers: int, threads: int, compiled: bool,
+    device: str, torchvision: str | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Print the rates as JSON."""
+    """Print the rates."""
     if threads:
         torch.set_num_threads(threads)
     config = replace(
-        TrainConfig(), data=data, batch_size=batch_size, workers=workers, precision=precision,
-        channels_last=channels_last, compile=compiled, device=device,
-    )  # fmt: skip
-    rates = measure(config, seconds)
+        TrainConfig(), data=data, batch_size=batch_size, workers=workers, device=device
+    )
+    forms = dict(FORMS)
+    if compiled:
+        forms |= {f"{form}, compiled": {**FORMS[form], "compile": True} for form in FORMS}
+    rates = measure(config, seconds, forms)
+    if torchvision:
+        rates |= torchvision_rates(torchvision, config, seconds)
     chosen = choose_device(device)
-    bound = limit(rates, chosen)
     name = torch.cuda.get_device_name() if chosen.type == "cuda" else "CPU"
-    report = {key: round(value, 1) for key, value in rates.items()}
-    report |= {"limit": round(bound, 1), "reached": round(rates["training"] / bound, 3)}
-    click.echo(json.dumps({"device": name, "threads": torch.get_num_threads(), **report}))
+    if as_json:
+        report = {key: round(value, 1) for key, value in rates.items()}
+        click.echo(json.dumps({"device": name, "threads": torch.get_num_threads(), **report}))
+        return
+    click.echo(
+        f"{name}, {torch.get_num_threads()} threads, {workers} workers, batches of {batch_size}"
+    )
+    for line in table(rates, limits(rates, chosen)):
+        click.echo(line)
 
 
 if __name__ == "__main__":

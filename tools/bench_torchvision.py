@@ -1,0 +1,90 @@
+"""What tools/bench_train.py measures, done with torchvision. It runs in an environment of its own.
+
+    python tools/bench_torchvision.py FOLDER SECONDS BATCH_SIZE WORKERS CROP DEVICE
+
+FOLDER has a folder a class. It prints one JSON object of images/s: ImageFolder with
+RandomResizedCrop, RandomHorizontalFlip and normalisation in a DataLoader; training steps of
+squeezenet1_1 on a batch in memory; and both together. Nothing of caffe2torch is needed here.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+WARMUP = 3
+"""Steps that are not timed."""
+
+
+def rate(work: Callable[[], int], seconds: float) -> float:
+    """Images/s of repeated work that returns its number of images."""
+    for _ in range(WARMUP):
+        work()
+    wait()
+    images, start = 0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        images += work()
+        wait()
+    return images / (time.perf_counter() - start)
+
+
+def wait() -> None:
+    """Let a GPU finish."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def main(folder: str, seconds: float, batch_size: int, workers: int, crop: int, name: str) -> None:
+    """Print the rates."""
+    from torchvision import datasets, models, transforms
+
+    device = torch.device(name)
+    steps = [
+        transforms.RandomResizedCrop(crop),
+        transforms.RandomHorizontalFlip(),
+        transforms.ToTensor(),
+        transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ]
+    images = datasets.ImageFolder(folder, transforms.Compose(steps))
+    loader = DataLoader(images, batch_size, shuffle=True, num_workers=workers, drop_last=True,
+                        pin_memory=device.type == "cuda")  # fmt: skip
+    batches = itertools.chain.from_iterable(itertools.repeat(loader))
+    synthetic = torch.randn(batch_size, 3, crop, crop), torch.zeros(batch_size).long()
+
+    def stepper(precision: torch.dtype | None, order: torch.memory_format) -> Callable[..., int]:
+        model = models.squeezenet1_1(num_classes=1000).to(device, memory_format=order).train()
+        optimiser = torch.optim.SGD(model.parameters(), 1e-5, momentum=0.9, weight_decay=2e-4)
+
+        def step(batch: Any) -> int:
+            inputs = batch[0].to(device, non_blocking=True).contiguous(memory_format=order)
+            labels = batch[1].to(device, non_blocking=True)
+            optimiser.zero_grad(set_to_none=True)
+            with torch.autocast(device.type, precision, enabled=precision is not None):
+                logits = model(inputs)
+            torch.autograd.backward(F.cross_entropy(logits.float(), labels))
+            optimiser.step()
+            return len(labels)
+
+        return step
+
+    plain = stepper(None, torch.contiguous_format)
+    forms = {"fp32": plain, "bf16": stepper(torch.bfloat16, torch.channels_last)}
+    rates = {"loading": rate(lambda: len(next(batches)[1]), seconds)}
+    for form, step in forms.items():
+        rates[f"model {form}"] = rate(partial(step, synthetic), seconds)
+    rates["training fp32"] = rate(lambda: plain(next(batches)), seconds)
+    print(json.dumps(rates))
+
+
+if __name__ == "__main__":
+    size, workers, crop = map(int, sys.argv[3:6])
+    main(sys.argv[1], float(sys.argv[2]), size, workers, crop, sys.argv[6])
