@@ -208,23 +208,36 @@ def read_list(path: Path, root: Path) -> ImageList:
     Paths count from ``root/images`` instead if the first image lies there and not in ``root``.
     Whether the others exist shows when they are read.
     """
+    names, labels, lines = read_columns(path)
+    if not len(labels):
+        raise ReadError(f"the list {path} names no image: it needs 'path label' on each line")
+    images = ImageList(root, names, labels, path, lines)
+    name, inside = os.fsdecode(names[0]), root / "images"
+    # Not Path.is_file, which raises for names that are too long for the file system.
+    if not os.path.isfile(root / name) and os.path.isfile(inside / name):
+        images.root = inside
+    return images
+
+
+Column = npt.NDArray[np.int32]
+
+
+def read_columns(path: Path, *, signed: bool = False) -> tuple[Names, Column, Column]:
+    """The paths, the labels and the line numbers (from 1) of a list; empty lines are skipped.
+
+    ``signed``: labels may be negative, and as large as 32 bits allow; else they have up to nine
+    digits.
+    """
     data, columns, first = bytearray(), [], 1
     for piece in _pieces(path):
-        names, *numbers = _parse_piece(piece, path, first)
+        names, *numbers = _parse_piece(piece, path, first, signed)
         data.extend(names)
         columns.append(numbers)
         first += piece.count(b"\n")
     lengths, labels, lines = (
         np.concatenate([part[n] for part in columns] or [np.empty(0, np.int32)]) for n in range(3)
     )
-    if not len(labels):
-        raise ReadError(f"the list {path} names no image: it needs 'path label' on each line")
-    images = ImageList(root, Names(data, lengths), labels, path, lines)
-    name, inside = os.fsdecode(images.names[0]), root / "images"
-    # Not Path.is_file, which raises for names that are too long for the file system.
-    if not os.path.isfile(root / name) and os.path.isfile(inside / name):
-        images.root = inside
-    return images
+    return Names(data, lengths), labels, lines
 
 
 _PIECE = 1 << 20
@@ -251,8 +264,8 @@ _SPACE, _DIGIT = (np.isin(np.arange(256), list(kind)) for kind in (b" \t\n\r\v\f
 
 
 def _parse_piece(
-    piece: bytes, path: Path, first: int
-) -> tuple[bytes, npt.NDArray[np.int32], npt.NDArray[np.int32], npt.NDArray[np.int32]]:
+    piece: bytes, path: Path, first: int, signed: bool
+) -> tuple[bytes, Column, Column, Column]:
     """The paths of a piece's lines, one after the other; their lengths, labels, line numbers.
 
     All lines at once, from their ends: space, digits, space, and the path is what remains.
@@ -275,22 +288,29 @@ def _parse_piece(
     kept = np.flatnonzero(stop > starts).astype(np.int32)
     starts, stop = starts[kept], stop[kept]
     label = letter[stop - 1] + 1
-    name = ink[label - 1] + 1
     digits = stop - label
-    wrong = (digits < 1) | (digits > 9) | (label <= starts) | (name == label) | (name <= starts)
+    sign = np.zeros(len(kept), np.uint8)
+    if signed:
+        sign = np.where(np.isin(text[label - 1], list(b"+-")), text[label - 1], 0)
+        label = label - (sign > 0)
+    name = ink[label - 1] + 1
+    values = np.zeros(len(kept), np.int64)
+    for place in range(min(int(digits.max(initial=0)), 10)):
+        figure = text[np.maximum(stop - 1 - place, 0)].astype(np.int64) - ord("0")
+        values += np.where(place < digits, figure * 10**place, 0)
+    values = np.where(sign == ord("-"), -values, values)
+    labels = values.astype(np.int32)
+    wrong = (digits < 1) | (digits > (10 if signed else 9)) | (labels != values)
+    wrong |= (label <= starts) | (name == label) | (name <= starts)
     if 0 in piece:
         wrong[np.searchsorted(ends[kept], np.flatnonzero(text == 0))] = True
     if wrong.any():
         line = int(kept[wrong.argmax()])
         found = piece.split(b"\n", line + 1)[line].decode().strip()
         raise ReadError(
-            f"{path}:{first + line}: expected a path, a space and a label (0, 1, 2, ...), "
-            f"found {found[:100]!r}"
+            f"{path}:{first + line}: expected a path, a space and "
+            f"{'an integer label' if signed else 'a label (0, 1, 2, ...)'}, found {found[:100]!r}"
         )
-    labels = np.zeros(len(kept), np.int32)
-    for place in range(digits.max(initial=0)):
-        figure = text[np.maximum(stop - 1 - place, 0)].astype(np.int32) - ord("0")
-        labels += np.where(place < digits, figure * 10**place, 0).astype(np.int32)
     while (blank := space[starts]).any():
         starts = starts + blank
     edges = np.zeros(len(text) + 1, np.int8)

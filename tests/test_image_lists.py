@@ -12,7 +12,7 @@ import pytest
 
 from caffe2torch import images
 from caffe2torch.errors import ReadError
-from caffe2torch.images import Names, find_images, read_list, scan_folders
+from caffe2torch.images import Names, find_images, read_columns, read_list, scan_folders
 
 LINES = 1_300_000
 SECONDS = 2.5
@@ -60,6 +60,24 @@ def test_lines_mean_what_a_regular_expression_says(
         path.write_text(f"{line}\nalso 1", newline="")
         with pytest.raises(ReadError, match=r"list.txt:1: expected a path"):
             read_list(path, tmp_path)
+
+
+def test_signed_labels_are_those_of_32_bits(tmp_path: Path) -> None:
+    """As Caffe's ImageData layer has them: ``read_columns`` with and without the sign."""
+    fine = {"-1": -1, "+7": 7, "0012": 12, "-2147483648": -(2**31), "2147483647": 2**31 - 1}
+    path = tmp_path / "list.txt"
+    path.write_text("".join(f"a-1 {label}.jpg {label}\n" for label in fine))
+    names, labels, lines = read_columns(path, signed=True)
+    assert labels.tolist() == list(fine.values())
+    assert lines.tolist() == [1, 2, 3, 4, 5]
+    assert [names[n].decode() for n in range(5)] == [f"a-1 {label}.jpg" for label in fine]
+    for label in ("2147483648", "-2147483649", "9" * 11, "9" * 50, "--1", "+", "1-", "a-1"):
+        path.write_text(f"x.jpg 1\ny.jpg {label}\n")
+        with pytest.raises(ReadError, match=r"list.txt:2: .* and an integer label, found 'y.jpg"):
+            read_columns(path, signed=True)
+    path.write_text("-1\nx.jpg 1\n")
+    with pytest.raises(ReadError, match=r"list.txt:1: expected a path"):
+        read_columns(path, signed=True)
 
 
 def test_bytes_that_are_no_text_are_named_by_line(tmp_path: Path) -> None:

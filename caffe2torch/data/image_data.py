@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.data.source import Reading, batch_size_of, check_tops, register_source
 from caffe2torch.data.transformer import ImageSource, Item
-from caffe2torch.errors import ReadError
-from caffe2torch.images import ImageError, Names, Pixels, read_image
-from caffe2torch.io.files import text_of
+from caffe2torch.images import ImageError, Pixels, read_columns, read_image
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import net_error
 
@@ -95,39 +91,12 @@ class ImageData(ImageSource):
         """Columns of the list: ``names``, ``labels`` and the numbers of the ``lines``."""
         field, source = "image_data_param.source", proto.image_data_param.source
         try:
-            text = text_of(self.path.read_bytes(), f"the list {self.path}")
+            self.path.open("rb").close()
         except (OSError, ValueError) as error:
             cause = getattr(error, "strerror", None) or error
             raise net_error(
                 proto, f"cannot read the list {source!r}{reading.tried(source)}: {cause}", field
             ) from None
-        labels: list[int] = []
-        lines: list[int] = []
-
-        def names() -> Iterator[bytes]:
-            for number, line in enumerate(text.split("\n"), 1):
-                if line.strip():
-                    name, label = _parse(line, f"{self.path}:{number}")
-                    labels.append(label)
-                    lines.append(number)
-                    yield os.fsencode(name)
-
-        self.names = Names.gather(names())
-        if not labels:
+        self.names, self.labels, self.lines = read_columns(self.path, signed=True)
+        if not len(self.labels):
             raise net_error(proto, f"the list {self.path} names no image; it is empty", field)
-        self.labels, self.lines = np.array(labels, np.int32), np.array(lines, np.int32)
-
-
-def _parse(line: str, where: str) -> tuple[str, int]:
-    """Path and label, the last word of a line."""
-    words = line.rsplit(maxsplit=1)
-    if (
-        len(words) != 2
-        or not re.fullmatch(r"[+-]?[0-9]{1,10}", words[1])
-        or not -(2**31) <= int(words[1]) < 2**31
-        or "\0" in line
-    ):
-        raise ReadError(
-            f"{where}: expected a path, a space and an integer label, found {line.strip()[:100]!r}"
-        )
-    return words[0].strip(), int(words[1])

@@ -171,10 +171,6 @@ class _Datum(NamedTuple):
         data = np.frombuffer(self.data, np.uint8)
         if self.encoded:
             pixels = decode_image(data, where, channels=None)
-            if pixels.dtype != np.uint8:
-                raise ImageError(
-                    f"{where} has {pixels.dtype} pixels: an image has 8 bits a channel"
-                )
             pixels = pixels.reshape(*pixels.shape[:2], -1)
             return cast("npt.NDArray[np.uint8]", pixels.transpose(2, 0, 1))
         shape = (self.channels, self.height, self.width)
