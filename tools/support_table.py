@@ -47,7 +47,8 @@ SHAPES = {"x": (2, 8, 6, 6), "a": (2, 8), "rois": (3, 5), "mask": (2, 8, 6, 6), 
           "volume": (2, 8, 2, 3, 3), "steps": (5, 2, 3), "flow": (2, 2, 6, 6),
           "flows": (2, 4, 6, 6), "scores": (3, 2), "offsets": (3, 8), "size": (1, 2),
           "anchors": (1, 2, 6, 6), "deltas": (1, 4, 6, 6), "texts": (1, 20, 6, 6),
-          "image": (1, 3), "label": (1, 1, 6, 6), "parts": (1, 5, 6, 6)}  # fmt: skip
+          "image": (1, 3), "label": (1, 1, 6, 6), "parts": (1, 5, 6, 6),
+          "scale": (2, 1, 6, 6)}  # fmt: skip
 WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Accum", ("x", "mask"), "accum_param { top_height: 9 top_width: 9 }"),
     ("Axpy", ("a", "x", "mask"), ""),
@@ -58,6 +59,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
      "field_w: 80 field_h: 60 downsample_rate: 8 }"),
     ("BReLU", ("x",), "brelu_param { minval: 0 maxval: 1 }"),
     ("ChannelNorm", ("x",), ""),
+    ("ChannelScale", ("x", "scale"), ""),
     ("ContinuationIndicator", (), "continuation_indicator_param { time_step: 5 batch_size: 3 }"),
     ("Convolution3D", ("volume",), "convolution3d_param { num_output: 4 kernel_size: 3 "
      "kernel_depth: 2 pad: 1 }"),
@@ -88,6 +90,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("HardSwish", ("x",), ""),
     ("InnerDistance", ("x",), "inner_distance_param { num_output: 4 distance_type: 'L1' }"),
     ("InnerDistance", ("x",), "inner_distance_param { num_output: 4 distance_type: 'L2' }"),
+    ("Insanity", ("x",), ""),
     ("Interp", ("x",), "interp_param { zoom_factor: 2 }"),
     ("Lstm", ("steps",), "lstm_param { num_output: 4 }"),
     ("Mean", ("x",), "mean_param { operation: SUBTRACT value: 104 value: 117 }"),
@@ -118,6 +121,8 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Python", ("anchors", "deltas", "image"), 'python_param { module: '
      '"SSH.layers.proposal_layer" layer: "ProposalLayer" '
      'param_str: "{feat_stride: 16, scales: [8], ratios: [1]}" }'),
+    ("Python", ("x",), 'python_param { module: "spatial_dropout" layer: "SpatialDropoutLayer" '
+     'param_str: "{phase: TEST, p: 0.1}" }'),
     ("Region", ("x",), "region_param { num: 1 coords: 4 classes: 3 }"),
     ("ReLU6", ("x",), ""),
     ("Reorg", ("x",), "reorg_param { stride: 2 }"),

@@ -107,6 +107,10 @@ class Parameters:
             return unknown.name in known.fields_by_name
         return unknown.number in known.fields_by_number
 
+    def given(self, proto: Message) -> bool:
+        """Whether a LayerParameter gives any field that is declared here."""
+        return any(map(self.claims, proto.unknown_field))
+
     def of(self, proto: Message) -> Message:
         """The message of a LayerParameter, with its defaults where the file gives nothing.
 
@@ -148,7 +152,7 @@ class Parameters:
     def as_text(self, proto: Message) -> list[Message]:
         """The UnknownFields of ``proto`` that this message stands for, in the form of a text."""
         message = self.of(proto)
-        if not any(self.claims(unknown) for unknown in proto.unknown_field):
+        if not self.given(proto):
             return []
         unknown = message_class("UnknownField")
         if self.is_own:
@@ -168,7 +172,7 @@ class Parameters:
 
     def as_bytes(self, proto: Message) -> bytes:
         """The message of ``proto`` as a field of a binary LayerParameter; empty if it has none."""
-        if not any(self.claims(unknown) for unknown in proto.unknown_field):
+        if not self.given(proto):
             return b""
         body: bytes = self.of(proto).SerializeToString()
         known = message_class("LayerParameter").DESCRIPTOR.fields_by_name

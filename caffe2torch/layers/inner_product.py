@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
-from caffe2torch.io.schema import Message
+from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
     BlobSpec,
     Layer,
     OnnxBuilder,
+    Parameters,
     TorchBuilder,
     canonical_axis,
     net_error,
     register_layer,
+    unsupported,
 )
 
 
@@ -30,14 +32,22 @@ class InnerProduct(Layer):
     stay, so the top is (*bottom[:axis], num_output). Weight (num_output, K), with
     ``transpose`` (K, num_output); bias (num_output), unless ``bias_term`` is false. The
     torch and ONNX weight is always (num_output, K).
+
+    happynear's fork (inner_product_layer.cpp) has ``normalize``: each pass first puts weight[n] /
+    sqrt(sum_k weight[n, k] ** 2 + 1e-6) in place of the weights. They are imported so, as its
+    first pass makes them; a later one changes them by 1e-6 at most. Refused: ``normalize`` in
+    phase TRAIN, where it undoes a part of every step, and with ``transpose``, where that code
+    takes rows for columns.
     """
 
     type = "InnerProduct"
+    parameters = Parameters("inner_product_param", "optional bool normalize = 7 [default = false];")
 
     num_output: int
     axis: int
     bias_term: bool
     transpose: bool
+    normalize: bool
     weight_filler: Message = field(repr=False)
     bias_filler: Message = field(repr=False)
     weight_filler_given: bool = field(repr=False)
@@ -47,12 +57,19 @@ class InnerProduct(Layer):
         param = proto.inner_product_param
         if not param.num_output:
             raise net_error(proto, "must be positive", "inner_product_param.num_output")
+        normalize = cls.parameters.of(proto).normalize
+        if normalize and (param.transpose or enum_name(proto, "phase") == "TRAIN"):
+            where = "of a transposed weight" if param.transpose else "in phase TRAIN"
+            raise unsupported(
+                proto, f"true has no conversion {where}", "inner_product_param.normalize"
+            )
         return cls(
             name=proto.name,
             num_output=param.num_output,
             axis=param.axis,
             bias_term=param.bias_term,
             transpose=param.transpose,
+            normalize=normalize,
             weight_filler=param.weight_filler,
             bias_filler=param.bias_filler,
             weight_filler_given=param.HasField("weight_filler"),
@@ -75,6 +92,10 @@ class InnerProduct(Layer):
         self, blobs: Sequence[FloatArray], bottoms: Sequence[Shape]
     ) -> Mapping[str, FloatArray]:
         named = dict(super().import_blobs(blobs, bottoms))
+        if self.normalize:
+            weight = named["weight"].astype(np.float64)
+            norms = np.sqrt((weight**2).sum(axis=1, keepdims=True) + 1e-6)
+            named["weight"] = (weight / norms).astype(np.float32)
         return self._transposed(named) if self.transpose else named
 
     def export_blobs(

@@ -16,7 +16,8 @@ class Hint(NamedTuple):
     ``field`` is its path in a layer (``convolution_param.conv_algorithm``), or in a net; with
     ``*.`` in front, in any parameter message of a layer. ``types`` are the layer types that it
     is ignored in, all if there are none, ``beside`` another field that must be there too.
-    With ``of_batches`` it is one only if no BatchNorm takes the statistics of the batch.
+    With ``of_batches`` it is one only if no BatchNorm takes the statistics of the batch; with
+    ``value``, only where it has that value in a prototxt.
     """
 
     field: str
@@ -24,8 +25,13 @@ class Hint(NamedTuple):
     types: frozenset[str] = frozenset()
     beside: str = ""
     of_batches: bool = False
+    value: str = ""
 
 
+FILE_FILLER = (
+    "a file with initial values: weights take their place, and without them the filler's type is "
+    "refused by name"
+)
 PRODUCTS = frozenset({"Convolution", "Deconvolution", "InnerProduct"})
 
 LAYER_HINTS = (
@@ -64,6 +70,19 @@ LAYER_HINTS = (
         "of how many items training takes statistics together (Intel)",
         of_batches=True,
     ),
+    Hint("*.weight_filler.alpha", "the spread of random initial values (happynear's MSRA filler)"),
+    Hint("*.weight_filler.file", FILE_FILLER),
+    Hint("*.bias_filler.file", FILE_FILLER),
+    Hint(
+        "detection_output_param.nms_param.soft_nms",
+        "false is SSD's own suppression (jolibrain)",
+        value="false",
+    ),
+    Hint(
+        "detection_output_param.nms_param.theta",
+        "of soft suppression, which is off (jolibrain)",
+        beside="detection_output_param.nms_param.soft_nms",
+    ),
     Hint("*.weight_filler.negative_slope", "the spread of random initial values (MSRA filler)"),
     Hint("*.bias_filler.negative_slope", "the spread of random initial values (MSRA filler)"),
 )
@@ -88,6 +107,8 @@ NET_HINTS = (
     Hint("global_grad_scale_adaptive", "whether training finds that factor (NVIDIA)"),
     Hint("global_grad_scale_param", "the factor of gradients, by the norm of them (NVIDIA)"),
     Hint("eltwise_mem_sharing", "whether a sum takes the memory of its bottom (NVIDIA's default)"),
+    Hint("mem_param", "which blobs share memory, with the same numbers (yjxiong)"),
+    Hint("richness", "the MB that cuDNN may work in (Cysu)"),
     Hint("reduce_buckets", "how GPUs exchange gradients (NVIDIA)"),
 )
 """Of nets."""
@@ -152,6 +173,7 @@ class HintFinder:
                 and (not hint.types or message.type in hint.types)
                 and (not hint.beside or hint.beside in present)
                 and not (hint.of_batches and self.takes_batches)
+                and hint.value in ("", unknown.text.partition(":")[2].strip())
             ):
                 return hint
         return None

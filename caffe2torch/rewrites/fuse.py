@@ -131,7 +131,9 @@ def _is_linear(node: Node, shapes: Mapping[str, Shape]) -> bool:
     layer, bottom = node.layer, shapes[node.inputs[0]]
     if isinstance(layer, Convolution):
         return layer.resolved(bottom)[0] == 1
-    return isinstance(layer, InnerProduct) and len(shapes[node.outputs[0]]) == 2
+    if isinstance(layer, InnerProduct):
+        return not layer.normalize and len(shapes[node.outputs[0]]) == 2
+    return False
 
 
 def _float32(values: npt.NDArray[np.float64]) -> FloatArray:

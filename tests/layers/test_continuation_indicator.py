@@ -14,5 +14,15 @@ def test_the_first_step_is_0() -> None:
     check_layer(layer("time_step: 5 batch_size: 3"), [], [expected], rtol_peak=0)
 
 
+def test_a_bottom_gives_the_number_of_streams() -> None:
+    for axis, streams in ((0, 2), (1, 3), (-1, 7)):
+        expected = np.ones((5, streams))
+        expected[0] = 0
+        check_layer(
+            layer(f"time_step: 5 axis: {axis}"), [np.ones((2, 3, 7))], [expected], rtol_peak=0
+        )
+    assert "axis 3 is out of range" in str(layer_error(layer("time_step: 5 axis: 3"), [(2, 3, 7)]))
+
+
 def test_both_sizes_are_needed() -> None:
     assert "batch_size: must be positive" in str(layer_error(layer("time_step: 5"), []))

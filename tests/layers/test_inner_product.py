@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from harness import check_layer, run_layer
+from harness import check_layer, layer_error, run_layer
 from refusals import refusal, resolved
 from torch import nn
 
@@ -102,3 +102,23 @@ def test_refuses(param: str, message: str) -> None:
     )
     assert isinstance(error, NetError)
     assert message in str(error)
+
+
+@pytest.mark.parametrize("axis", [1, 2])
+def test_normalized_rows(axis: int) -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(2, 3, 5))
+    weight, bias = 0.01 * rng.normal(size=(4, 15 if axis == 1 else 5)), rng.normal(size=4)
+    rows = weight / np.sqrt((weight**2).sum(axis=1, keepdims=True) + 1e-6)
+    flat = x.reshape(2, 15) if axis == 1 else x
+    fields = f"num_output: 4 axis: {axis} normalize: true"
+    text = f'type: "InnerProduct" inner_product_param {{ {fields} }}'
+    check_layer(text, [x], [flat @ rows.T + bias], blobs=[weight, bias])
+
+
+def test_what_normalize_cannot_be_with_is_refused() -> None:
+    text = 'type: "InnerProduct" inner_product_param { num_output: 4 normalize: true %s }'
+    error = layer_error(text % "transpose: true", [(2, 3)])
+    assert "normalize: true has no conversion of a transposed weight" in str(error)
+    error = layer_error(text % "", [(2, 3)], phase="TRAIN")
+    assert "normalize: true has no conversion in phase TRAIN" in str(error)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from harness import check_layer
+from harness import check_layer, layer_error
 from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError
@@ -50,3 +50,25 @@ def test_refuses_other_axes(shape: tuple[int, ...]) -> None:
     error = refusal('type: "Normalize" bottom: "x" top: "y"', shape)
     assert isinstance(error, NetError)
     assert f"shape {shape} must have two to four axes" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["L1", "L2"])
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 5), (2, 3, 5, 7)])
+@pytest.mark.parametrize("tops", [1, 2])
+def test_norms_of_channels_without_a_scale(kind: str, shape: tuple[int, ...], tops: int) -> None:
+    x = np.random.default_rng(3).normal(size=shape)
+    four = x.reshape((*shape, 1, 1)[:4])
+    if kind == "L2":
+        norm = np.sqrt((four**2).sum(axis=1, keepdims=True) + 1e-6)
+    else:
+        norm = np.abs(four).sum(axis=1, keepdims=True) + 1e-6
+    text = f'type: "Normalize" normalize_param {{ normalize_type: "{kind}" }}'
+    check_layer(text, [x], [four / norm, norm][:tops])
+
+
+def test_refusals_of_norms_of_channels() -> None:
+    text = 'type: "Normalize" normalize_param { normalize_type: "L3" }'
+    assert "'L3' is neither 'L1' nor 'L2'" in str(layer_error(text, [(2, 3)]))
+    text = 'type: "Normalize" normalize_param { bp_norm: true } norm_param { eps: 1 }'
+    assert "norm_param is of another Normalize" in str(layer_error(text, [(2, 3)]))
+    assert "SSD's layer has one top" in str(layer_error('type: "Normalize"', [(2, 3)], tops=2))

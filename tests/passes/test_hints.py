@@ -7,6 +7,7 @@ import pytest
 from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.graph import Graph
 from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.passes.draft import BlobSource, Options
 from caffe2torch.passes.hints import LAYER_HINTS, NET_HINTS
 from caffe2torch.pipeline import build_graph
 
@@ -33,6 +34,7 @@ def read(kind: str, more: str, net: str = "") -> Graph:
         ("Convolution", CONV % 'conv_algorithm: "winograd" engine: MKLDNN'),
         ("Convolution", CONV % "cudnn_convolution_algo_seeker: GET" + " forward_type: FLOAT16"),
         ("Convolution", CONV % "weight_filler { type: 'msra' negative_slope: 0.25 }"),
+        ("Convolution", CONV % "weight_filler { type: 'msra' alpha: 5.5 }"),
         ("BatchNorm", NORM % "engine: CUDNN"),
         ("BatchNorm", NORM % "filler { value: 1 } bias_filler { value: 0 }"),
     ],
@@ -57,12 +59,26 @@ def test_a_layer_that_would_be_rounded_is_warned_of() -> None:
         ("Convolution", CONV % "engines: CAFFE", "convolution_param.engines"),
         ("ReLU", "quantization_param { bw_layer_in: 8 }", "quantization_param"),
         ("BatchNorm", NORM % "relu: true", "batch_norm_param.relu"),
+        (
+            "DetectionOutput",
+            "detection_output_param { num_classes: 2 nms_param { soft_nms: true } }",
+            "detection_output_param.nms_param.soft_nms",
+        ),
         ("Concat", "concat_param { per_fla_fuse: true }", "concat_param.per_fla_fuse"),
     ],
 )
 def test_what_changes_numbers_is_refused(kind: str, more: str, field: str) -> None:
     with pytest.raises(UnsupportedLayerError, match=f"unknown parameter {field}"):
         read(kind, more)
+
+
+def test_a_filler_that_reads_a_file_needs_weights() -> None:
+    fields = "bias_filler { type: 'file' file: 'bias.txt' }"
+    layer = f'layer {{ name: "l" type: "Convolution" bottom: "x" top: "y" {CONV % fields} }}'
+    net = parse_prototxt(INPUT + layer)
+    assert set(build_graph(net).params) == {"l.weight", "l.bias"}
+    with pytest.raises(UnsupportedLayerError, match="unknown filler type 'file'"):
+        build_graph(net, BlobSource(), options=Options(allow_missing=True))
 
 
 def test_ristretto_rounds_in_types_of_its_own() -> None:
@@ -72,6 +88,7 @@ def test_ristretto_rounds_in_types_of_its_own() -> None:
 
 def test_fields_of_the_net() -> None:
     net = "default_forward_type: FLOAT16 engine: 'MKLDNN' eltwise_mem_sharing: true "
+    net += "mem_param { optimize_train: true } richness: 1000 "
     assert read("ReLU", "", net).outputs == ("y",)
     with pytest.raises(NetError, match=r"unknown field of the net: z: 1 \(line 1"):
         read("ReLU", "", "z: 1 ")

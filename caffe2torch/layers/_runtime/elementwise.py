@@ -48,6 +48,14 @@ def l2_normalize(x: Tensor, scale: Tensor, dims: list[int], eps: float) -> Tenso
     return scale * (x / (x.square().sum(dims, keepdim=True) + eps).sqrt())
 
 
+def norm_of_channels(x: Tensor, squared: bool) -> tuple[Tensor, Tensor]:
+    """``x`` as (N, C, H, W) over its L2 or L1 norm along C, and that norm."""
+    x = x.reshape(x.shape + (1,) * (4 - x.ndim))
+    total = (x.square() if squared else x.abs()).sum(1, keepdim=True) + 1e-6
+    norm = total.sqrt() if squared else total
+    return x / norm, norm
+
+
 def mvn(x: Tensor, dims: list[int], eps: float | None) -> Tensor:
     """``x`` as (N, C, H, W) less its mean; over its deviation if ``eps`` is given.
 

@@ -48,6 +48,13 @@ class Continuation(nn.Module):
         return self.y
 
 
+def continuation_of(x: Tensor, steps: int, axis: int) -> Tensor:
+    """0 for the first of ``steps``, else 1: (T, N) with N the size of ``axis``."""
+    y = x.new_ones(steps, x.shape[axis])
+    y[0] = 0
+    return y
+
+
 def text_proposals(
     scores: Tensor,
     deltas: Tensor,
