@@ -86,15 +86,8 @@ class Transformer:
     @classmethod
     def from_proto(cls, proto: Message, reading: Reading) -> Transformer:
         """The layer's ``transform_param`` in the phase of the run."""
+        check_fields(proto)
         transform = proto.transform_param
-        for field, _ in transform.ListFields():
-            if field.name not in READ:
-                raise unsupported(
-                    proto,
-                    "is of a fork of Caffe, and images are not changed by it here; remove it if "
-                    "training may do without",
-                    f"transform_param.{field.name}",
-                )
         return cls(
             proto=proto,
             crop=transform.crop_size,
@@ -150,6 +143,18 @@ class Transformer:
                 "transform_param.mean_file",
             )
         self.mean.check_values(self.proto, channels)
+
+
+def check_fields(proto: Message) -> None:
+    """Raise UnsupportedLayerError for a field of ``transform_param`` that only forks have."""
+    for field, _ in proto.transform_param.ListFields():
+        if field.name not in READ:
+            raise unsupported(
+                proto,
+                "is of a fork of Caffe, and images are not changed by it here; remove it if "
+                "training may do without",
+                f"transform_param.{field.name}",
+            )
 
 
 class Item(NamedTuple):

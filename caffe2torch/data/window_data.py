@@ -16,7 +16,7 @@ from caffe2torch.data.source import (
     check_tops,
     register_source,
 )
-from caffe2torch.data.transformer import Mean
+from caffe2torch.data.transformer import Mean, check_fields
 from caffe2torch.errors import ReadError
 from caffe2torch.graph import FloatArray
 from caffe2torch.images import ImageError, Pixels, read_image
@@ -77,6 +77,7 @@ class WindowData(ArraySource):
 
     def __init__(self, proto: Message, reading: Reading) -> None:
         check_tops(proto, 2, 2)
+        check_fields(proto)
         self.proto, self.reading, self.param = proto, reading, proto.window_data_param
         self.crop, self.mirror = proto.transform_param.crop_size, proto.transform_param.mirror
         if not self.crop:
@@ -101,14 +102,17 @@ class WindowData(ArraySource):
                 "transform_param.mean_file",
             )
         self._read_windows()
+        if not 0 <= self.param.fg_fraction <= 1:
+            raise net_error(
+                proto, "is a part of a batch, from 0 to 1", "window_data_param.fg_fraction"
+            )
         foreground = int(np.float32(batch_size) * np.float32(self.param.fg_fraction))
         self.counts = (batch_size - foreground, foreground)
-        for windows, count, kind in zip(self.windows, self.counts, ("back", "fore"), strict=True):
-            if count and not windows:
+        for windows, kind in zip(self.windows, ("back", "fore"), strict=True):
+            if not windows:  # Even where a batch would have none of them.
                 raise net_error(
                     proto,
-                    f"{self.path} has no {kind}ground window, and a batch has {count}; correct the "
-                    "thresholds, or fg_fraction",
+                    f"{self.path} has no {kind}ground window; correct the thresholds",
                     "window_data_param",
                 )
         self.shapes = ((batch_size, 3, self.crop, self.crop), (batch_size,))
@@ -218,6 +222,11 @@ class WindowData(ArraySource):
             self._read_image(words)
         if not self.images:
             raise net_error(self.proto, f"the window file {self.path} is empty", field)
+        if self.channels != 3:
+            raise ReadError(
+                f"{self.path}: the last image has {self.channels} channels; the blob has as many, "
+                "and images are read with 3; correct it"
+            )
         for windows in self.windows:
             for window in windows:
                 if not 0 <= window.image < len(self.images):
@@ -234,8 +243,7 @@ class WindowData(ArraySource):
         where = words.where()
         name = param.root_folder + words.next("the path of an image")
         self.images.append((self.reading.find(name), where))
-        if words.integer("the number of channels") != 3:
-            raise ReadError(f"{where}: the image has not 3 channels, which is all that can be read")
+        self.channels = words.integer("the number of channels")
         words.integer("the height")
         words.integer("the width")
         for _ in range(words.integer("the number of windows")):

@@ -6,7 +6,7 @@ import pytest
 import wire_bytes as w
 from data_nets import source
 
-from caffe2torch.errors import NetError, ReadError
+from caffe2torch.errors import NetError, ReadError, UnsupportedLayerError
 from caffe2torch.images import ImageError
 
 HEIGHT, WIDTH, CROP = 20, 30, 8
@@ -120,8 +120,9 @@ def test_random_numbers_are_of_the_seed_and_the_batch(folder):
         ({"crop": 0}, "transform_param.crop_size: must be positive"),
         ({"fields": "context_pad: 4"}, "4 pixels on each side leave nothing of a crop of 8"),
         ({"fields": "batch_size: 0"}, "batch_size: must be positive"),
-        ({"fields": "fg_threshold: 2"}, "has no foreground window, and a batch has 2"),
-        ({"fields": "bg_threshold: 0"}, "has no background window, and a batch has 6"),
+        ({"fields": "fg_threshold: 2"}, "has no foreground window; correct"),
+        ({"fields": "bg_threshold: 0"}, "has no background window; correct"),
+        ({"fields": "fg_fraction: 1.5"}, "fg_fraction: is a part of a batch, from 0 to 1"),
         ({"fields": 'source: "nowhere"'}, "cannot read the window file 'nowhere'"),
         ({"transform": "mean_value: 1 mean_value: 2"}, "given 2 times for 3 channels"),
         ({"transform": 'mean_value: 1 mean_file: "m"'}, "both mean_file and mean_value"),
@@ -130,6 +131,11 @@ def test_random_numbers_are_of_the_seed_and_the_batch(folder):
 def test_what_caffe_refuses(folder, options, cause):
     with pytest.raises(NetError, match=rf"layer 'data' \(WindowData\), .*{cause}"):
         windows_last(folder, **options)
+
+
+def test_a_field_of_a_fork(folder):
+    with pytest.raises(UnsupportedLayerError, match=r"transform_param.crop_h: is of a fork"):
+        windows(folder, transform="crop_h: 4")
 
 
 def windows_last(folder, fields="", transform="", crop=CROP):
@@ -150,7 +156,7 @@ def windows_last(folder, fields="", transform="", crop=CROP):
         ("\n3 0.9", "\nx 0.9", r"windows.txt:7: expected a class, found 'x'"),
         ("\n3 0.9", "\n0 0.9", r"windows.txt:7: the class of a foreground window is 0"),
         ("12 9", "3 9", r"windows.txt:7: the corners \[4, 5, 3, 9\]"),
-        ("\n3\n20", "\n1\n20", r"windows.txt:2: the image has not 3 channels"),
+        ("1.png\n3", "1.png\n1", "the last image has 1 channels"),
         ("# 1", "# 2", "there is no image 2 among 2"),
         ("1 0.4 1 1 5 5", "1", "the file ends before an overlap"),
     ],
