@@ -10,7 +10,7 @@ import click
 from caffe2torch import extensions
 from caffe2torch.commands import Commands
 
-COMMANDS = ("convert", "parity", "quantize", "inspect", "layers")
+COMMANDS = ("convert", "parity", "quantize", "train", "test", "time", "inspect", "layers")
 """Our own. Other packages may add some (``caffe2torch.extensions``)."""
 
 

@@ -98,6 +98,11 @@ HEAVY_AT_THE_TOP = {
     "caffe2torch/training/optimisers.py": {"torch"},
     "caffe2torch/training/distributed.py": {"torch"},
     "caffe2torch/training/net.py": {"torch"},
+    "caffe2torch/training/update.py": {"torch"},
+    "caffe2torch/training/fed.py": {"torch"},
+    "caffe2torch/training/engine.py": {"torch"},
+    "caffe2torch/training/run.py": {"torch"},
+    "caffe2torch/training/score.py": {"torch"},
     "caffe2torch/opencv/errors.py": {"cv2"},  # Its base class; only programs with OpenCV come here.
 }
 """Files that are themselves imported only where the library is needed."""

@@ -91,6 +91,32 @@ part_options = _together(
 )
 """Which part of a file's layers is the net."""
 
+
+def state_options(phase: str) -> Option:
+    """The state of a net that runs with its data, in phase ``phase`` by default, and where."""
+    return _together(
+        click.option(
+            "--phase", type=click.Choice(["TEST", "TRAIN"]), default=phase, show_default=True
+        ),
+        click.option("--level", type=int, default=0, help="The net state's level."),
+        click.option("--stage", "stages", multiple=True, help="A stage of the net state."),
+        click.option(
+            "--device",
+            type=click.Choice(["auto", "cpu", "cuda"]),
+            default="auto",
+            show_default=True,
+            help="auto: a GPU if there is one.",
+        ),
+        click.option(
+            "--workers",
+            type=click.IntRange(min=0),
+            default=0,
+            show_default=True,
+            help="Processes that prepare the batches of each data layer.",
+        ),
+    )
+
+
 net_options = _together(
     click.option("--prototxt", type=click.Path(), help="The net's definition."),
     part_options,

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import mmap
 import sys
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from caffe2torch.errors import ReadError
+from caffe2torch.errors import ArtefactError, ReadError
+from caffe2torch.graph import FloatArray
 from caffe2torch.io.blob import Blob
 from caffe2torch.io.files import Buffer
 from caffe2torch.io.schema import Message, message_class
@@ -41,6 +43,32 @@ def read_hdf5(data: Buffer, path: str) -> tuple[Message, list[list[Blob]]]:
         raise ReadError(
             f"{path}: the HDF5 file is truncated or corrupt ({error}); copy it again"
         ) from None
+
+
+@contextmanager
+def new_hdf5(file: BinaryIO) -> Iterator[Any]:
+    """An h5py.File, whose content is written to ``file`` at the end of the block."""
+    try:
+        import h5py
+    except ImportError:
+        raise ArtefactError('an HDF5 file needs h5py: pip install "caffe2torch[hdf5]"') from None
+    with h5py.File(io.BytesIO(), "w") as content:
+        yield content
+        content.flush()
+        file.write(content.id.get_file_image())
+
+
+def write_hdf5(file: BinaryIO, layers: Iterable[tuple[str, Mapping[int, FloatArray]]]) -> None:
+    """Write a snapshot of the layers' names and the arrays that each of them owns, by index.
+
+    Caffe: Net::ToHDF5, with float32 arrays.
+    """
+    with new_hdf5(file) as content:
+        data = content.create_group("data")
+        for name, arrays in layers:
+            group = data.require_group(name)
+            for index, array in arrays.items():
+                group.create_dataset(str(index), data=np.ascontiguousarray(array, "<f4"))
 
 
 class _Snapshot:

@@ -65,7 +65,7 @@ def write_layers(file: BinaryIO, path: str, name: str, layers: Sequence[LayerBlo
     ``path`` is for messages. Raises ArtefactError as ``write_caffemodel`` does.
     """
     _check_names(layers, path)
-    heads = [[_blob_head(shape) for shape in layer.shapes] for layer in layers]
+    heads = [[blob_head(shape) for shape in layer.shapes] for layer in layers]
     bodies = [_body(layer) for layer in layers]
     lengths = [
         sum(map(len, (body, *blobs))) + sum(map(_value_bytes, layer.shapes))
@@ -82,8 +82,8 @@ def write_layers(file: BinaryIO, path: str, name: str, layers: Sequence[LayerBlo
     file.write(head)
     for layer, start, body, blobs in zip(layers, before, bodies, heads, strict=True):
         file.write(start + body)
-        for blob_head, array in zip(blobs, layer.arrays(), strict=True):
-            file.write(blob_head)
+        for before_values, array in zip(blobs, layer.arrays(), strict=True):
+            file.write(before_values)
             write_array(file, array)
 
 
@@ -151,8 +151,8 @@ def _check_names(layers: Sequence[LayerBlobs], path: str) -> None:
             )
 
 
-def _blob_head(shape: Shape) -> bytes:
-    """All bytes of a layer's blob that stand before its values.
+def blob_head(shape: Shape, message: str = "LayerParameter", field: str = "blobs") -> bytes:
+    """All bytes of a blob, a ``field`` of a ``message``, that stand before its values.
 
     A blob without axes has no shape field, as in Caffe's own files: OpenCV wants it so.
     """
@@ -161,7 +161,7 @@ def _blob_head(shape: Shape) -> bytes:
         blob.shape.dim[:] = shape
     fields: bytes = blob.SerializeToString()
     before = fields + _head("BlobProto", "data", _value_bytes(shape))
-    return _head("LayerParameter", "blobs", len(before) + _value_bytes(shape)) + before
+    return _head(message, field, len(before) + _value_bytes(shape)) + before
 
 
 def _head(message: str, field: str, length: int) -> bytes:

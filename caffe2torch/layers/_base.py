@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -231,6 +232,16 @@ class Layer:
         False for a logarithm, a root, an exponential, a division by what may be zero.
         """
         return True
+
+    def index_count(self, bottoms: Sequence[Shape]) -> int:
+        """How many indices there are for ``index_bottoms``, from 0; 0 if any will do.
+
+        Those of losses are the classes of the first bottom: on ``axis``, or all but its items.
+        """
+        if not self.index_bottoms:
+            return 0
+        axis: int | None = getattr(self, "axis", None)
+        return math.prod(bottoms[0][1:]) if axis is None else bottoms[0][axis]
 
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
         """The learned blobs in Caffe's order, in Caffe's shapes."""

@@ -22,6 +22,9 @@ class BatchReindex(Layer):
     index_bottoms = frozenset({1})
     bottoms = (2, 2)
 
+    def index_count(self, bottoms: Sequence[Shape]) -> int:
+        return bottoms[0][0]
+
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         x, index = bottoms
         if len(index) != 1 or not x:

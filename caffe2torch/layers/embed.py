@@ -53,6 +53,9 @@ class Embed(Layer):
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         return [(*bottoms[0], self.num_output)]
 
+    def index_count(self, bottoms: Sequence[Shape]) -> int:
+        return self.input_dim
+
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
         weight = BlobSpec(
             "weight",

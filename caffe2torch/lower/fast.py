@@ -98,9 +98,10 @@ class FastModule(CaffeModule):
         super().train(False)
         return self
 
-    def _functions(self, values: Mapping[str, Tensor]) -> Iterable[Function]:
+    def functions(self, values: Mapping[str, Tensor]) -> Iterable[Function]:
+        """What to call at each step: the fast forms where these inputs allow it."""
         if not self._runs_fast(values):
-            return super()._functions(values)
+            return super().functions(values)
         if self._bound is None:
             self._bound = [
                 self._bind(step.path, node)

@@ -6,7 +6,7 @@ import importlib
 import math
 import pkgutil
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple
@@ -111,6 +111,8 @@ class Step(NamedTuple):
     outputs: tuple[str, ...]
     dead: tuple[str, ...]
     """Values that nothing reads afterwards."""
+    cut: tuple[int, ...]
+    """Positions of inputs that get no gradient (``propagate_down: false``)."""
 
 
 def to_torch(graph: Graph) -> CaffeModule:
@@ -170,7 +172,7 @@ class CaffeModule(nn.Module):
         Raises:
             NetError: an input is missing, unknown or of another rank than declared.
         """
-        values = self._run(inputs, keep_all=False)
+        values = self.values(inputs, ())
         outputs = {blob: values[self.caffe_graph.blobs[blob]] for blob in self.output_names}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
@@ -179,7 +181,7 @@ class CaffeModule(nn.Module):
 
         A blob that layers change in place has the value after the last of them.
         """
-        values = self._run(inputs, keep_all=True)
+        values = self.values(inputs)
         return {blob: values[value] for blob, value in self.caffe_graph.blobs.items()}
 
     def train(self, mode: bool = True) -> CaffeModule:
@@ -194,12 +196,18 @@ class CaffeModule(nn.Module):
         inputs = ", ".join(f"{i.name}: {i.shape}" for i in self.caffe_graph.inputs)
         return f"{self.caffe_graph.name!r}, inputs=({inputs}), outputs={self.output_names}"
 
-    def _run(self, inputs: Inputs, keep_all: bool) -> dict[str, Tensor]:
+    def values(self, inputs: Inputs, names: Collection[str] | None = None) -> dict[str, Tensor]:
+        """Run the net and return values by their names in the graph, the outputs among them.
+
+        Those of ``names`` are there at the end; None keeps all.
+        """
         values = self._named_inputs(inputs)
-        for index, (function, (_, names, tops, dead)) in enumerate(
-            zip(self._functions(values), self._steps, strict=True)
+        for index, (function, (_, reads, tops, dead, cut)) in enumerate(
+            zip(self.functions(values), self._steps, strict=True)
         ):
-            bottoms = [values[name] for name in names]
+            bottoms = [values[name] for name in reads]
+            for position in cut:
+                bottoms[position] = bottoms[position].detach()
             try:
                 result = function(*bottoms)
             except (RuntimeError, ValueError, IndexError):
@@ -209,9 +217,10 @@ class CaffeModule(nn.Module):
                 values[tops[0]] = result
             else:
                 values.update(zip(tops, result, strict=True))
-            if not keep_all:
+            if names is not None:
                 for name in dead:
-                    del values[name]
+                    if name not in names:
+                        del values[name]
         for kept in self._kept:
             self.get_submodule(kept.node.key).keep(values[kept.value], kept.top)  # type: ignore[operator]
         return values
@@ -236,7 +245,7 @@ class CaffeModule(nn.Module):
             if isinstance(module, Recurrent):
                 module.state = ()
 
-    def _functions(self, values: Mapping[str, Tensor]) -> Iterable[Function]:
+    def functions(self, values: Mapping[str, Tensor]) -> Iterable[Function]:
         """What to call at each step of a pass on these inputs."""
         for step in self._steps:
             module: nn.Module = self
@@ -329,5 +338,8 @@ def steps_of(graph: Graph) -> list[Step]:
     for node in reversed(graph.nodes):
         dead = [n for n in dict.fromkeys((*node.inputs, *node.outputs)) if n not in keep]
         keep.update(dead)
-        steps.append(Step(tuple(node.key.split(".")), node.inputs, node.outputs, tuple(dead)))
+        flags = list(node.proto.propagate_down)[: len(node.inputs)]
+        cut = tuple(position for position, flag in enumerate(flags) if not flag)
+        path = tuple(node.key.split("."))
+        steps.append(Step(path, node.inputs, node.outputs, tuple(dead), cut))
     return steps[::-1]

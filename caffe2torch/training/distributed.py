@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -35,6 +36,24 @@ class Team:
             dist.all_reduce(tensor)
         return tensor
 
+    def average(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Make each gradient the mean over all processes; one that is not there counts as 0.
+
+        Caffe: NCCL::on_gradients_ready. With a batch_size of its own for each process the
+        result is that of one process with all of them in one batch.
+        """
+        if self.world == 1:
+            return
+        waiting = []
+        for parameter in parameters:
+            if parameter.requires_grad:
+                if parameter.grad is None:
+                    parameter.grad = torch.zeros_like(parameter)
+                waiting.append((parameter.grad, dist.all_reduce(parameter.grad, async_op=True)))
+        for gradient, work in waiting:
+            work.wait()
+            gradient.div_(self.world)
+
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes, in the order of their ranks."""
         if self.world == 1:
@@ -56,17 +75,20 @@ ALONE = Team(0, 1, torch.device("cpu"))
 
 
 @contextmanager
-def join_team(device: str) -> Iterator[Team]:
+def join_team(device: str, index: int = 0) -> Iterator[Team]:
     """Join the processes that ``torchrun`` started, over NCCL on GPUs and gloo elsewhere.
 
-    ``device`` is "auto", "cpu" or "cuda". Without torchrun the team is this process alone.
+    ``device`` is "auto", "cpu" or "cuda". Without torchrun the team is this process alone, on
+    the GPU ``index``.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", "0")))
+    chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", index)))
     if world == 1:
         yield Team(0, 1, chosen)
         return
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    # The others wait while one tests, however long that takes.
+    patience = timedelta(days=1)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=patience)
     try:
         yield Team(dist.get_rank(), world, chosen)
     finally:
@@ -74,12 +96,19 @@ def join_team(device: str) -> Iterator[Team]:
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device of a name; "auto" is a GPU if there is one."""
+    """The device of a name; "auto" is a GPU if there is one.
+
+    Raises Caffe2TorchError if there is no such GPU.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda":
         if not torch.cuda.is_available():
             raise Caffe2TorchError("device 'cuda' is not there: this torch sees no GPU; use cpu")
+        if local_rank >= torch.cuda.device_count():
+            raise Caffe2TorchError(
+                f"GPU {local_rank} is not there: this torch sees {torch.cuda.device_count()}"
+            )
         torch.cuda.set_device(local_rank)
         return torch.device("cuda", local_rank)
     return torch.device(name)

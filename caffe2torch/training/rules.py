@@ -122,8 +122,8 @@ def _fixed(schedule: Schedule, step: int, current_step: int) -> float:
     return 1.0
 
 
-@register_policy("step", "gamma", "stepsize")
 @register_policy("multistep", "gamma", "stepvalue")
+@register_policy("step", "gamma", "stepsize")
 def _steps(schedule: Schedule, step: int, current_step: int) -> float:
     return schedule.gamma**current_step
 

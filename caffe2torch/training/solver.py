@@ -79,6 +79,14 @@ class Solver:
     weights: tuple[str, ...]
     idle: dict[str, str]
 
+    def tests_before(self, iteration: int) -> int:
+        """How many tests of each net there have been when ``iteration`` begins."""
+        if not self.test_interval:
+            return 0
+        return -(-iteration // self.test_interval) - (
+            iteration > 0 and not self.test_initialization
+        )
+
 
 def read_solver(
     path: str | os.PathLike[str], level: int = 0, stages: tuple[str, ...] = ()

@@ -1,0 +1,134 @@
+"""caffe2torch train."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from caffe2torch.training.solver import Solver
+
+EFFECTS = click.Choice(["stop", "snapshot", "none"])
+
+
+@click.command()
+@click.option("--solver", type=click.Path(), required=True, help="The solver.prototxt.")
+@click.option(
+    "--weights",
+    default="",
+    metavar="FILE[,FILE]",
+    help="Weights to begin with; of a layer that several files have, the last one's count.",
+)
+@click.option("--snapshot", type=click.Path(), help="A solverstate to go on from.")
+@click.option(
+    "--resume-data",
+    is_flag=True,
+    help="Go on with the data where the snapshot was written; without it they begin again.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="auto: as solver_mode and device_id say, or the CPU where there is no GPU.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Processes that prepare the batches of each data layer.",
+)
+@click.option("--level", type=int, default=0, help="The training net's level.")
+@click.option("--stage", "stages", multiple=True, help="A stage of the training net.")
+@click.option("--sigint-effect", type=EFFECTS, default="stop", show_default=True, help="Of Ctrl-C.")
+@click.option(
+    "--sighup-effect", type=EFFECTS, default="snapshot", show_default=True, help="Of SIGHUP."
+)
+@click.option("--log-json", type=click.Path(path_type=Path), help="Append numbers as JSON lines.")
+@click.option(
+    "--tensorboard",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write event files for TensorBoard into this folder.",
+)
+def train(
+    solver: str,
+    weights: str,
+    sigint_effect: str,
+    sighup_effect: str,
+    log_json: Path | None,
+    tensorboard: Path | None,
+    **options: Any,
+) -> None:
+    """Train a net as its solver.prototxt says.
+
+    The log goes to stderr in the form that Caffe's log parsers read. Started by torchrun,
+    each process takes a part of the data and a batch of batch_size.
+    """
+    from caffe2torch.training import run
+    from caffe2torch.training.log import Log
+
+    files = tuple(filter(None, weights.split(",")))
+    with _signals(sigint_effect, sighup_effect) as requested, _progress() as (write, watch):
+        log = Log(write, log_json, tensorboard)
+        try:
+            run.train(solver, log=log, weights=files, requested=requested, watch=watch, **options)
+        finally:
+            log.close()
+
+
+@contextmanager
+def _signals(sigint: str, sighup: str) -> Iterator[Callable[[], Any]]:
+    """Within the block, the two signals ask for actions; a second Ctrl-C ends the program."""
+    from caffe2torch.training.engine import Action
+
+    asked: list[Action] = []
+
+    def on(number: int, frame: object) -> None:
+        effect = effects[signal.Signals(number)]
+        if number == signal.SIGINT and asked[-1:] == [Action.STOP]:
+            raise KeyboardInterrupt
+        if effect != "none":
+            asked.append(Action[effect.upper()])
+
+    effects = {signal.SIGINT: sigint}
+    if hasattr(signal, "SIGHUP"):
+        effects[signal.SIGHUP] = sighup
+    before = {number: signal.signal(number, on) for number in effects}
+    try:
+        yield lambda: asked.pop(0) if asked else Action.NONE
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _progress() -> Iterator[
+    tuple[Callable[[str], None], Callable[[Solver], Callable[[int], None]]]
+]:
+    """Where lines go, and what shows how far a run is: a bar, if stderr is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda text: click.echo(text, err=True), lambda solver: lambda iteration: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as bar:
+
+        def write(text: str) -> None:
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+        def watch(solver: Solver) -> Callable[[int], None]:
+            task = bar.add_task("", total=solver.max_iter)
+            return lambda iteration: bar.update(task, completed=iteration)
+
+        yield write, watch

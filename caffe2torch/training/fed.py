@@ -1,0 +1,277 @@
+"""A net with its data on a device: one pass after the other, each on the next batch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from caffe2torch.data import Prefetched
+from caffe2torch.errors import NetError, first_line
+from caffe2torch.graph import FloatArray, Node
+from caffe2torch.io.schema import Message, message_class
+from caffe2torch.io.write_caffemodel import LayerBlobs, node_blobs
+from caffe2torch.passes.resolve import AUTOMATIC
+from caffe2torch.training.engine import Output, Pass
+from caffe2torch.training.net import LearnedBlob, TrainingNet, insert_splits
+from caffe2torch.training.update import Slot
+
+
+class FedNet:
+    """A TrainingNet on a device, which reads its data as it goes.
+
+    ``position`` is the number of passes, and so the next batch. ``workers`` processes
+    prepare the batches of each data layer; 0 prepares them where they are used.
+    """
+
+    def __init__(self, net: TrainingNet, device: torch.device, workers: int = 0) -> None:
+        # The arrays are the module's now.
+        self.net = replace(net, graph=replace(net.graph, params={}))
+        self.name = net.graph.name
+        self.device, self.workers = device, workers
+        self.module = net.module.to(device)
+        self.slots: Sequence[Slot] = [_slot(net, blob) for blob in net.learned]
+        weights = {value: float(weight) for value, weight in net.loss_weights.items()}
+        self._outputs = [
+            (blob, net.graph.blobs[blob], weights.get(net.graph.blobs[blob], 0.0))
+            for blob in net.outputs
+        ]
+        self._kept = {*weights, *(value for _, value, _ in self._outputs)}
+        self._batches: dict[str, Prefetched] = {}
+        self.position = 0
+        self._extra = [blob.tensors for blob in net.learned if len(blob.tensors) > 1]
+
+    def seek(self, position: int) -> None:
+        """Go on with the batch of pass ``position``, counted from the start of a run."""
+        self.close()
+        self.position = position
+
+    def close(self) -> None:
+        """End the processes that read ahead."""
+        for batches in self._batches.values():
+            batches.close()
+        self._batches = {}
+
+    def inputs(self) -> dict[str, Tensor]:
+        """The next batch of each data layer, on the device, and zeros for other inputs."""
+        if not self._batches:
+            self._batches = {
+                name: Prefetched(source, self.position, workers=self.workers)
+                for name, source in self.net.sources.items()
+            }
+        self.position += 1
+        fed = self.net.inputs({name: next(batch) for name, batch in self._batches.items()})
+        self._check_indices(fed)
+        for declared in self.net.graph.inputs:
+            # As Caffe's Input layer, whose blobs nobody has filled.
+            fed.setdefault(declared.name, torch.zeros(declared.shape))
+        return {name: value.to(self.device, non_blocking=True) for name, value in fed.items()}
+
+    def clear_gradients(self) -> None:
+        """Forget all gradients."""
+        for parameter in self.module.parameters():
+            parameter.grad = None
+
+    def forward_backward(self) -> Pass:
+        """One pass on the next batch, whose gradients are added to those that there are."""
+        values = self._run(self.inputs(), self._kept)
+        loss = self.net.loss(values)
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        for first, *others in self._extra:
+            for tensor in others:
+                if tensor.grad is not None:
+                    grad = tensor.grad.view(first.shape)
+                    first.grad = grad if first.grad is None else first.grad.add_(grad)
+                    tensor.grad = None
+        return self._pass(values, loss)
+
+    @torch.no_grad()
+    def forward(self) -> Pass:
+        """One pass on the next batch, without gradients."""
+        values = self._run(self.inputs(), self._kept)
+        return self._pass(values, self.net.loss(values))
+
+    def share_from(self, other: FedNet) -> None:
+        """Compute with the learned arrays of another net's layers of the same names.
+
+        Caffe: Net::ShareTrainedLayersWith. Raises NetError where their shapes differ.
+        """
+        graph, theirs = self.net.graph, other.net.graph
+        sources = {node.layer.name: node for node in reversed(theirs.nodes)}
+        for node in graph.nodes:
+            source = sources.get(node.layer.name)
+            if source is None or not node.params:
+                continue
+            own = self.module.get_submodule(node.key)
+            given = other.module.get_submodule(source.key)
+            for name in node.params:
+                tensor, mine = getattr(given, name, None), getattr(own, name)
+                if tensor is None or tensor.shape != mine.shape:
+                    shape = None if tensor is None else tuple(tensor.shape)
+                    raise node.layer.net_error(
+                        f"its {name} has the shape {tuple(mine.shape)} in the test net and "
+                        f"{shape} in the training net, which it shares"
+                    )
+                setattr(own, name, tensor)
+
+    def layers(self) -> tuple[list[LayerBlobs], list[list[int]]]:
+        """What a snapshot holds: the layers as Caffe's Net::ToProto has them, Splits included."""
+        self._settle()
+        named = message_class("NetParameter")()
+        named.CopyFrom(self.net.net)
+        insert_splits(named)
+        nodes: dict[str, list[Node]] = {}
+        for node in self.net.graph.nodes:
+            nodes.setdefault(node.layer.name, []).append(node)
+        mine = {(id(blob.node), blob.index) for blob in self.net.learned}
+        layers: list[LayerBlobs] = []
+        owned: list[list[int]] = []
+        for proto in named.layer:
+            if not nodes.get(proto.name):
+                layers.append(LayerBlobs(_bare(proto)))
+                owned.append([])
+                continue
+            node = nodes[proto.name].pop(0)
+            arrays = partial(arrays_of, self.module, node)
+            blobs = node_blobs(node, _snapshot_proto(proto, node), self.net.graph, arrays)
+            layers.append(blobs)
+            owned.append([i for i in range(len(blobs.shapes)) if (id(node), i) in mine])
+        return layers, owned
+
+    def _settle(self) -> None:
+        """Round statistics to what Caffe's blobs can hold, so that a restored run goes on alike."""
+        for node in self.net.graph.nodes:
+            own = self.module.get_submodule(node.key)
+            if not any(name in own._buffers for name in node.params):
+                continue
+            bottoms = [self.net.graph.shapes[name] for name in node.inputs]
+            arrays = arrays_of(self.module, node)
+            blobs = node.layer.export_blobs(arrays, bottoms)
+            for name, array in node.layer.import_blobs(blobs, bottoms).items():
+                if name in own._buffers:
+                    getattr(own, name).copy_(torch.from_numpy(np.array(array)))
+
+    def _run(self, inputs: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
+        try:
+            return self.module.values(inputs, names)
+        except IndexError as error:
+            raise NetError(
+                f"a pass failed on batch {self.position - 1} of the data: {first_line(error)}"
+            ) from error
+
+    def _pass(self, values: Mapping[str, Tensor], loss: Tensor) -> Pass:
+        return Pass(
+            loss.detach(),
+            tuple(
+                Output(blob, values[value].detach().flatten(), weight)
+                for blob, value, weight in self._outputs
+            ),
+        )
+
+    @torch.no_grad()
+    def why_not_finite(self) -> str:
+        """Where the first value that is not finite comes from, in a pass on the last batch."""
+        self.seek(self.position - 1)
+        inputs = self.inputs()
+        self.close()
+        for name, value in inputs.items():
+            if not bool(value.isfinite().all()):
+                return f"the data blob {name!r} holds a value that is not finite"
+        for node in self.net.graph.nodes:
+            for name in node.params:
+                if not bool(getattr(self.module.get_submodule(node.key), name).isfinite().all()):
+                    return (
+                        f"the {name} of layer {node.layer.name!r} holds a value that is not finite"
+                    )
+        values = self.module.values(inputs)
+        for node in self.net.graph.nodes:
+            for top in node.outputs:
+                if not bool(values[top].isfinite().all()):
+                    return (
+                        f"layer {node.layer.name!r} ({node.layer.type}) is the first whose output "
+                        "is not finite"
+                    )
+        return "no layer's output alone is not finite"
+
+    def _check_indices(self, fed: Mapping[str, Tensor]) -> None:
+        """Raise NetError for a label, or another index that a layer reads, out of its range."""
+        for node in self.net.graph.nodes:
+            for position in node.layer.index_bottoms:
+                name = node.inputs[position] if position < len(node.inputs) else ""
+                if name not in fed:
+                    continue
+                count = node.layer.index_count(
+                    [self.net.graph.shapes[bottom] for bottom in node.inputs]
+                )
+                values = fed[name].long()
+                ignored = getattr(node.layer, "ignore_label", None)
+                wrong = (values < 0) | (values >= count)
+                if ignored is not None:
+                    wrong &= values != ignored
+                if count and bool(wrong.any()):
+                    raise node.layer.net_error(
+                        f"batch {self.position - 1} of the data has {int(values[wrong][0])} in "
+                        f"{name!r}, where 0 to {count - 1} may be: correct the data, or the number "
+                        "of classes"
+                    )
+
+
+def arrays_of(module: nn.Module, node: Node) -> dict[str, FloatArray]:
+    """The present learned arrays of a node, by the layer's own names."""
+    own = module.get_submodule(node.key)
+    return {name: getattr(own, name).detach().float().cpu().numpy() for name in node.params}
+
+
+def _slot(net: TrainingNet, blob: LearnedBlob) -> Slot:
+    node = blob.node
+    bottoms = [net.graph.shapes[name] for name in node.inputs]
+    multipliers = blob.shape, blob.lr_mult, blob.decay_mult
+    if not blob.tensors:
+        device = next((p.device for p in net.module.buffers()), torch.device("cpu"))
+        held = nn.Parameter(torch.zeros(blob.shape, device=device), requires_grad=False)
+
+        def refresh() -> None:
+            blobs = node.layer.export_blobs(arrays_of(net.module, node), bottoms)
+            held.data.copy_(torch.from_numpy(np.array(blobs[blob.index])))
+
+        return Slot(*multipliers, held, refresh=refresh)
+    names = [spec.name for spec in node.layer.blob_specs(bottoms)]
+    name = names[blob.index]
+
+    def to_caffe(tensor: Tensor) -> FloatArray:
+        arrays = {**arrays_of(net.module, node), name: tensor.detach().float().cpu().numpy()}
+        return node.layer.export_blobs(arrays, bottoms)[blob.index]
+
+    def from_caffe(array: FloatArray) -> FloatArray:
+        blobs = list(node.layer.export_blobs(arrays_of(net.module, node), bottoms))
+        blobs[blob.index] = array
+        return node.layer.import_blobs(blobs, bottoms)[name]
+
+    return Slot(*multipliers, blob.tensors[0], to_caffe, from_caffe)
+
+
+def _snapshot_proto(proto: Message, node: Node) -> Message:
+    """The layer's own message with the bottoms, tops and weights of Splits, as Caffe leaves it."""
+    made = deepcopy(node.proto)
+    for field in ("bottom", "top", "loss_weight"):
+        made.ClearField(field)
+        getattr(made, field).extend(getattr(proto, field))
+    if node.layer.default_loss_weight and not made.loss_weight:
+        made.loss_weight.append(node.layer.default_loss_weight)
+    if node.layer.type == "BatchNorm":
+        while len(made.param) < len(node.params):
+            made.param.add(lr_mult=0)
+    return _bare(made)
+
+
+def _bare(proto: Message) -> Message:
+    """The message without the top that a loss has only because it states none."""
+    if proto.top and proto.top[0].startswith(AUTOMATIC):
+        proto.ClearField("top")
+    return proto

@@ -1,0 +1,199 @@
+"""A whole training run, as ``caffe2torch train`` does it, top to bottom."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from caffe2torch.errors import Caffe2TorchWarning, NetError
+from caffe2torch.io.caffemodel import read_caffemodel
+from caffe2torch.io.prototxt import read_prototxt
+from caffe2torch.passes.draft import BlobSource, State
+from caffe2torch.pipeline import blob_source
+from caffe2torch.training.distributed import Team, choose_device, join_team
+from caffe2torch.training.engine import Action, Engine
+from caffe2torch.training.fed import FedNet
+from caffe2torch.training.log import Log
+from caffe2torch.training.net import open_net
+from caffe2torch.training.snapshot import learned_net, read_state
+from caffe2torch.training.solver import NetOf, Solver, read_solver
+
+
+def train(
+    path: str | os.PathLike[str],
+    *,
+    log: Log,
+    weights: Sequence[str] = (),
+    snapshot: str | None = None,
+    resume_data: bool = False,
+    device: str = "auto",
+    workers: int = 0,
+    level: int = 0,
+    stages: tuple[str, ...] = (),
+    requested: Callable[[], Action] = lambda: Action.NONE,
+    watch: Callable[[Solver], Callable[[int], None]] = lambda solver: lambda iteration: None,
+) -> Engine:
+    """Train the net of a solver.prototxt up to its max_iter; return the engine at its end.
+
+    Args:
+        path: the solver.
+        log: where the run reports to.
+        weights: files of weights to begin with, in the place of those that the solver names.
+        snapshot: a solverstate to go on from, with the weights that it names.
+        resume_data: go on with the data after the last item before the snapshot. Without it
+            they begin again, as in Caffe.
+        device: "auto" (the solver's own, or the CPU where there is no GPU), "cpu" or "cuda".
+        workers: processes that prepare the batches of each data layer.
+        level: of the training net's state.
+        stages: of the training net's state.
+        requested: asked for what to do after each update.
+        watch: gets the solver once it is read, and gives what is called after each update.
+
+    Raises:
+        Caffe2TorchError: Caffe would not train this, a file is missing, or there is nothing to
+            learn. No file has been written then.
+    """
+    solver = read_solver(path, level, stages)
+    if weights and snapshot:
+        raise NetError(
+            "weights and a snapshot are given, of which one can be: a snapshot names its weights"
+        )
+    if solver.max_iter < 1:
+        raise NetError(f"{solver.path}: the solver sets no max_iter: there is nothing to do")
+    if weights:
+        solver = replace(solver, weights=tuple(weights))
+    for field, why in solver.idle.items():
+        message = f"{solver.path}: {field} has no effect: {why}"
+        warnings.warn(message, Caffe2TorchWarning, stacklevel=2)
+    if device == "auto" and not solver.on_gpu:
+        device = "cpu"
+    with (
+        join_team(device, solver.device_id) as team,
+        open_engine(
+            solver,
+            team,
+            log=log,
+            snapshot=snapshot,
+            resume_data=resume_data,
+            workers=workers,
+            requested=requested,
+            progress=watch(solver),
+        ) as engine,
+    ):
+        engine.solve()
+    return engine
+
+
+@contextmanager
+def open_engine(
+    solver: Solver,
+    team: Team,
+    *,
+    log: Log,
+    snapshot: str | None = None,
+    resume_data: bool = False,
+    workers: int = 0,
+    requested: Callable[[], Action] = lambda: Action.NONE,
+    progress: Callable[[int], None] = lambda iteration: None,
+) -> Iterator[Engine]:
+    """The engine of a solver with its nets; the processes that read data end with the block.
+
+    The arguments are as for ``train``.
+    """
+    state = None if snapshot is None else read_state(snapshot)
+    files: list[str | Path] = list(solver.weights)
+    if state is not None and snapshot is not None:
+        files.append(learned_net(state, snapshot))
+    source = read_weights(files)
+    net = _open(solver.train, solver, source, team, workers)
+    check_learns(net)
+    tests = []
+    if team.leads:
+        for described in solver.tests:
+            tests.append(_open(described, solver, source, team, workers))
+            tests[-1].share_from(net)
+    engine = Engine(solver, net, tests, log=log, team=team, requested=requested, progress=progress)
+    # Random numbers follow from the iteration, so that a restored run draws the same.
+    engine.hooks.on_start.append(lambda: _seed(solver.seed, engine.iteration, team))
+    if state is not None and snapshot is not None:
+        engine.restore(state, snapshot)
+        if resume_data:
+            net.seek(engine.iteration * solver.iter_size)
+            for test, count in zip(tests, solver.test_iter, strict=True):
+                test.seek(solver.tests_before(engine.iteration) * count)
+    try:
+        yield engine
+    finally:
+        for one in (net, *tests):
+            one.close()
+
+
+@contextmanager
+def open_fed(
+    path: str | os.PathLike[str],
+    phase: str,
+    level: int = 0,
+    stages: tuple[str, ...] = (),
+    weights: Sequence[str] = (),
+    device: str = "auto",
+    workers: int = 0,
+) -> Iterator[FedNet]:
+    """The net of a prototxt with its data and ``weights``, without a solver."""
+    net = open_net(
+        read_prototxt(path),
+        State(phase, level, stages),
+        folder=Path(path).parent,
+        weights=read_weights(weights),
+    )
+    fed = FedNet(net, choose_device(device), workers)
+    try:
+        yield fed
+    finally:
+        fed.close()
+
+
+def read_weights(files: Sequence[str | Path]) -> BlobSource:
+    """The blobs of several weights files; of a layer that several have, the last one's count."""
+    if not files:
+        return BlobSource()
+    sources = [blob_source(read_caffemodel(file)) for file in files]
+    entries = tuple(entry for source in sources for entry in source.entries)
+    return replace(sources[-1], entries=entries)
+
+
+def check_learns(net: FedNet) -> None:
+    """Raise NetError for a net whose learned blobs no training would change."""
+    if not net.net.loss_weights:
+        raise NetError(
+            f"the net {net.name!r} has no loss in phase {net.net.graph.phase}: there is nothing to "
+            "learn; add a loss layer, or a loss_weight"
+        )
+    if not any(slot.lr_mult for slot in net.slots):
+        raise NetError(
+            f"the net {net.name!r} has nothing to learn: it has no learned blob whose lr_mult is "
+            "not 0"
+        )
+
+
+def _open(described: NetOf, solver: Solver, source: BlobSource, team: Team, workers: int) -> FedNet:
+    training = described.state.phase == "TRAIN"
+    net = open_net(
+        described.net,
+        described.state,
+        folder=described.folder,
+        weights=source,
+        seed=solver.seed,
+        rank=team.rank if training else 0,
+        world=team.world if training else 1,
+    )
+    return FedNet(net, team.device, workers)
+
+
+def _seed(seed: int, iteration: int, team: Team) -> None:
+    torch.manual_seed(((seed << 20) + iteration) * team.world + team.rank & (1 << 63) - 1)
