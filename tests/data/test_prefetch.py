@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import pickle
 import re
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import textwrap
 import time
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,20 @@ def test_batches_in_order_whatever_makes_them(opened, workers):
     assert torch.equal(torch.get_rng_state(), state)
     batches.close()
     assert not multiprocessing.active_children()
+
+
+def test_a_source_can_be_sent_to_a_process(opened, tmp_path):
+    """Which is what workers that are not forked need."""
+    cv2.imwrite(str(tmp_path / "0.png"), pixels().transpose(1, 2, 0))
+    (tmp_path / "list.txt").write_text("0.png 3\n")
+    text = 'image_data_param { source: "list.txt" shuffle: true }'
+    dummy = 'dummy_data_param { shape { dim: 3 } data_filler { type: "uniform" } }'
+    images = source(text, kind="ImageData", folder=tmp_path)
+    for one in (opened, images, source(dummy, kind="DummyData", tops=("a",))):
+        sent = pickle.loads(pickle.dumps(one))
+        assert sent.shapes == one.shapes
+        for got, expected in zip(sent.batch(1), one.batch(1), strict=True):
+            np.testing.assert_array_equal(got, expected)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
