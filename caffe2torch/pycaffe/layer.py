@@ -189,12 +189,15 @@ def _class_of(proto: Message) -> type[Layer]:
         TypeError: the class is no caffe.Layer.
         RuntimeError: it lacks setup or reshape, or the layer does not name both.
     """
+    from caffe2torch.pycaffe import alias  # The package holds this module.
+
     module, name = proto.python_param.module, proto.python_param.layer
     where = f"layer {proto.name!r} (Python)"
     if not module or not name:
         raise RuntimeError(f"{where}: python_param needs a module and a layer")
     found = sys.modules.get(module)
     if found is None:
+        alias.install()  # The module says `import caffe`.
         try:
             found = importlib.import_module(module)
         except ModuleNotFoundError as error:

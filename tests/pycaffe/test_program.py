@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -50,8 +51,6 @@ def test_a_program_sees_itself_as_under_python(tmp_path) -> None:
         ("-c", SHOW, "a"): ["__main__", None, ["-c", "a"], ""],
     }
     for arguments, shown in expected.items():
-        import json
-
         assert json.loads(run(*arguments, folder=tmp_path).stdout) == shown
 
 
@@ -80,3 +79,28 @@ def test_errors_and_exit_codes_are_the_programs_own(tmp_path) -> None:
 )
 def test_what_cannot_be_run_is_told(arguments, text, tmp_path) -> None:
     assert text in run(*arguments, folder=tmp_path, code=2).stderr
+
+
+def test_a_layers_own_module_imports_caffe_in_any_program(tmp_path) -> None:
+    (tmp_path / "own.py").write_text(
+        "import caffe\n\n\n"
+        "class Twice(caffe.Layer):\n"
+        "    def setup(self, bottom, top): pass\n"
+        "    def reshape(self, bottom, top): top[0].reshape(*bottom[0].shape)\n"
+        "    def forward(self, bottom, top): top[0].data[...] = 2 * bottom[0].data\n"
+    )
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
+        'layer { name: "y" type: "Python" bottom: "x" top: "y"\n'
+        '  python_param { module: "own" layer: "Twice" } }\n'
+    )
+    (tmp_path / "by_hand.py").write_text(
+        "import numpy as np\n"
+        "import caffe2torch.pycaffe as caffe\n"
+        'net = caffe.Net("net.prototxt", caffe.TEST)\n'
+        'print(net.forward(x=np.ones((2, 3)))["y"].sum())\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "by_hand.py"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "12.0\n", done.stderr
