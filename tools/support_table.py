@@ -51,6 +51,7 @@ SHAPES = {"x": (2, 8, 6, 6), "a": (2, 8), "rois": (3, 5), "mask": (2, 8, 6, 6), 
           "scale": (2, 1, 6, 6)}  # fmt: skip
 WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Accum", ("x", "mask"), "accum_param { top_height: 9 top_width: 9 }"),
+    ("AutoCrop", ("x", "mask"), ""),
     ("Axpy", ("a", "x", "mask"), ""),
     ("BN", ("x",), "bn_param { bn_mode: INFERENCE }"),
     ("BoxGroupOutput", ("x", "flows"), "box_group_output_param { box_group_param { field_w: 40 "
@@ -94,6 +95,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Interp", ("x",), "interp_param { zoom_factor: 2 }"),
     ("Lstm", ("steps",), "lstm_param { num_output: 4 }"),
     ("Mean", ("x",), "mean_param { operation: SUBTRACT value: 104 value: 117 }"),
+    ("MergeCrop", ("x", "mask"), ""),
     ("Mish", ("x",), ""),
     ("NdConvolution", ("volume",), "convolution_param { num_output: 4 kernel_shape { dim: 2 "
      "dim: 3 dim: 3 } }"),
@@ -136,6 +138,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("SeLU", ("x",), ""),
     ("ShuffleChannel", ("x",), "shuffle_channel_param { group: 2 }"),
     ("SmoothL1Loss", ("x", "mask"), ""),
+    ("Sparsify", ("x",), "sparsify_param { thre: 1 }"),
     ("SpatialDropout", ("x",), ""),
     ("SpatialTransformer", ("x", "theta"), ""),
     ("Transpose", ("x",), "transpose_param { dim: 3 dim: 2 dim: 0 dim: 1 }"),

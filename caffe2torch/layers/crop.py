@@ -23,11 +23,14 @@ class Crop(Layer):
     offsets, a second bottom with fewer axes or that exceeds the first.
 
     The forks of FCN and HED have no ``crop_param``: their Crop finds the offsets in the layers
-    between the two bottoms (passes/align_crops.py).
+    between the two bottoms (passes/align_crops.py). In a later fork (yun-liu/rcf,
+    auto_crop_layer.cpp) that layer is called AutoCrop.
     """
 
     type = "Crop"
     bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
+    aligns: ClassVar[bool] = False
+    """Whether the layers between the bottoms give the offsets, whatever rule is chosen."""
 
     axis: int
     offset: Shape

@@ -20,7 +20,8 @@ from caffe2torch.layers import (
 from caffe2torch.layers import _pooling as pooling
 from caffe2torch.layers._grid import Grid, of_windows
 from caffe2torch.layers._pooling import PoolWindow
-from caffe2torch.layers._spatial import require_axes, require_positive
+from caffe2torch.layers._spatial import Window, require_axes, require_positive
+from caffe2torch.layers.pooling_nd import PoolingND
 
 
 @register_layer()
@@ -42,11 +43,22 @@ class Pooling(Layer):
     Errors: not four axes; no kernel or more than one form; only one of a ``_h``, ``_w`` pair;
     a zero kernel or stride; pad not smaller than the kernel; pad with STOCHASTIC; a kernel,
     pad or stride with ``global_pooling``; a mask of AVE or STOCHASTIC.
+
+    Forks (naibaf7's, R-C3D's; pooling_layer.cpp of both) pool on three axes as well: with
+    kernel_size, stride or pad written once an axis, of (N, C, L, H, W), or a ``dilation`` above
+    1, it is PoolingND with its restrictions, and pad must be 0.
     """
 
     type = "Pooling"
     parameters = Parameters(
-        "pooling_param", f"optional bool ceil_mode = {TEXT_ONLY} [default = true];"
+        "pooling_param",
+        f"""
+        repeated uint32 kernel_size = 2;
+        repeated uint32 stride = 3;
+        repeated uint32 pad = 4;
+        optional bool ceil_mode = {TEXT_ONLY} [default = true];
+        repeated uint32 dilation = {TEXT_ONLY + 1};
+        """,
     )
     tops: ClassVar[tuple[int, int | None]] = (1, 2)
 
@@ -57,7 +69,11 @@ class Pooling(Layer):
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        param = proto.pooling_param
+        param, more = proto.pooling_param, cls.parameters.of(proto)
+        if any(len(getattr(more, name)) for name in ("kernel_size", "stride", "pad")) or any(
+            step != 1 for step in more.dilation
+        ):
+            return _of_volumes(proto, more)
         method = enum_name(param, "pool")
         if method != "MAX" and len(proto.top) > 1:
             raise net_error(proto, f"{method} has no mask for a second top", "pool")
@@ -147,6 +163,32 @@ def _window(proto: Message, param: Message) -> PoolWindow | None:
         raise net_error(proto, f"pad {pad} must be smaller than the kernel {kernel}", "pad")
     ceil = enum_name(param, "round_mode") == "CEIL" and Pooling.parameters.of(proto).ceil_mode
     return PoolWindow(kernel, stride, pad, ceil)
+
+
+def _of_volumes(proto: Message, more: Message) -> Layer:
+    """The PoolingND of a layer with ``more`` values than Caffe's pooling has."""
+    param = proto.pooling_param
+    if enum_name(param, "pool") != "MAX" or param.global_pooling or len(proto.top) > 1:
+        raise unsupported(
+            proto, "on three axes, and with dilation, only MAX without a mask is known", "pool"
+        )
+    if param.pad or any(more.pad) or param.pad_h or param.pad_w:
+        raise unsupported(
+            proto, "on three axes, and with dilation, it must be 0", "pooling_param.pad"
+        )
+    sizes = []
+    for name, default in (("kernel_size", None), ("stride", 1)):
+        first = (getattr(param, name),) if param.HasField(name) else ()
+        sizes.append((*first, *getattr(more, name)) or (default,))
+    kernel, stride = sizes
+    if param.HasField("kernel_h") or param.HasField("stride_h"):
+        raise unsupported(proto, "write kernel_size and stride once an axis instead", "kernel_h")
+    if len(kernel) == 2 or len(stride) == 2 or len(more.dilation) == 2:
+        raise unsupported(proto, "two values; write kernel_h and kernel_w instead", "kernel_size")
+    if None in kernel or 0 in (*kernel, *stride, *more.dilation):
+        raise net_error(proto, "must be given and positive", "pooling_param.kernel_size")
+    dilation = tuple(more.dilation) or (1,)
+    return PoolingND(proto.name, Window(kernel, stride, (0,), dilation))
 
 
 def _kernel(proto: Message, param: Message) -> Shape:

@@ -17,7 +17,8 @@ def align_crops(draft: Draft) -> None:
     BVLC's Caffe crops at offset 0. The forks of FCN and HED (crop_layer.cpp there) had no
     ``crop_param``: they follow the first bottoms back from both bottoms to the blob that both
     come from, and take the offset at which the same pixels of that blob lie on each other.
-    Raises NetError where the layers between do not allow it. Before, with ``crop="fork"``::
+    An AutoCrop does so by either rule. Raises NetError where the layers between do not allow it.
+    Before, with ``crop="fork"``::
 
         layer { name: "c" type: "Convolution" bottom: "x" top: "c"
           convolution_param { num_output: 6 kernel_size: 3 pad: 35 } }
@@ -31,14 +32,14 @@ def align_crops(draft: Draft) -> None:
             continue
         grid, why = _shift(node, makers)
         offsets = [] if grid is None else [int(start) for start in grid.start]
-        if draft.options.crop == "fork":
+        if node.layer.aligns or draft.options.crop == "fork":
             if not offsets:
+                other = "" if node.layer.aligns else ", or choose BVLC's rule (--crop bvlc)"
                 raise node.layer.net_error(
-                    f"the forks' rule has no offset for it: {why}. Give its crop_param, or "
-                    "choose BVLC's rule (--crop bvlc)."
+                    f"the forks' rule has no offset for it: {why}. Give its crop_param{other}."
                 )
             node.proto.crop_param.offset.extend(offsets)
-            node.layer = Crop.from_proto(node.proto)
+            node.layer = type(node.layer).from_proto(node.proto)
         elif any(offsets):
             draft.warnings.append(
                 f"layer {node.proto.name!r} (Crop) has no crop_param: BVLC's Caffe crops at offset "

@@ -70,6 +70,7 @@ LAYER_HINTS = (
         "of how many items training takes statistics together (Intel)",
         of_batches=True,
     ),
+    Hint("param.force_mult", "of a force on weights in training (wenwei202)"),
     Hint("*.weight_filler.alpha", "the spread of random initial values (happynear's MSRA filler)"),
     Hint("*.weight_filler.file", FILE_FILLER),
     Hint("*.bias_filler.file", FILE_FILLER),

@@ -48,13 +48,29 @@ def test_regions(phase):
     check_layer(SCALED, column, [oracle(values, STD, MEAN, upright)], phase=phase)
 
 
+@pytest.mark.parametrize("field", ["", "decode_bbox_param { gt_iou_thr: 0.5 }"])
+def test_training_leaves_out_regions_that_are_true_boxes(field):
+    offsets, regions = inputs(9)
+    threshold = np.float32(0.5 if field else 0.95)
+    matched = np.random.default_rng(2).uniform(size=(9, 6)).astype(np.float32)
+    matched[:, 5] = [0.1, threshold, 0.2, 0.3, 1, 0.4, 0.49, 0.0, 0.2]
+    far_off = matched[:, 5] < threshold
+    wanted = oracle([offsets[far_off], regions[far_off]], upright=True)
+    assert 0 < len(wanted) < 7
+    check_layer(f"{PLAIN} {field}", [offsets, regions, matched], [wanted], phase="TRAIN")
+
+
 @pytest.mark.parametrize(
     ("text", "shapes", "wanted"),
     [
         (PLAIN, ((3, 84), (3, 5)), "(3, 84) is not (R, 8)"),
         (PLAIN, ((3, 8), (3, 4)), "(3, 4) is not (R, 5)"),
         (PLAIN, ((3, 8), (2, 5)), "3 offsets for 2 regions"),
-        (PLAIN, ((3, 8), (3, 5), (3, 6)), "a third bottom is for phase TRAIN only"),
+        (
+            PLAIN,
+            ((3, 8), (3, 5), (3, 6)),
+            "is for phase TRAIN only; read the net in it",
+        ),
         (f"{PLAIN} bbox_reg_param {{ bbox_mean: 0 bbox_std: 1 }}", ((3, 8), (3, 5)), "four values"),
     ],
 )

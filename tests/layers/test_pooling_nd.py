@@ -9,7 +9,7 @@ from harness import build, check_layer, layer_error
 
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.passes.draft import BlobSource, State
-from caffe2torch.pipeline import build_graph
+from caffe2torch.pipeline import build_graph, restore_graph
 
 LOWEST = float(np.finfo(np.float32).min)
 
@@ -73,6 +73,39 @@ def test_refuses(fields: str, message: str) -> None:
     assert message in str(layer_error(layer(fields), [(2, 3, 4, 5, 7)]))
 
 
-def test_pooling_itself_has_one_kernel_size() -> None:
-    error = layer_error(layer("kernel_size: 2 kernel_size: 2", "Pooling"), [(2, 3, 5, 7)])
-    assert "pooling_param.kernel_size: 2" in str(error)
+@pytest.mark.parametrize(
+    ("fields", "window"),
+    [
+        (CASES[0][0] + " pad: 0 dilation: 1", CASES[0][1:]),
+        ("kernel_size: 2 stride: 1 stride: 2 stride: 2", ((4, 5, 7), (2, 2, 2), (1, 2, 2))),
+        ("kernel_size: 2 dilation: 2", ((6, 8), (2, 2), (1, 1), (0, 0), (2, 2))),
+        ("kernel_size: 2 dilation: 1 dilation: 2 dilation: 3",
+         ((4, 5, 7), (2, 2, 2), (1, 1, 1), (0, 0, 0), (1, 2, 3))),
+    ],
+)  # fmt: skip
+def test_pooling_of_forks_with_a_value_an_axis(fields: str, window: Any) -> None:
+    sizes, kernel, stride, *more = window
+    pad, step = more or ((0,) * len(sizes), (1,) * len(sizes))
+    x = np.random.default_rng(0).normal(size=(2, 3, *sizes))
+    check_layer(layer(fields, "Pooling"), [x], [oracle(x, kernel, stride, pad, step)])
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ("kernel_size: 2 dilation: 2 pad: 1", "it must be 0"),
+        ("kernel_size: 2 dilation: 2 pool: AVE", "only MAX without a mask is known"),
+        ("kernel_size: 2 kernel_size: 3", "write kernel_h and kernel_w instead"),
+        ("kernel_h: 2 kernel_w: 2 dilation: 2", "write kernel_size and stride once an axis"),
+        ("dilation: 2", "must be given and positive"),
+        ("kernel_size: 2 dilation: 0", "must be given and positive"),
+    ],
+)
+def test_what_pooling_of_forks_refuses(fields: str, message: str) -> None:
+    assert message in str(layer_error(layer(fields, "Pooling"), [(2, 3, 5, 7)]))
+
+
+def test_the_definition_keeps_a_value_an_axis() -> None:
+    graph = build(layer(CASES[0][0], "Pooling"), [(2, 3, 4, 5, 7)], 1)
+    again = restore_graph(parse_prototxt(graph.definition), {}, "TEST")
+    assert again.shapes == graph.shapes

@@ -35,6 +35,7 @@ def read(kind: str, more: str, net: str = "") -> Graph:
         ("Convolution", CONV % "cudnn_convolution_algo_seeker: GET" + " forward_type: FLOAT16"),
         ("Convolution", CONV % "weight_filler { type: 'msra' negative_slope: 0.25 }"),
         ("Convolution", CONV % "weight_filler { type: 'msra' alpha: 5.5 }"),
+        ("Convolution", CONV % "" + " param { lr_mult: 1 force_mult: 1 }"),
         ("BatchNorm", NORM % "engine: CUDNN"),
         ("BatchNorm", NORM % "filler { value: 1 } bias_filler { value: 0 }"),
     ],

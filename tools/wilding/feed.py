@@ -26,6 +26,7 @@ FRAMES = 16
 """Of a video."""
 SMALL: tuple[tuple[str, Shape], ...] = (
     (r"im_?info", (1, 3)),
+    (r"im(age)?_sizes?$", (1, 2)),
     (r"gt_boxes", (BOXES, 5)),
     (r"rois?($|_|\d)|proposal", (ROIS, 5)),
     (r"label|target|^gt|class|cont$|^ids?$|weight", (1, 1)),

@@ -145,17 +145,23 @@ def decode_regions(
     scales: Sequence[float],
     shifts: Sequence[float],
     upright: bool,
+    matched: Tensor | None = None,
+    overlap: float = 1,
 ) -> Tensor:
     """The regions (R, 5) moved and resized by the last four of ``offsets`` (R, 8).
 
-    As (R, 5, 1, 1); inverted boxes are left out if only ``upright`` ones are asked for.
+    As (R, 5, 1, 1); inverted boxes are left out if only ``upright`` ones are asked for,
+    and those whose last number in ``matched`` (R, D) is ``overlap`` or more.
     """
     image, low, high = regions.detach().flatten(1).tensor_split((1, 3), 1)
     values = offsets.detach().flatten(1)[:, 4:]
     corner, far = moved_boxes(values, low, high, scales, shifts)
     rows = torch.cat([image, corner, far], 1)
     if upright:
-        rows = rows[(corner <= far).all(1)]
+        kept = (corner <= far).all(1)
+        if matched is not None:
+            kept = kept & ~(matched.detach().flatten(1)[:, -1] >= overlap)
+        rows = rows[kept]
     return rows[..., None, None]
 
 

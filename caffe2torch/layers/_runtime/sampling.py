@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 
@@ -64,3 +65,24 @@ def crop(x: Tensor, reference: Tensor, start: int, offsets: Sequence[int]) -> Te
     for dim, offset in enumerate(offsets, start):
         x = x.narrow(dim, offset, reference.shape[dim])
     return x
+
+
+def merge_crop(
+    a: Tensor,
+    b: Tensor,
+    stacks: bool,
+    forward: Sequence[bool],
+    backward: Sequence[bool],
+) -> Tensor:
+    """``a`` and the middle of ``b`` as large as it, along the channels or added.
+
+    One without ``forward`` counts as zeros, one without ``backward`` has no gradient.
+    """
+    for dim in range(2, a.ndim):
+        size = a.shape[dim]
+        b = b.narrow(dim, (b.shape[dim] - size) // 2, size)
+    parts = [
+        x.detach() if runs and not learns else x if runs else torch.zeros_like(x)
+        for x, runs, learns in zip((a, b), forward, backward, strict=True)
+    ]
+    return torch.cat(parts, 1) if stacks else parts[0] + parts[1]
