@@ -401,7 +401,11 @@ def write_prototxt(net: Message) -> str:
 
 
 def _format_layer(message: Message, indent: int, as_one_line: bool) -> str | None:
-    """The text of a LayerParameter with its unknown fields where they stood; else None."""
+    """The text of a LayerParameter with its unknown fields where they stood; else None.
+
+    They come after the known ones of their message: where a fork repeats a field that Caffe has
+    once, Caffe's is the first.
+    """
     if message.DESCRIPTOR.name != "LayerParameter":
         return None
     bare = message_class("LayerParameter")()
@@ -414,5 +418,7 @@ def _format_layer(message: Message, indent: int, as_one_line: bool) -> str | Non
         for part in unknown.parent.split(".") if unknown.parent else ():
             at = lines.index(" " * depth + part + " {", 0 if depth == indent else at) + 1
             depth += 2
+        if unknown.parent:
+            at = lines.index(" " * (depth - 2) + "}", at)
         lines.insert(at, " " * depth + unknown.text)
     return "\n".join(lines).removeprefix(" " * indent)  # The printer indents and ends it.

@@ -53,7 +53,7 @@ def test_training_leaves_out_regions_that_are_true_boxes(field):
     offsets, regions = inputs(9)
     threshold = np.float32(0.5 if field else 0.95)
     matched = np.random.default_rng(2).uniform(size=(9, 6)).astype(np.float32)
-    matched[:, 5] = [0.1, threshold, 0.2, 0.3, 1, 0.4, 0.49, 0.0, 0.2]
+    matched[:, 5] = 0.1, threshold, 0.2, 0.3, 1, 0.4, 0.49, 0.0, 0.2
     far_off = matched[:, 5] < threshold
     wanted = oracle([offsets[far_off], regions[far_off]], upright=True)
     assert 0 < len(wanted) < 7
