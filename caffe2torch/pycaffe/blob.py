@@ -26,10 +26,12 @@ class Memory:
     always show the present values. On a GPU it lies wherever it was used last.
     """
 
-    __slots__ = ("_array", "_tensor", "capacity")
+    __slots__ = ("_array", "_tensor", "capacity", "changes")
 
     def __init__(self) -> None:
         self.capacity = 0
+        self.changes = 0
+        """Grows whenever the numbers may have changed."""
         self._tensor: Tensor | None = None
         self._array: weakref.ref[npt.NDArray[np.float32]] | None = None
 
@@ -59,6 +61,7 @@ class Memory:
 
     def array(self, shape: Shape) -> npt.NDArray[np.float32]:
         """The first numbers as an array that writes through."""
+        self.changes += 1
         array = None if self._array is None else self._array()
         if array is None:
             if self.tensor.device != CPU:
@@ -79,6 +82,7 @@ class Memory:
 
     def put(self, value: Tensor) -> None:
         """Have the first numbers be those of ``value``, whose memory may become this one."""
+        self.changes += 1
         if value.numel() > self.capacity or not self.is_held:
             self._tensor = value.data.reshape(-1)
             self.capacity, self._array = value.numel(), None

@@ -54,6 +54,7 @@ def build(running: TrainingNet) -> tuple[list[Step], list[tuple[str, Blob]]]:
         else:
             step = _step(running, node, bottoms, tops, shared)
             step.weights = [running.loss_weights.get(value, 0.0) for value in node.outputs]
+        step.node = node
         steps.append(step)
     _set_gradients(running, steps, named)
     for step in steps:

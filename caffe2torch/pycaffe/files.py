@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from caffe2torch.errors import WeightsError
+from caffe2torch.graph import FloatArray
 from caffe2torch.io.atomic import atomic_write
 from caffe2torch.io.caffemodel import read_caffemodel
-from caffe2torch.io.hdf5 import ABSENT
-from caffe2torch.io.schema import Message, message_class
+from caffe2torch.io.hdf5 import ABSENT, write_hdf5
+from caffe2torch.io.schema import message_class
+from caffe2torch.io.write_caffemodel import LayerBlobs, write_layers
 from caffe2torch.passes.attach_weights import shape_fits
 from caffe2torch.passes.resolve import AUTOMATIC
 from caffe2torch.passes.upgrade import blob_owner_names
@@ -56,34 +58,47 @@ def copy_weights(path: str, steps: Sequence[Step]) -> None:
             np.copyto(target.data, blob.data.reshape(target._shape))
 
 
-def save_binary(path: str, net: Message, steps: Sequence[Step]) -> None:
-    """Write a NetParameter as a running Caffe does: filtered, with Splits and blobs."""
-    message = message_class("NetParameter")(name=net.name)
+def layers_of(steps: Sequence[Step]) -> tuple[list[LayerBlobs], list[list[int]]]:
+    """A running net's layers as a file has them, and which blobs each has first of all.
+
+    They are filtered, with their phase and the Splits, and losses with their weight.
+    """
+    seen: set[int] = set()
+    layers, owned = [], []
     for step in steps:
-        layer = message.layer.add()
-        layer.CopyFrom(step.proto)
-        layer.ClearField("place")
-        layer.ClearField("blobs")
-        if layer.top and layer.top[0].startswith(AUTOMATIC):
-            layer.ClearField("top")
-        for blob in step.blobs:
-            proto = layer.blobs.add()
-            proto.shape.dim[:] = blob._shape
-            proto.data.extend(blob.data.reshape(-1))
+        proto = message_class("LayerParameter")()
+        proto.CopyFrom(step.proto)
+        if proto.top and proto.top[0].startswith(AUTOMATIC):
+            proto.ClearField("top")
+        if any(step.weights) and not proto.loss_weight:
+            proto.loss_weight.append(step.weights[0])
+        declared = None if step.node is None else step.node.layer.parameters
+        shapes = [blob._shape for blob in step.blobs]
+        layers.append(LayerBlobs(proto, shapes, _reader(step), declared))
+        own = [i for i, blob in enumerate(step.blobs) if id(blob._diff) not in seen]
+        seen |= {id(blob._diff) for blob in step.blobs}
+        owned.append(own)
+    return layers, owned
+
+
+def _reader(step: Step) -> Callable[[], list[FloatArray]]:
+    return lambda: [blob.data for blob in step.blobs]
+
+
+def save_binary(path: str, name: str, steps: Sequence[Step]) -> None:
+    """Write the net called ``name`` as Caffe's Net::ToProto has it."""
     with atomic_write(path) as file:
-        file.write(message.SerializeToString())
+        write_layers(file, path, name, layers_of(steps)[0])
 
 
 def save_hdf5(path: str, steps: Sequence[Step]) -> None:
     """Write ``/data/LAYER/INDEX``, each shared blob once."""
-    import h5py
-
-    written: set[int] = set()
-    with atomic_write(path) as file, h5py.File(file, "w") as out:
-        data = out.create_group("data")
-        for step in steps:
-            group = data.require_group(step.name)
-            for index, blob in enumerate(step.blobs):
-                if id(blob._diff) not in written:
-                    written.add(id(blob._diff))
-                    group.create_dataset(str(index), data=blob.data)
+    _, owned = layers_of(steps)
+    with atomic_write(path) as file:
+        write_hdf5(
+            file,
+            [
+                (step.name, {index: step.blobs[index].data for index in indices})
+                for step, indices in zip(steps, owned, strict=True)
+            ],
+        )

@@ -79,6 +79,10 @@ class Host:
             )
             self.instance.setup(self.bottoms, self.tops)
             self.is_set_up = True
+            # The values that setup gave them stand in the layer, in place of a filler's.
+            for blob in self.instance.blobs:
+                made = self.proto.blobs.add(data=blob.data.reshape(-1))
+                made.shape.dim[:] = blob._shape
         for blob, shape in zip(self.bottoms, bottoms, strict=True):
             blob._resize(shape)
         self.instance.reshape(self.bottoms, self.tops)
@@ -145,7 +149,8 @@ class _Run(torch.autograd.Function):
             top._diff.put(diff.detach().cpu().contiguous().clone())
         blobs = [*host.bottoms, *host.instance.blobs]
         for blob in blobs:
-            blob._diff.put(torch.zeros(blob._shape))
+            if all(blob is not top for top in host.tops):
+                blob._diff.put(torch.zeros(blob._shape))
         propagate = BoolVec(ctx.needs_input_grad[1 : 1 + len(host.bottoms)])
         host.instance.backward(host.tops, propagate, host.bottoms)
         return (

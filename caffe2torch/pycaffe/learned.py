@@ -45,7 +45,8 @@ class Learned:
         self.statistics = [
             i for i, spec in enumerate(self.specs) if spec.name not in self._differentiable()
         ]
-        self._bound: list[Tensor] = []
+        self._bound: list[tuple[Tensor | None, int]] = []
+        self._device = CPU
         self._is_alias = False
 
     def _differentiable(self) -> set[str]:
@@ -54,11 +55,10 @@ class Learned:
     def bind(self, device: torch.device) -> None:
         """Have the module compute with the present values of the blobs."""
         memories = [blob._data for blob in self.blobs]
-        if (
-            self._is_alias
-            and all(m._tensor is t for m, t in zip(memories, self._bound, strict=True))
-            and all(t.device == device for t in self._bound)
-        ):
+        # On a GPU are copies, which hold until a program or a solver has changed the blobs.
+        state = [(m._tensor, 0 if self._is_alias else m.changes) for m in memories]
+        is_known = self._is_alias or (device != CPU and not any(m.is_held for m in memories))
+        if is_known and device == self._device and _same(state, self._bound):
             return
         values = [blob._data.view(blob._shape).numpy() for blob in self.blobs]
         arrays = self.layer.import_blobs(values, self.bottoms)
@@ -69,7 +69,8 @@ class Learned:
             own = getattr(self.module, name)
             # A shared array may have another shape in each of its layers.
             own.data = torch.from_numpy(array).to(device).view(array.shape)
-        self._bound = [m.tensor for m in memories]
+        self._device = device
+        self._bound = [(m.tensor, 0 if self._is_alias else m.changes) for m in memories]
 
     def unbind(self) -> None:
         """Take over the statistics that the module has changed."""
@@ -97,3 +98,8 @@ class Learned:
             if spec.name in gradients:
                 diff = blob._diff.view(blob._shape)
                 diff += torch.from_numpy(np.ascontiguousarray(value)).view(blob._shape)
+
+
+def _same(a: Sequence[tuple[Tensor | None, int]], b: Sequence[tuple[Tensor | None, int]]) -> bool:
+    pairs = zip(a, b, strict=True)
+    return bool(b) and all(x is y and changes == known for (x, changes), (y, known) in pairs)

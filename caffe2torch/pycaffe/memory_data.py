@@ -31,7 +31,7 @@ class ArraySource:
         return torch.from_numpy(self.data[rows].copy()), torch.from_numpy(labels.copy())
 
 
-def set_input_arrays(steps: Sequence[Step], data: Any, labels: Any) -> tuple[Any, Any]:
+def set_input_arrays(steps: Sequence[Step], data: Any, labels: Any) -> None:
     """Have the MemoryData layer that a net begins with read two arrays; see Net's method."""
     step = steps[0] if steps else None
     if not isinstance(step, DataStep) or step.type != "MemoryData":
@@ -57,4 +57,3 @@ def set_input_arrays(steps: Sequence[Step], data: Any, labels: Any) -> tuple[Any
             f"{len(data)} items are no multiple of the batch size {param.batch_size}"
         )
     step.source, step.index = ArraySource(data, labels, param.batch_size), 0
-    return data, labels

@@ -18,7 +18,7 @@ from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.io.schema import Message
 from caffe2torch.passes.draft import State
 from caffe2torch.pycaffe import files, mode
-from caffe2torch.pycaffe.blob import Blob, BlobVec, DtypeVec, IntVec, LayerVec, StringVec
+from caffe2torch.pycaffe.blob import CPU, Blob, BlobVec, DtypeVec, IntVec, LayerVec, StringVec
 from caffe2torch.pycaffe.build import build
 from caffe2torch.pycaffe.layer import BuiltIn, Layer, registered
 from caffe2torch.pycaffe.memory_data import set_input_arrays
@@ -87,8 +87,8 @@ class Net:
                 definition, state, folder=folder, seed=mode.next_seed(), splits=True
             )
             self._steps, self._named = build(self._running)
+        self._device = CPU
         self._callbacks: dict[str, list[Callback]] = {}
-        self._kept: tuple[Any, ...] = ()
         self._blobs_by_name = OrderedDict(self._named)
         own = {step.name: step.blobs for step in self._steps if step.blobs}
         self._params = OrderedDict(own)
@@ -272,7 +272,7 @@ class Net:
     def save(self, path: Any) -> None:
         """Write the net with its learned blobs to a binary caffemodel."""
         with aborting():
-            files.save_binary(_path(path, "the file"), self._running.net, self._steps)
+            files.save_binary(_path(path, "the file"), self._running.graph.name, self._steps)
 
     def save_hdf5(self, path: Any) -> None:
         """Write the learned blobs to an HDF5 file."""
@@ -303,7 +303,7 @@ class Net:
         Raises RuntimeError for arrays that do not fit it: both are float32 and contiguous,
         (N, C, H, W) with as many labels, and N is a multiple of the batch size.
         """
-        self._kept = set_input_arrays(self._steps, data, labels)
+        set_input_arrays(self._steps, data, labels)
 
     def before_forward(self, callback: Callback) -> None:
         """Call ``callback(layer_index)`` before each layer's forward."""
@@ -324,6 +324,11 @@ class Net:
 
     def _forward(self, first: int, last: int) -> float:
         self._check_range(first, last)
+        if self._device != mode.device():
+            self._device = mode.device()
+            self._running.module.to(self._device)
+            for step in self._steps:
+                step.moved()
         loss = 0.0
         with aborting():
             for index in range(first, last + 1):

@@ -42,6 +42,7 @@ class Step:
         self.propagate: list[bool] = []
         self.learns: list[bool] = []
         self.need_backward = False
+        self.node: Node | None = None
         self.statistics: frozenset[int] = frozenset()
         """Learned blobs that no gradient reaches."""
 
@@ -51,6 +52,9 @@ class Step:
 
     def prepare(self) -> None:
         """Get ready for forward and backward, now that it is known which diffs are wanted."""
+
+    def moved(self) -> None:
+        """Take note that the module is on another device."""
 
     def reshape(self) -> None:
         """Give the tops the shapes that follow from the bottoms'."""
@@ -150,7 +154,7 @@ class TorchStep(Step):
         learned: Learned | None,
     ) -> None:
         super().__init__(proto, bottoms, tops)
-        self.node, self.module, self.learned = node, module, learned
+        self.layer, self.module, self.learned = node.layer, module, learned
         self.declared = [blob._shape for blob in bottoms]
         self.shapes = list(self.declared)
         self.function = function_of(node.layer, module, self.declared)
@@ -159,16 +163,19 @@ class TorchStep(Step):
         self.in_place = [
             i < len(tops) and blob._data is tops[i]._data for i, blob in enumerate(bottoms)
         ]
-        self.own = [*module.parameters(), *module.buffers()]
+        self.moved()
         self.parameters: list[tuple[str, nn.Parameter]] = []
         self.record: tuple[list[Tensor], list[Tensor]] | None = None
 
     def allows_backward(self, bottom: int) -> bool:
-        layer = self.node.layer
+        layer = self.layer
         if isinstance(layer, Loss):
             is_target = bottom == 1 and self.type not in _BOTH_BOTTOMS
             return not is_target and bottom not in layer.index_bottoms
         return bottom != _INDICATORS.get(self.type)
+
+    def moved(self) -> None:
+        self.own = [*self.module.parameters(), *self.module.buffers()]
 
     def prepare(self) -> None:
         if self.learned is not None:
@@ -179,7 +186,7 @@ class TorchStep(Step):
                 parameter.requires_grad_(name in names)
 
     def reshape(self) -> None:
-        layer, shapes = self.node.layer, [blob._shape for blob in self.bottoms]
+        layer, shapes = self.layer, [blob._shape for blob in self.bottoms]
         tops = layer.infer_shapes(shapes)
         for spec, own in zip(layer.blob_specs(shapes), self.blobs, strict=True):
             if spec.shape != own._shape:
@@ -254,7 +261,7 @@ class TorchStep(Step):
                 allow_unused=True,
             )
         elif self.tops and self.type not in _WITHOUT_GRADIENT:
-            raise self.node.layer.unsupported("Caffe has no gradient of it", "propagate_down")
+            raise self.layer.unsupported("Caffe has no gradient of it", "propagate_down")
         else:
             found = (None,) * (len(wanted) + len(parameters))
         taken = {_storage(diff) for _, diff in tops}
