@@ -54,6 +54,14 @@ class Team:
             work.wait()
             gradient.div_(self.world)
 
+    def largest(self, number: int) -> int:
+        """The largest of the numbers of all processes."""
+        if self.world == 1:
+            return number
+        tensor = torch.tensor(number, device=self.device)
+        dist.all_reduce(tensor, dist.ReduceOp.MAX)
+        return int(tensor)
+
     def gather(self, value: Any) -> list[Any]:
         """The values of all processes, in the order of their ranks."""
         if self.world == 1:

@@ -109,7 +109,7 @@ class Engine:
         self.update = Update(net.slots, solver)
         self.iteration = self.current_step = 0
         self.rate = 0.0
-        self.stopped = False
+        self.stopped = self._begun = False
         self.hooks = Hooks()
         self.scores: list[dict[str, float]] = [{} for _ in tests]
         """The means of each test net's last test, by output."""
@@ -165,11 +165,8 @@ class Engine:
                 hook()
             passes = [self.net.forward_backward() for _ in range(solver.iter_size)]
             loss = torch.stack([one.loss for one in passes]).sum() / solver.iter_size
-            if self.iteration == start and not bool(loss.isfinite()):
-                raise DivergedError(
-                    f"the loss is {float(loss)} at iteration {self.iteration}, before any update: "
-                    f"{self.net.why_not_finite()}; correct the data, the weights or the fillers"
-                )
+            if not self._begun:
+                self._check_loss(loss)
             self._smooth(loss, start)
             display = bool(solver.display) and self.iteration % solver.display == 0
             if display:
@@ -253,6 +250,15 @@ class Engine:
         self.scores[index] = named_values([(name, value) for name, value, _ in means])
         self._record(f"test {index}", computed, self.scores[index])
 
+    def _check_loss(self, loss: Tensor) -> None:
+        """Raise DivergedError if the first loss of all is no number."""
+        if not bool(loss.isfinite()):
+            raise DivergedError(
+                f"the loss is {float(loss)} at iteration {self.iteration}, before any update: "
+                f"{self.net.why_not_finite()}; correct the data, the weights or the fillers"
+            )
+        self._begun = True
+
     def _smooth(self, loss: Tensor, start: int) -> None:
         """Take a loss into the mean over the last ``average_loss`` ones, in Caffe's float32."""
         size = self.solver.average_loss
@@ -292,10 +298,7 @@ class Engine:
 
     def _agreed(self, request: Action) -> Action:
         """The strongest request that any process has."""
-        if self.team.world == 1:
-            return request
-        requests: list[Action] = self.team.gather(request)
-        return max(requests, key=lambda action: action.value)
+        return Action(self.team.largest(request.value))
 
     def _say(self, text: str, line: int, file: str = "solver.cpp") -> None:
         if self.team.leads:

@@ -114,11 +114,11 @@ def solver_of(proto: Message, path: str) -> Solver:
     folder = Path(path).parent
     try:
         _check(proto)
-        tests = _test_nets(proto, folder)
+        train, tests = _train_net(proto, folder), _test_nets(proto, folder)
         return Solver(
             path=path,
             schedule=_schedule(proto),
-            train=_train_net(proto, folder),
+            train=train,
             tests=tests,
             test_iter=tuple(proto.test_iter),
             test_interval=proto.test_interval,

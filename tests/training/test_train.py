@@ -1,0 +1,366 @@
+"""Whole runs by the command line: logs, snapshots, signals, several processes, errors."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+
+from caffe2torch.cli import main
+from caffe2torch.io.caffemodel import read_caffemodel
+from caffe2torch.training.snapshot import read_state
+
+ITEMS, BATCH, CLASSES = 24, 3, 5
+OF_PEAK = 1e-5
+"""Of a blob's peak: two processes sum in another order than one."""
+
+NET = """
+name: "small"
+layer { name: "data" type: "HDF5Data" top: "x" top: "label"
+  hdf5_data_param { source: "list.txt" batch_size: BATCH } }
+layer { name: "frozen" type: "InnerProduct" bottom: "x" top: "f" param { lr_mult: 0 }
+  inner_product_param { num_output: 7 weight_filler { type: "xavier" } } }
+layer { name: "tanh" type: "TanH" bottom: "f" top: "f" }
+layer { name: "drop" type: "Dropout" bottom: "f" top: "f" dropout_param { dropout_ratio: RATIO } }
+layer { name: "ip" type: "InnerProduct" bottom: "f" top: "ip" param { lr_mult: 1 }
+  param { lr_mult: 2 decay_mult: 0 }
+  inner_product_param { num_output: 5 weight_filler { type: "gaussian" std: 0.3 } } }
+layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy"
+  include { phase: TEST } }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
+"""
+SOLVER = """
+net: "net.prototxt" base_lr: 0.1 lr_policy: "fixed" max_iter: 12 display: 5 random_seed: 4
+test_iter: 2 test_interval: 6 snapshot: 6 snapshot_prefix: "out" solver_mode: CPU
+"""
+MOMENTUM = 'type: "SGD" momentum: 0.9 weight_decay: 0.01'
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder, with a net, its data and its solver."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(3)
+    labels = rng.integers(0, CLASSES, ITEMS)
+    write_data(rng.standard_normal((ITEMS, 2, 3)), labels)
+    write_net()
+    Path("solver.prototxt").write_text(SOLVER + MOMENTUM)
+    return tmp_path
+
+
+def write_data(values: Any, labels: Any) -> None:
+    with h5py.File("data.h5", "w") as file:
+        file["x"], file["label"] = values.astype("<f4"), labels.astype("<f4")
+    Path("list.txt").write_text("data.h5\n")
+
+
+def write_net(batch: int = BATCH, ratio: float = 0.5, text: str = NET) -> None:
+    text = text.replace("BATCH", str(batch)).replace("RATIO", str(ratio))
+    Path("net.prototxt").write_text(text)
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def train(*arguments: str) -> Result:
+    return run("train", "--solver", "solver.prototxt", *arguments)
+
+
+def blobs(path: str | Path) -> dict[str, Any]:
+    weights = read_caffemodel(path)
+    return {
+        f"{layer.name}/{index}": np.array(blob.data).reshape(blob.shape)
+        for layer, found in zip(weights.net.layer, weights.blobs, strict=True)
+        for index, blob in enumerate(found)
+    }
+
+
+def assert_same(paths: Iterable[str | Path]) -> None:
+    first, second = (blobs(path) for path in paths)
+    assert first.keys() == second.keys()
+    for key, array in first.items():
+        np.testing.assert_array_equal(second[key], array, err_msg=key)
+
+
+def test_the_log_is_read_by_the_expressions_of_caffes_parsers(folder: Path) -> None:
+    result = train("--log-json", "log.jsonl")
+    assert result.exit_code == 0, result.output
+    lines = result.stderr.splitlines()
+    assert all(
+        re.match(r"I\d{4} \d\d:\d\d:\d\d\.\d{6} +\d+ \w+\.cpp:\d+\] ", line) for line in lines
+    )
+    text = result.stderr
+    assert "Solving small" in text
+    number = r"([\d.eE+-]+)"
+    speed = rf"\({number} iter/s, {number}s/5 iters\)"
+    weighted = rf"\(\* 1 = {number} loss\)"
+    passes = re.findall(rf"Iteration (\d+) {speed}, loss = {number}", text)
+    assert [int(found[0]) for found in passes] == [0, 5, 10]
+    assert re.findall(rf"Iteration (\d+), lr = {number}", text) == [
+        (str(iteration), "0.1") for iteration in (0, 5, 10)
+    ]
+    assert len(re.findall(rf"Train net output #0: loss = {number} {weighted}", text)) == 3
+    tests = re.findall(r"Iteration (\d+), Testing net \(#0\)", text)
+    assert tests == ["0", "6", "12"]
+    scores = re.findall(rf"Test net output #(\d+): (\S+) = {number}", text)
+    assert [name for _, name, _ in scores] == ["accuracy", "loss"] * 3
+    records = [json.loads(line) for line in Path("log.jsonl").read_text().splitlines()]
+    assert [(r["iteration"], r["kind"]) for r in records] == [
+        (0, "test 0"), (0, "train"), (5, "train"), (6, "test 0"), (10, "train"), (12, "test 0")
+    ]  # fmt: skip
+    assert records[-1]["outputs"]["accuracy"] == pytest.approx(float(scores[-2][2]), rel=1e-5)
+
+
+def test_the_test_of_a_snapshot_gives_the_scores_of_the_last_test(folder: Path) -> None:
+    # One pass reads all items, so that it does not matter where the data stand.
+    Path("solver.prototxt").write_text(SOLVER.replace("test_iter: 2", "test_iter: 1") + MOMENTUM)
+    write_net(ITEMS)
+    last = train().stderr.rsplit("Testing net", 1)[1]
+    model = ("--model", "net.prototxt", "--weights", "out_iter_12.caffemodel")
+    result = run("test", *model, "--iterations", "2")
+    assert result.exit_code == 0, result.output
+    for name in ("accuracy", "loss"):
+        (score,) = re.findall(rf"output #\d: {name} = (\S+)", last)
+        found = re.findall(rf"\] {name} = (\S+)", result.stderr)
+        assert float(found[-1]) == pytest.approx(float(score), rel=1e-5)
+    converted = run("convert", "out_iter_12.caffemodel", "out.pt", "--input-shape", "x=1,2,3")
+    assert converted.exit_code == 0, converted.output
+
+
+def test_time_gives_the_time_of_each_layer(folder: Path) -> None:
+    result = run("time", "--model", "net.prototxt", "--iterations", "2")
+    assert result.exit_code == 0, result.output
+    for name in ("frozen", "tanh", "drop", "ip", "loss"):
+        assert re.search(rf"{name}\tforward: [\d.e-]+ ms\.", result.stderr)
+        assert re.search(rf"{name}\tbackward: [\d.e-]+ ms\.", result.stderr)
+    assert "Average Forward-Backward: " in result.stderr
+
+
+@pytest.mark.parametrize("rule", [MOMENTUM, 'type: "Adam" momentum: 0.9 weight_decay: 0.01'])
+def test_a_killed_run_goes_on_as_if_nothing_had_been(folder: Path, rule: str) -> None:
+    """Dropout and the place in the data included, bit for bit."""
+    Path("solver.prototxt").write_text(SOLVER + rule)
+    assert train().exit_code == 0
+    os.rename("out_iter_12.caffemodel", "whole.caffemodel")
+    os.rename("out_iter_12.solverstate", "whole.solverstate")
+    result = train("--snapshot", "out_iter_6.solverstate", "--resume-data")
+    assert result.exit_code == 0, result.output
+    assert_same(("whole.caffemodel", "out_iter_12.caffemodel"))
+    one, other = read_state("whole.solverstate"), read_state("out_iter_12.solverstate")
+    assert one.iteration == other.iteration == 12
+    for first, second in zip(one.history, other.history, strict=True):
+        np.testing.assert_array_equal(first, second)
+
+
+def test_frozen_blobs_have_a_history_of_their_decay(folder: Path) -> None:
+    """Adam's mean of decay * w after two updates: (1 - b) * (b + 1) * decay * w."""
+    rule = (
+        SOLVER.replace("max_iter: 12", "max_iter: 2")
+        + 'type: "Adam" momentum: 0.9 weight_decay: 0.5'
+    )
+    Path("solver.prototxt").write_text(rule)
+    assert train().exit_code == 0
+    weight = blobs("out_iter_2.caffemodel")["frozen/0"]
+    history = read_state("out_iter_2.solverstate").history
+    assert len(history) == 8
+    np.testing.assert_allclose(history[0], 0.1 * 1.9 * 0.5 * weight, rtol=1e-5)
+
+
+def test_workers_change_nothing(folder: Path) -> None:
+    assert train().exit_code == 0
+    os.rename("out_iter_12.caffemodel", "one.caffemodel")
+    assert train("--workers", "2").exit_code == 0
+    assert_same(("one.caffemodel", "out_iter_12.caffemodel"))
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one_at_twice_the_batch(folder: Path) -> None:
+    write_net(2 * BATCH, ratio=0)
+    assert train().exit_code == 0
+    os.rename("out_iter_12.caffemodel", "one.caffemodel")
+    write_net(BATCH, ratio=0)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    both = [start(RANK=str(rank), LOCAL_RANK=str(rank), **job) for rank in range(2)]
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    assert errors[1] == ""
+    one, two = blobs("one.caffemodel"), blobs("out_iter_12.caffemodel")
+    for key, array in one.items():
+        away = np.abs(two[key] - array).max()
+        assert away <= OF_PEAK * max(np.abs(array).max(), 1e-3), key
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of another kind")
+def test_ctrl_c_snapshots_and_stops_and_hangup_snapshots(folder: Path) -> None:
+    Path("solver.prototxt").write_text(
+        SOLVER.replace("max_iter: 12", "max_iter: 100000000").replace("snapshot: 6", "")
+    )
+    process = start()
+    assert process.stderr is not None
+    asked = 0
+    lines = []
+    with process:
+        for line in process.stderr:
+            lines.append(line)
+            if "iter/s" in line and asked == 0:
+                process.send_signal(signal.SIGHUP)
+                asked = 1
+            if "Snapshotting solver state" in line and asked == 1:
+                process.send_signal(signal.SIGINT)
+                asked = 2
+    assert process.returncode == 0
+    assert "Optimization stopped early." in lines[-1]
+    written = sorted(folder.glob("out_iter_*.solverstate"), key=os.path.getmtime)
+    assert len(written) == 2
+    assert read_state(written[-1]).iteration > read_state(written[0]).iteration
+
+
+def start(**environment: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "caffe2torch", "train", "--solver", "solver.prototxt"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def test_the_loss_that_is_no_number_is_traced(folder: Path) -> None:
+    values = np.zeros((ITEMS, 2, 3))
+    values[1] = np.inf
+    write_data(values, np.zeros(ITEMS))
+    fails("before any update: the data blob 'x' holds a value that is not finite")
+    write_data(np.full((ITEMS, 2, 3), -1.0), np.zeros(ITEMS))
+    write_net(
+        text=NET.replace('type: "TanH"', 'type: "Log"').replace('"xavier"', '"constant" value: 1')
+    )
+    fails("layer 'tanh' (Log) is the first whose output is not finite")
+
+
+def test_labels_out_of_range_are_named(folder: Path) -> None:
+    labels = np.zeros(ITEMS)
+    labels[BATCH + 1] = CLASSES
+    write_data(np.zeros((ITEMS, 2, 3)), labels)
+    Path("solver.prototxt").write_text(
+        SOLVER.replace("test_iter: 2", "").replace("snapshot: 6", "")
+    )
+    fails(
+        "layer 'loss' (SoftmaxWithLoss): batch 1 of the data has 5 in 'label', where 0 to 4 may be"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("lr_mult: 1", "lr_mult: 0"), ""),
+        (("list.txt", "none.txt"), "none.txt"),
+        (('type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss"',
+          'type: "Silence" bottom: "ip"  bottom: "label"'), "has no loss in phase TRAIN"),
+        (("num_output: 7", "num_output: 0"), "num_output"),
+    ],
+)  # fmt: skip
+def test_a_net_that_cannot_be_trained(folder: Path, change: tuple[str, str], message: str) -> None:
+    if not message:
+        text = NET.replace("lr_mult: 1", "lr_mult: 0").replace("lr_mult: 2", "lr_mult: 0")
+        text = text.replace(
+            "param { lr_mult: 0 }\n  inner", "param { lr_mult: 0 } param { lr_mult: 0 }\n  inner", 1
+        )
+        write_net(text=text)
+        fails("nothing to learn")
+        return
+    write_net(text=NET.replace(*change))
+    fails(message)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('net: "net.prototxt"', ""), "none is given; give one"),
+        (("net: ", 'train_net: "net.prototxt" net: '), "net and train_net are given"),
+        (("net: ", "train_net: "), "test_iter is given 1 times for 0 test nets"),
+        (('net: "net.prototxt"', 'net: "other.prototxt"'), "'other.prototxt' is neither"),
+        (("test_interval: 6", ""), "no test_interval above 0"),
+        (("test_interval: 6", "test_interval: 6 test_state {} test_state {}"), "given 2 times"),
+        (("max_iter: 12", ""), "no max_iter"),
+        (("base_lr: 0.1", ""), "no base_lr"),
+        (('lr_policy: "fixed"', ""), "unknown learning rate policy ''"),
+        (('lr_policy: "fixed"', 'lr_policy: "cosine"'), "unknown learning rate policy 'cosine'"),
+        (('lr_policy: "fixed"', 'lr_policy: "step"'), "needs a positive stepsize"),
+        (('lr_policy: "fixed"', 'lr_policy: "exp" gamma: -1'), "gamma is -1"),
+        (("display: 5", "display: 5 average_loss: 0"), "average_loss is 0"),
+        (("display: 5", "display: 5 iter_size: 0"), "iter_size is 0"),
+        (("display: 5", "display: 5 snapshot_diff: true"), "snapshot_diff"),
+        (("display: 5", "display: 5 solver_type: ADAM"), "both type and the older solver_type"),
+        (("display: 5", 'display: 5 regularization_type: "L3"'), "regularization_type is 'L3'"),
+        ((MOMENTUM, 'type: "RMSProp" momentum: 0.9'), "cannot be used with RMSProp"),
+        ((MOMENTUM, 'type: "RMSProp" rms_decay: 1'), "rms_decay is 1"),
+        ((MOMENTUM, 'type: "Lion"'), "no solver type 'Lion'"),
+        (('snapshot_prefix: "out"', 'snapshot_prefix: "none/out"'), "folder 'none' is not there"),
+        (("display: 5", "display: 5 learning: 3"), "learning"),
+    ],
+)  # fmt: skip
+def test_a_solver_that_caffe_refuses(folder: Path, change: tuple[str, str], message: str) -> None:
+    assert change[0] in SOLVER + MOMENTUM
+    Path("solver.prototxt").write_text((SOLVER + MOMENTUM).replace(*change))
+    fails(message)
+
+
+def test_snapshots_that_do_not_fit(folder: Path) -> None:
+    assert train().exit_code == 0
+    state = "out_iter_6.solverstate"
+    fails("of which one can be", "--snapshot", state, "--weights", "out_iter_6.caffemodel")
+    fails("no such file", "--snapshot", "none.solverstate")
+    fails("this is no solverstate", "--snapshot", "out_iter_6.caffemodel")
+    whole = Path(state).read_bytes()
+    Path("cut.solverstate").write_bytes(whole[: len(whole) // 2])
+    fails("cut.solverstate", "--snapshot", "cut.solverstate")
+    Path("solver.prototxt").write_text(SOLVER + 'type: "Adam" momentum: 0.9')
+    fails("has 4 history blobs; the solver Adam keeps 8", "--snapshot", state)
+    Path("solver.prototxt").write_text(SOLVER + MOMENTUM)
+    os.rename("out_iter_6.caffemodel", "away")
+    fails("neither there nor beside it", "--snapshot", state)
+
+
+def fails(message: str, *arguments: str) -> None:
+    """Training ends in one line with the message, exit code 2, and no file is written."""
+    before = {path: path.read_bytes() for path in Path().iterdir()}
+    result = train(*arguments)
+    assert result.exit_code == 2, result.output
+    error = result.stderr.splitlines()[-1]
+    assert error.startswith("Error: ")
+    assert message in error
+    assert {path: path.read_bytes() for path in Path().iterdir()} == before
+
+
+def test_fields_without_effect_are_named_once(folder: Path) -> None:
+    with open("solver.prototxt", "a") as file:
+        file.write(" gamma: 0.1 debug_info: true layer_wise_reduce: false")
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        result = train()
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Warning: ")]
+    for field in ("gamma", "debug_info", "layer_wise_reduce"):
+        assert sum(f": {field} has no effect" in line for line in lines) == 1
+
+
+def test_the_prefix_of_snapshots_is_the_solvers_name(folder: Path) -> None:
+    Path("solver.prototxt").write_text(SOLVER.replace('snapshot_prefix: "out"', ""))
+    assert train().exit_code == 0
+    assert Path("solver_iter_12.caffemodel").is_file()
+    Path("into").mkdir()
+    Path("solver.prototxt").write_text(SOLVER.replace('"out"', '"into"'))
+    assert train().exit_code == 0
+    assert Path("into/solver_iter_12.solverstate").is_file()
