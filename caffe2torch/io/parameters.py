@@ -63,11 +63,13 @@ class Parameters:
     others. Where only a later name is, an older fork changed Caffe's message into this one.
 
     In a binary the layer's type decides: whatever message stands under a number that is not
-    common to all layers is this one.
+    common to all layers is this one. ``beside`` is a message of Caffe's schema that another form of
+    the layer reads, and keeps its number.
     """
 
     field: str | tuple[str, ...]
     declaration: str
+    beside: str = ""
 
     @cached_property
     def fields(self) -> tuple[str, ...]:

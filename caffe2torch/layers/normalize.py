@@ -48,6 +48,7 @@ class Normalize(Layer):
         optional bool fix_gradient = 2 [default = false];
         optional bool bp_norm = 3 [default = false];
         """,
+        beside="norm_param",
     )
 
     norm: str | None

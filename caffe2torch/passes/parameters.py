@@ -58,11 +58,15 @@ def _decoded(layer: Message) -> list[Message]:
     """The UnknownFields that are left of ``layer`` when what Caffe knows is decoded into it."""
     is_v1 = layer.DESCRIPTOR.name == "V1LayerParameter"
     cls = None if is_v1 else find_layer(type_name(layer))
-    has_own = cls is not None and cls.parameters is not None and cls.parameters.is_own
+    own = cls.parameters if cls is not None else None
+    has_own = own is not None and own.is_own
+    others = {*COMMON}
+    if own is not None and own.beside:
+        others.add(layer.DESCRIPTOR.fields_by_name[own.beside].number)
     left: list[Message] = []
     for field in layer.unknown_field:
         if not field.HasField("number") or (
-            has_own and is_message(field) and field.number not in COMMON
+            has_own and is_message(field) and field.number not in others
         ):
             left.append(field)
             continue
