@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import os
 from collections.abc import Mapping, Sequence
+from math import comb, factorial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,9 @@ Message = Any
 
 GREY = (0.2125, 0.7154, 0.0721)
 """The weights of red, green and blue in grey (ITU-R 709, as scikit-image has them)."""
+
+_OUTSIDE = 12
+"""Pixels around an image that count as zeros (scipy.ndimage)."""
 
 _BORROWED = {
     "skimage": ("skimage.io", "scikit-image"),
@@ -168,7 +172,7 @@ class Transformer:
         if in_ in self.transpose:
             image = image.transpose(self.transpose[in_])
         if in_ in self.channel_swap:
-            image = image[list(self.channel_swap[in_])]
+            image = image[list(self.channel_swap[in_]), :, :]
         if self.raw_scale.get(in_) is not None:
             image *= self.raw_scale[in_]
         if in_ in self.mean:
@@ -184,20 +188,18 @@ class Transformer:
         """
         self._shape(in_)
         image: Array = data.copy().squeeze()
-        if image.ndim < 3 <= data.ndim and {in_} & {
-            *self.transpose,
-            *self.channel_swap,
-            *self.mean,
-        }:
+        mean = self.mean.get(in_)
+        counted = in_ in {*self.transpose, *self.channel_swap}
+        if (counted or (mean is not None and mean.ndim == 3)) and image.ndim < 3 <= data.ndim:
             image = data.copy().reshape(data.shape[-3:])
         if self.input_scale.get(in_) is not None:
             image /= self.input_scale[in_]
-        if in_ in self.mean:
-            image += self.mean[in_]
+        if mean is not None:
+            image += mean
         if self.raw_scale.get(in_) is not None:
             image /= self.raw_scale[in_]
         if in_ in self.channel_swap:
-            image = image[np.argsort(self.channel_swap[in_])]
+            image = image[np.argsort(self.channel_swap[in_]), :, :]
         if in_ in self.transpose:
             image = image.transpose(np.argsort(self.transpose[in_]))
         return image
@@ -291,7 +293,7 @@ def load_image(filename: str | os.PathLike[str], color: bool = True) -> Floats:
 
 
 def resize_image(im: Array, new_dims: Sizes, interp_order: int = 1) -> Floats:
-    """An image (H, W, K) at another height and width, interpolated linearly: float32.
+    """An image (H, W, K) at another height and width, interpolated: float32.
 
     With 1 or 3 channels, pixels are areas: their centres lie at half positions, and outside is
     the image's minimum, which borders fall off to where the image grows. With other numbers of
@@ -301,16 +303,14 @@ def resize_image(im: Array, new_dims: Sizes, interp_order: int = 1) -> Floats:
     Args:
         im: the image; with 1 or 3 columns also a matrix.
         new_dims: height and width.
-        interp_order: 1, or 0 for the nearest pixel.
+        interp_order: of the splines: 1 is linear, 3 cubic, 0 takes the nearest pixel.
 
     Raises:
         RuntimeError: an image without channels.
-        ValueError: another interp_order.
+        ValueError: interp_order is not 0 to 5.
     """
-    if interp_order not in (0, 1):
-        raise ValueError(
-            f"interp_order={interp_order} is not supported: give 1 (linear) or 0 (nearest)"
-        )
+    if interp_order not in range(6):
+        raise ValueError(f"interp_order is a whole number of 0 to 5, not {interp_order!r}")
     areas = im.shape[-1] in (1, 3)
     if im.ndim == 2 and not areas:
         raise RuntimeError(
@@ -319,26 +319,46 @@ def resize_image(im: Array, new_dims: Sizes, interp_order: int = 1) -> Floats:
     low, high = (im.min(), im.max()) if areas else (0, 1)
     if not high > low:
         return np.full((*map(int, new_dims), *im.shape[2:]), low, np.float32)
-    image = (im - low) / (high - low)
-    for axis, size in enumerate(new_dims):
+    image = ((im - low) / (high - low)).astype(np.result_type(im, np.float32), copy=False)
+    for axis, size in enumerate(map(round, new_dims)):
         old = im.shape[axis]
         if areas:
-            at = (np.arange(round(size)) + 0.5) * old / round(size) - 0.5
+            at = (np.arange(size) + 0.5) * old / size - 0.5
+            weights = _spline(at + _OUTSIDE, old + 2 * _OUTSIDE, interp_order)
+            weights = weights[:, _OUTSIDE : old + _OUTSIDE]  # The others are of zeros.
         else:
-            at = np.linspace(0, old - 1, round(size))
-        image = _sampled(image, axis, at if interp_order else np.floor(at + 0.5))
+            weights = _spline(np.linspace(0, old - 1, size), old, interp_order)
+        weights = weights.astype(image.dtype, copy=False)
+        image = np.moveaxis(np.tensordot(weights, image, (1, axis)), 0, axis)
+    if areas:
+        image = np.clip(image, 0, 1)  # Splines overshoot.
     return (image * (high - low) + low).astype(np.float32)
 
 
-def _sampled(image: Array, axis: int, at: Array) -> Array:
-    """The image at positions along an axis, interpolated linearly; 0 outside."""
-    padded = np.pad(image, [(1, 1) if a == axis else (0, 0) for a in range(image.ndim)])
-    below = np.floor(at).astype(int)
-    weight = (at - below).reshape([-1 if a == axis else 1 for a in range(image.ndim)])
-    above = np.minimum(below + 2, padded.shape[axis] - 1)
-    low, high = padded.take(below + 1, axis), padded.take(above, axis)
-    result: Array = low * (1 - weight) + high * weight
-    return result
+def _spline(at: Array, size: int, order: int) -> Array:
+    """The weights (positions, pixels) of a row's pixels in its values at positions ``at``.
+
+    The B-spline of ``order`` through the pixels, mirrored at the outermost ones (scipy.ndimage).
+    """
+    if order == 0:
+        at, order = np.floor(at + 0.5), 1
+
+    def basis(places: Array) -> Array:
+        reach = order // 2 + 1
+        near = np.floor(places).astype(int)[:, np.newaxis] + np.arange(-reach, reach + 2)
+        steps = np.arange(order + 2)
+        signs = np.array([(-1) ** k * comb(order + 1, k) for k in steps]) / factorial(order)
+        offset = (places[:, np.newaxis] - near + (order + 1) / 2)[..., np.newaxis] - steps
+        values = np.maximum(offset, 0) ** order @ signs
+        mirrored = np.abs((near + size - 1) % max(2 * size - 2, 1) - (size - 1))
+        found = np.zeros((len(places), size))
+        np.add.at(found, (np.arange(len(places))[:, np.newaxis], mirrored), values)
+        return found
+
+    weights = basis(at)
+    if order > 1:
+        weights = np.linalg.solve(basis(np.arange(size, dtype=float)).T, weights.T).T
+    return weights
 
 
 def oversample(images: Sequence[Array] | Array, crop_dims: Sizes) -> Floats:

@@ -97,7 +97,7 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[], Any], str]] = {
     "a number": (AttributeError, lambda: transformer().set_mean("data", 3.0), "float"),
     "no channels": (RuntimeError, lambda: transformer().preprocess("data", noise(9, 8)), "newaxis"),
     "a crop": (ValueError, lambda: io.oversample([noise(3, 3, 3)], (4, 4)), "4 x 4 does not fit"),
-    "an order": (ValueError, lambda: io.resize_image(noise(3, 3, 3), (4, 4), 3), "interp_order=3"),
+    "an order": (ValueError, lambda: io.resize_image(noise(3, 3, 3), (4, 4), 6), "0 to 5, not 6"),
     "a flat datum": (ValueError, lambda: io.array_to_datum(np.zeros((2, 2))), r"\(2, 2\)"),
     "a label": (TypeError, lambda: io.array_to_datum(np.zeros((1, 2, 2)), 1.5), "int|type"),
     "a list of numbers": (AttributeError, lambda: io.array_to_blobproto([1, 2]), "list"),
@@ -117,6 +117,16 @@ def test_mistakes_are_refused(name: str) -> None:
         call()
 
 
+CUBIC_AREAS = (
+    (0, 0.30398, 1.27042, 1.48211),
+    (0.50165, 1.20906, 2.58017, 2.77535),
+    (0.82772, 1.40045, 2.3669, 2.43036),
+)
+QUADRATIC_POINTS = (
+    (0, 0.33333, 2.11111, 4),
+    (0.5, 1.38889, 4.05556, 6.5),
+    (1, 2.44444, 6, 9),
+)
 RAMP = np.array([[0.0, 1.0, 2.0], [1.0, 2.0, 3.0]], np.float32)
 
 
@@ -139,6 +149,14 @@ def test_points_keep_the_corners() -> None:
         grown[:, :, 0], [[0, 0.5, 1, 1.5, 2], [0.5, 1, 1.5, 2, 2.5], [1, 1.5, 2, 2.5, 3]]
     )
     np.testing.assert_allclose(grown[:, :, 1], grown[:, :, 0] * 2)
+
+
+def test_splines_are_scipys() -> None:
+    # As above, with order=3 (areas: cut to the range of the image) and order=2.
+    areas = io.resize_image(RAMP[:, :, np.newaxis], (3, 4), 3)[:, :, 0]
+    np.testing.assert_allclose(areas, CUBIC_AREAS, atol=1e-5)
+    points = io.resize_image(np.stack([RAMP**2, RAMP], 2), (3, 4), 2)[:, :, 0]
+    np.testing.assert_allclose(points, QUADRATIC_POINTS, atol=1e-5)
 
 
 def test_resize_takes_constants_nearest_pixels_and_float_sizes() -> None:
