@@ -199,8 +199,8 @@ def test_unknown_fields_are_written_where_they_stood() -> None:
     again = parse_prototxt(write_prototxt(net))
     assert [[(f.parent, f.name, f.text) for f in layer.unknown_field] for layer in again.layer] == [
         [
-            ("convolution_param", "hole", "hole: 2"),
             ("convolution_param.weight_filler", "odd", "odd: 3"),
+            ("convolution_param", "hole", "hole: 2"),
             ("", "odd_param", 'odd_param { a: "}" }'),
         ],
         [("dropout_param", "odd", "odd: false")],
@@ -226,3 +226,16 @@ def test_a_binary_of_caffe_on_spark_is_read_alone_and_with_its_prototxt() -> Non
         b'bottom: "data" top: "y" inner_product_param { num_output: 2 } }'
     )
     assert caffe2torch.read(data, text).params["y.bias"].tolist() == [1, 2]
+
+
+def test_a_number_of_caffe_and_one_of_a_fork_for_one_type() -> None:
+    ends = w.text(3, "x") + w.text(4, "y")
+    of_ssd = w.layer("n", type="Normalize", extra=ends + w.message(206, w.number(1, 0)))
+    assert not decoded(of_ssd).norm_param.across_spatial
+    assert not decoded(of_ssd).unknown_field
+    of_happynear = w.layer("n", type="Normalize", extra=ends + w.message(214, w.text(1, "L1")))
+    (unknown,) = decoded(of_happynear).unknown_field
+    assert unknown.number == 214
+    cls = all_layers()["Normalize"]
+    assert cls.parameters is not None
+    assert cls.parameters.of(decoded(of_happynear)).normalize_type == "L1"
