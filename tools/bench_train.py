@@ -2,11 +2,11 @@
 
     python tools/bench_train.py --data shared/ants_bees --seconds 10
 
-The stages of loading are measured on one core each, the rest as in a run: loading with the
-workers, the model on one batch that stays in memory, and training, which is both, from the
-image files and from an LMDB of raw pixels that is made of them first. While the model computes
-on a CPU it shares the cores with the workers, so the limit there is 1 / (1/loading + 1/model)
-where each was measured with all cores; on a GPU it is the smaller of the two.
+The stages of loading are those of one core, in processor time; the rest is as in a run: loading
+with the workers, the model on one batch that stays in memory, and training, which is both, from
+the image files and from an LMDB of raw pixels that is made of them first. While the model
+computes on a CPU it shares the cores with the workers, so the limit there is
+1 / (1/loading + 1/model) where each was measured with all cores; on a GPU it is the smaller one.
 
 ``--torchvision PYTHON`` names the Python of another environment, one with torchvision in it:
 its loader, its squeezenet1_1 and both together are measured there, right after the others.
@@ -72,16 +72,21 @@ BAR = 40
 """Characters of the longest bar."""
 
 
-def rate(work: Callable[[], int], seconds: float, device: torch.device) -> float:
+def rate(
+    work: Callable[[], int],
+    seconds: float,
+    device: torch.device,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
     """Images/s of repeated work that returns its number of images."""
     for _ in range(WARMUP):
         work()
     _wait(device)
-    images, start = 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
+    images, start = 0, clock()
+    while clock() - start < seconds:
         images += work()
         _wait(device)
-    return images / (time.perf_counter() - start)
+    return images / (clock() - start)
 
 
 def _wait(device: torch.device) -> None:
@@ -90,7 +95,7 @@ def _wait(device: torch.device) -> None:
 
 
 def stages(images: ImageList, config: TrainConfig, seconds: float) -> Rates:
-    """What one core does for one batch after another, stage by stage."""
+    """What one core does for one batch after another, stage by stage, in processor time."""
     cpu = torch.device("cpu")
     cv2.setNumThreads(1)
     paths = [sample.path for sample in images[:SAMPLE]]
@@ -126,9 +131,9 @@ def stages(images: ImageList, config: TrainConfig, seconds: float) -> Rates:
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "list.txt"
         listing.write_text("".join(f"n01440764/n01440764_{n}.JPEG 7\n" for n in range(LINES)))
-        rates = {"list": rate(lambda: len(read_list(listing, Path())), seconds, cpu)}
-    works = {"read": read, "decode": decode, "resize and cut": cut, "collate": stack}
-    return rates | {name: rate(work, seconds, cpu) for name, work in works.items()}
+        works = {"list": lambda: len(read_list(listing, Path()))}
+        works |= {"read": read, "decode": decode, "resize and cut": cut, "collate": stack}
+        return {name: rate(work, seconds, cpu, time.process_time) for name, work in works.items()}
 
 
 def batches(config: TrainConfig, data: Path, name: str) -> Iterator[Batch]:
