@@ -45,6 +45,12 @@ EFFECTS = click.Choice(["stop", "snapshot", "none"])
     show_default=True,
     help="Processes that prepare the batches of each data layer.",
 )
+@click.option(
+    "--python-layers",
+    type=click.Path(exists=True, file_okay=False),
+    metavar="DIR",
+    help="Run the net's Python layers, whose modules are in this folder or on Python's path.",
+)
 @click.option("--level", type=int, default=0, help="The training net's level.")
 @click.option("--stage", "stages", multiple=True, help="A stage of the training net.")
 @click.option("--sigint-effect", type=EFFECTS, default="stop", show_default=True, help="Of Ctrl-C.")
@@ -65,6 +71,7 @@ def train(
     sighup_effect: str,
     log_json: Path | None,
     tensorboard: Path | None,
+    python_layers: str | None,
     **options: Any,
 ) -> None:
     """Train a net as its solver.prototxt says.
@@ -76,12 +83,29 @@ def train(
     from caffe2torch.training.log import Log
 
     files = tuple(filter(None, weights.split(",")))
-    with _signals(sigint_effect, sighup_effect) as requested, _progress() as (write, watch):
+    with (
+        _running(python_layers),
+        _signals(sigint_effect, sighup_effect) as requested,
+        _progress() as (write, watch),
+    ):
         log = Log(write, log_json, tensorboard)
         try:
             run.train(solver, log=log, weights=files, requested=requested, watch=watch, **options)
         finally:
             log.close()
+
+
+@contextmanager
+def _running(folder: str | None) -> Iterator[None]:
+    """Within the block, nets may have Python layers with modules in ``folder``, if one is given."""
+    if folder is None:
+        yield
+        return
+    from caffe2torch.pycaffe.layer import python_layers
+
+    sys.path.insert(0, folder)
+    with python_layers():
+        yield
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
@@ -56,11 +56,11 @@ __all__ = [
     "canonical_axis",
     "constant_filler",
     "find_layer",
+    "finding",
     "net_error",
     "python_params",
     "refuse_in_place",
     "register_layer",
-    "registered_for_now",
     "type_name",
     "unsupported",
 ]
@@ -68,6 +68,7 @@ __all__ = [
 LayerType = TypeVar("LayerType", bound=Layer)
 
 _registry: dict[str, type[Layer]] = {}
+_changes: list[Callable[[str, type[Layer] | None], type[Layer] | None]] = []
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
@@ -89,20 +90,27 @@ def register_layer(*types: str) -> Callable[[type[LayerType]], type[LayerType]]:
 
 
 @contextmanager
-def registered_for_now(classes: Mapping[str, type[Layer]]) -> Iterator[None]:
-    """Have ``classes``, by type, be conversions within a ``with`` block alone."""
-    before = {name: _registry[name] for name in classes if name in _registry}
-    _registry.update(classes)
+def finding(change: Callable[[str, type[Layer] | None], type[Layer] | None]) -> Iterator[None]:
+    """Within a ``with`` block, have ``find_layer`` give what ``change`` makes of it.
+
+    It gets a type and the class that is known for it.
+    """
+    _changes.append(change)
     try:
         yield
     finally:
-        for name in classes:
-            del _registry[name]
-        _registry.update(before)
+        _changes.remove(change)
 
 
 def find_layer(type: str) -> type[Layer] | None:
     """The class that converts the Caffe layer type ``type``; None if there is none."""
+    found = _known(type)
+    for change in _changes:
+        found = change(type, found)
+    return found
+
+
+def _known(type: str) -> type[Layer] | None:
     if type not in _registry:
         module = _module_names().get(type.lower())
         if module:

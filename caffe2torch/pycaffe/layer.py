@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from caffe2torch import layers
+from caffe2torch.errors import NetError
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.pycaffe.blob import Blob, BlobVec, BoolVec
@@ -93,7 +94,7 @@ class Host:
 class PythonLayer(layers.Layer):
     """A layer of type Python, computed by the user's class.
 
-    Only programs that run in pycaffe, and ``train --python-layers``, know it (``registered``).
+    Only programs that run in pycaffe, and ``train --python-layers``, know it (``python_layers``).
     """
 
     type = "Python"
@@ -163,17 +164,20 @@ class _Run(torch.autograd.Function):
 
 
 @contextmanager
-def registered(protos: Iterable[Message]) -> Iterator[None]:
-    """Have the Python layers among ``protos`` be the user's own, for as long as nets are built.
+def python_layers() -> Iterator[None]:
+    """Within the block, nets may have Python layers, which are the user's own.
 
     A class that caffe2torch has for such a layer serves where the user's module is not there.
     """
-    names = {layers.type_name(proto) for proto in protos if proto.type == "Python"}
-    before = {name: layers.find_layer(name) for name in names}
-    modules = {layers.type_name(p): p.python_param.module for p in protos if p.type == "Python"}
-    wanted = [name for name in names if before[name] is None or _is_there(modules[name])]
-    with layers.registered_for_now(dict.fromkeys(wanted, PythonLayer)):
+    with layers.finding(_own_first):
         yield
+
+
+def _own_first(type: str, known: type[layers.Layer] | None) -> type[layers.Layer] | None:
+    kind, _, name = type.partition(" ")
+    if kind != "Python" or (known is not None and not _is_there(name.rpartition(".")[0])):
+        return known
+    return PythonLayer
 
 
 def _is_there(module: str) -> bool:
@@ -185,21 +189,24 @@ def _is_there(module: str) -> bool:
         return False
 
 
+class PythonLayerError(NetError):
+    """The user's class of a Python layer is not there, or is none; ``kind`` is Python's error."""
+
+    def __init__(self, proto: Message, kind: type[Exception], message: str) -> None:
+        super().__init__(message, layer=proto.name, type="Python")
+        self.kind = kind
+
+
 def _class_of(proto: Message) -> type[Layer]:
     """The user's class of a Python layer.
 
-    Raises:
-        ImportError: its module is not found, or fails to import.
-        AttributeError: the module has no such class.
-        TypeError: the class is no caffe.Layer.
-        RuntimeError: it lacks setup or reshape, or the layer does not name both.
+    Raises PythonLayerError where there is none, and whatever its module raises when imported.
     """
     from caffe2torch.pycaffe import alias  # The package holds this module.
 
     module, name = proto.python_param.module, proto.python_param.layer
-    where = f"layer {proto.name!r} (Python)"
     if not module or not name:
-        raise RuntimeError(f"{where}: python_param needs a module and a layer")
+        raise PythonLayerError(proto, RuntimeError, "python_param needs a module and a layer")
     found = sys.modules.get(module)
     if found is None:
         alias.install()  # The module says `import caffe`.
@@ -208,18 +215,22 @@ def _class_of(proto: Message) -> type[Layer]:
         except ModuleNotFoundError as error:
             if error.name != module.split(".")[0] and error.name != module:
                 raise
-            raise ModuleNotFoundError(
-                f"{where}: there is no module {module!r} on Python's path; put its folder into "
-                "PYTHONPATH, or the class into the program",
-                name=error.name,
+            raise PythonLayerError(
+                proto,
+                ModuleNotFoundError,
+                f"there is no module {module!r} on Python's path; put its folder into PYTHONPATH, "
+                "or the class into the program",
             ) from None
-    try:
-        cls = getattr(found, name)
-    except AttributeError:
-        raise AttributeError(f"{where}: the module {module!r} has no class {name!r}") from None
+    cls = getattr(found, name, None)
+    if cls is None:
+        raise PythonLayerError(
+            proto, AttributeError, f"the module {module!r} has no class {name!r}"
+        )
     if not (isinstance(cls, type) and issubclass(cls, Layer)):
-        raise TypeError(f"{where}: {module}.{name} is no subclass of caffe.Layer")
+        raise PythonLayerError(proto, TypeError, f"{module}.{name} is no subclass of caffe.Layer")
     for method in ("setup", "reshape"):
         if not hasattr(cls, method):
-            raise RuntimeError(f"{where}: {module}.{name} does not define {method}(bottom, top)")
+            raise PythonLayerError(
+                proto, RuntimeError, f"{module}.{name} does not define {method}(bottom, top)"
+            )
     return cls

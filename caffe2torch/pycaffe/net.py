@@ -20,7 +20,7 @@ from caffe2torch.passes.draft import State
 from caffe2torch.pycaffe import files, mode
 from caffe2torch.pycaffe.blob import CPU, Blob, BlobVec, DtypeVec, IntVec, LayerVec, StringVec
 from caffe2torch.pycaffe.build import build
-from caffe2torch.pycaffe.layer import BuiltIn, Layer, registered
+from caffe2torch.pycaffe.layer import BuiltIn, Layer, PythonLayerError, python_layers
 from caffe2torch.pycaffe.memory_data import set_input_arrays
 from caffe2torch.pycaffe.steps import PythonStep, Step
 from caffe2torch.training.net import open_net
@@ -38,6 +38,8 @@ def aborting() -> Iterator[None]:
     """Where Caffe ends the process, raise RuntimeError that says why in one line."""
     try:
         yield
+    except PythonLayerError as error:
+        raise error.kind(str(error)) from None
     except Caffe2TorchError as error:
         raise RuntimeError(str(error)) from error
 
@@ -82,7 +84,7 @@ class Net:
         return net
 
     def _start(self, definition: Message, state: State, folder: Path | None) -> None:
-        with aborting(), registered(definition.layer):
+        with aborting(), python_layers():
             self._running = open_net(
                 definition, state, folder=folder, seed=mode.next_seed(), splits=True
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -15,8 +16,9 @@ import caffe2torch
 import caffe2torch.pycaffe as caffe
 from caffe2torch.errors import UnsupportedLayerError
 from caffe2torch.io.prototxt import read_prototxt
+from caffe2torch.io.schema import message_class
 from caffe2torch.passes.draft import State
-from caffe2torch.pycaffe.layer import registered
+from caffe2torch.pycaffe.layer import python_layers
 from caffe2torch.training.net import open_net
 
 INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 } } }\n'
@@ -218,7 +220,7 @@ def test_autograd_goes_through_them_as_backward_does(tmp_path: Path) -> None:
     net.forward(x=x)
     dx = net.backward(y=dy)["x"]
     definition = read_prototxt(tmp_path / "net.prototxt")
-    with registered(definition.layer):
+    with python_layers():
         module = open_net(definition, State()).module
     tensor = torch.from_numpy(x).requires_grad_()
     y = module(tensor)
@@ -227,3 +229,64 @@ def test_autograd_goes_through_them_as_backward_does(tmp_path: Path) -> None:
     assert tensor.grad is not None
     assert np.allclose(tensor.grad, dx)
     assert np.allclose(module.get_submodule("g").blob0.grad, net.params["g"][0].diff)
+
+
+SLOPE = """
+import caffe
+
+class Slope(caffe.Layer):
+    def setup(self, bottom, top):
+        self.blobs.add_blob(1)
+        self.blobs[0].data[...] = 0.5
+
+    def reshape(self, bottom, top):
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom, top):
+        top[0].data[...] = bottom[0].data * self.blobs[0].data
+
+    def backward(self, top, propagate_down, bottom):
+        self.blobs[0].diff[...] += (top[0].diff * bottom[0].data).sum()
+"""
+
+
+def test_train_runs_them_where_it_is_told_to(tmp_path: Path) -> None:
+    for name in ("own", "empty"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "own" / "slopes.py").write_text(SLOPE)
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "in" type: "DummyData" top: "x" top: "t" dummy_data_param { shape { dim: 2 '
+        "dim: 3 } data_filler { value: 2 } data_filler { value: 6 } } }\n"
+        'layer { name: "s" type: "Python" bottom: "x" top: "y" python_param { module: "slopes" '
+        'layer: "Slope" } }\n'
+        'layer { name: "l" type: "EuclideanLoss" bottom: "y" bottom: "t" top: "l" }'
+    )
+    (tmp_path / "solver.prototxt").write_text(
+        'net: "net.prototxt" base_lr: 0.05 lr_policy: "fixed" max_iter: 3 display: 1 '
+        'snapshot_prefix: "s"'
+    )
+    command = [sys.executable, "-m", "caffe2torch", "train", "--solver", "solver.prototxt"]
+
+    def run(*options: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    plain = run()
+    assert plain.returncode == 2
+    assert "slopes.Slope" in plain.stderr
+    lost = run("--python-layers", "empty")
+    assert lost.returncode == 2
+    assert "there is no module 'slopes'" in lost.stderr
+    assert len(lost.stderr.strip().splitlines()) == 1
+    trained = run("--python-layers", "own")
+    assert trained.returncode == 0, trained.stderr
+    assert "l = 37.5" in trained.stderr  # 6 of (2 * 0.5 - 6) ** 2 over 2 * 2.
+    message = message_class("NetParameter").FromString(
+        (tmp_path / "s_iter_3.caffemodel").read_bytes()
+    )
+    (blob,) = next(layer for layer in message.layer if layer.name == "s").blobs
+    slope = 0.5
+    for _ in range(3):
+        slope -= 0.05 * 3 * 2 * (2 * slope - 6)
+    assert blob.data[0] == pytest.approx(slope, rel=1e-5)
