@@ -60,9 +60,9 @@ class FastModule(CaffeModule):
         self.requires_grad_(False)
         self.eval()
 
-    def forward(self, inputs: Inputs) -> Outputs:
+    def forward(self, *inputs: Inputs | None) -> Outputs:
         """As CaffeModule's."""
-        values = self._named_inputs(inputs)
+        values = self._named_inputs(self._by_name(inputs))
         sizes = {len(value) for value in values.values()} if self._part else set()
         part = self._part
         if part is None or len(sizes) != 1 or sizes.pop() <= part or not _are_on_cpu(values):

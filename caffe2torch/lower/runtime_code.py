@@ -56,7 +56,7 @@ def _all_definitions() -> dict[str, Definition]:
     for name, text in texts:
         if name.endswith(".py"):
             for node in ast.parse(text).body:
-                source = ast.get_source_segment(text, node) or ""
+                source = _text_of(node, text)
                 if isinstance(node, ast.FunctionDef | ast.ClassDef):
                     found[node.name] = node, source
                 elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
@@ -71,6 +71,13 @@ def _all_definitions() -> dict[str, Definition]:
         )
         for name, (node, text) in found.items()
     }
+
+
+def _text_of(node: ast.stmt, text: str) -> str:
+    """The lines of a definition, with its decorators."""
+    decorators = getattr(node, "decorator_list", [])
+    first = min([node.lineno, *(d.lineno for d in decorators)])
+    return "\n".join(text.splitlines()[first - 1 : node.end_lineno])
 
 
 def _signature(node: ast.stmt) -> tuple[tuple[str, ...], dict[str, str]]:

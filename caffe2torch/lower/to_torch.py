@@ -8,6 +8,7 @@ import pkgutil
 import warnings
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -18,9 +19,11 @@ from caffe2torch.errors import NetError
 from caffe2torch.graph import FloatArray, Graph, Node, Shape
 from caffe2torch.io.origin import located
 from caffe2torch.layers import Layer, _runtime
+from caffe2torch.layers._runtime.arrays import is_tracing
 from caffe2torch.layers._runtime.recurrent import Recurrent
 from caffe2torch.lower.memory import kept_values
 from caffe2torch.lower.recorder import is_module_alone
+from caffe2torch.lower.signature import with_inputs
 
 Inputs = Tensor | Mapping[str, Tensor]
 Outputs = Tensor | dict[str, Tensor]
@@ -35,6 +38,15 @@ def _definitions() -> dict[str, Any]:
     return found
 
 
+@torch.fx.wrap
+def run_layer(layer: Function, *inputs: Any, **options: Any) -> Any:
+    """``layer`` on its inputs, as one node of a trace by torch.fx.
+
+    A layer's own form asks for sizes, which such a trace does not have yet.
+    """
+    return layer(*inputs, **options)
+
+
 class EagerTorch:
     """The TorchBuilder with which a layer computes on tensors. See there for the members."""
 
@@ -45,16 +57,16 @@ class EagerTorch:
     runtime: Any = SimpleNamespace(**_definitions())
 
     def __init__(self, module: Any) -> None:
-        self.module = module
+        self.params = module
         """The node's submodule."""
 
     @property
-    def params(self) -> Any:
-        return self.module
+    def module(self) -> Any:
+        return one_node(self.params)
 
     @property
     def training(self) -> bool:
-        return bool(self.module.training)
+        return bool(self.params.training)
 
     def exact(self, value: Any) -> Any:
         return value
@@ -83,6 +95,11 @@ class LayerModule(nn.Module):
     def extra_repr(self) -> str:
         """The layer's resolved parameters."""
         return repr(self.layer)
+
+
+def one_node(module: nn.Module) -> Function:
+    """``module`` as what torch.fx traces as one node; it does so by itself with torch's own."""
+    return module if type(module).__module__.startswith("torch.nn") else partial(run_layer, module)
 
 
 def module_of(layer: Layer, bottoms: Sequence[Shape]) -> nn.Module:
@@ -139,13 +156,22 @@ class CaffeModule(nn.Module):
     """A Caffe net as a torch module.
 
     Layers are submodules named by their Caffe names with ``/`` read as ``.``
-    (``fire2.squeeze1x1``). A batch of any size is accepted where the net allows it.
+    (``fire2.squeeze1x1``). A batch of any size is accepted where the net allows it. Inputs are
+    given by position, in the net's order, by name, or as one dict: ``net(data, label)``,
+    ``net(data=data, label=label)``, ``net({"data": data, "label": label})``.
 
     Attributes:
         input_names: the Caffe blobs that the caller feeds, in order.
         output_names: the Caffe output blobs, in Caffe's order.
         caffe_graph: the net it was lowered from, without its weights.
     """
+
+    def __new__(cls, graph: Graph) -> CaffeModule:
+        """An instance of a subclass whose ``forward`` names the net's inputs."""
+        return super().__new__(_naming_inputs(cls, tuple(i.name for i in graph.inputs)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _bare, (type(self).__bases__[0], self.input_names), self.__getstate__()  # type: ignore[no-untyped-call]
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
@@ -159,11 +185,12 @@ class CaffeModule(nn.Module):
         self._steps = steps_of(graph)
         self._kept = kept_values(graph)
 
-    def forward(self, inputs: Inputs) -> Outputs:
+    def forward(self, *inputs: Inputs | None) -> Outputs:
         """Run the net.
 
         Args:
-            inputs: the input blob as a tensor, or ``{blob: tensor}``.
+            inputs: a tensor for each input blob in the net's order, or ``{blob: tensor}`` alone.
+                Each is also a keyword argument, by the blob's name (``fc_8`` for ``fc/8``).
 
         Returns:
             The output blob as a tensor, or ``{blob: tensor}`` in Caffe's order if the net
@@ -172,16 +199,17 @@ class CaffeModule(nn.Module):
         Raises:
             NetError: an input is missing, unknown or of another rank than declared.
         """
-        values = self.values(inputs, ())
+        values = self.values(self._by_name(inputs), ())
         outputs = {blob: values[self.caffe_graph.blobs[blob]] for blob in self.output_names}
         return next(iter(outputs.values())) if len(outputs) == 1 else outputs
 
-    def blobs(self, inputs: Inputs) -> dict[str, Tensor]:
+    def blobs(self, *inputs: Inputs) -> dict[str, Tensor]:
         """Run the net and return every blob by its Caffe name, inputs and outputs included.
 
-        A blob that layers change in place has the value after the last of them.
+        Inputs are those of ``forward``. A blob that layers change in place has the value after
+        the last of them.
         """
-        values = self.values(inputs)
+        values = self.values(self._by_name(inputs))
         return {blob: values[value] for blob, value in self.caffe_graph.blobs.items()}
 
     def train(self, mode: bool = True) -> CaffeModule:
@@ -196,10 +224,12 @@ class CaffeModule(nn.Module):
         inputs = ", ".join(f"{i.name}: {i.shape}" for i in self.caffe_graph.inputs)
         return f"{self.caffe_graph.name!r}, inputs=({inputs}), outputs={self.output_names}"
 
-    def values(self, inputs: Inputs, names: Collection[str] | None = None) -> dict[str, Tensor]:
+    def values(
+        self, inputs: Mapping[str, Tensor], names: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
         """Run the net and return values by their names in the graph, the outputs among them.
 
-        Those of ``names`` are there at the end; None keeps all.
+        ``inputs`` are by blob. Those of ``names`` are there at the end; None keeps all.
         """
         values = self._named_inputs(inputs)
         for index, (function, (_, reads, tops, dead, cut)) in enumerate(
@@ -213,15 +243,17 @@ class CaffeModule(nn.Module):
             except (RuntimeError, ValueError, IndexError):
                 self._refuse(index, bottoms)
                 raise
-            if isinstance(result, Tensor):
-                values[tops[0]] = result
-            else:
+            if isinstance(result, tuple | list):
                 values.update(zip(tops, result, strict=True))
+            elif len(tops) > 1:  # A trace of torch.fx: what it stands for cannot be counted.
+                values.update((top, result[i]) for i, top in enumerate(tops))
+            elif tops:
+                values[tops[0]] = result
             if names is not None:
                 for name in dead:
                     if name not in names:
                         del values[name]
-        for kept in self._kept:
+        for kept in () if is_tracing() else self._kept:  # What is recorded has no memory.
             self.get_submodule(kept.node.key).keep(values[kept.value], kept.top)  # type: ignore[operator]
         return values
 
@@ -257,30 +289,37 @@ class CaffeModule(nn.Module):
     def _function(self, path: tuple[str, ...], module: nn.Module) -> Function:
         """What the step at ``path`` calls, now that ``module`` is there."""
         if path not in self._around:
-            return module
+            return one_node(module)
         layer, bottoms = self._around[path]
         return function_of(layer, module, bottoms)
 
-    def _named_inputs(self, inputs: Inputs) -> dict[str, Tensor]:
-        if isinstance(inputs, Tensor):
-            if len(self.input_names) != 1:
-                raise NetError(
-                    f"the net has the inputs {', '.join(self.input_names) or 'none'}; give a dict "
-                    "{blob: tensor}."
-                )
-            inputs = {self.input_names[0]: inputs}
+    def _by_name(self, inputs: Sequence[Inputs | None]) -> Mapping[str, Tensor]:
+        """The arguments of a call by blob; None is one that was not given."""
+        given = [value for value in inputs if value is not None]
+        if len(given) == 1 and isinstance(given[0], Mapping):
+            return given[0]
+        if len(inputs) > len(self.input_names) and given:
+            raise NetError(
+                f"{len(given)} inputs are given; the net's inputs are "
+                f"{', '.join(self.input_names) or 'none'}."
+            )
+        pairs = zip(self.input_names, inputs, strict=False)
+        return {name: value for name, value in pairs if value is not None}  # type: ignore[misc]
+
+    def _named_inputs(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if set(inputs) != set(self.input_names):
             odd = sorted(set(inputs) ^ set(self.input_names))[0]
             raise NetError(
                 f"the input {odd!r} is {'missing' if odd in self.input_names else 'unknown'}; the "
                 f"net's inputs are {', '.join(self.input_names)}."
             )
-        for declared in self.caffe_graph.inputs:
-            given = inputs[declared.name]
-            if given.ndim != len(declared.shape):
+        for name in self.input_names:
+            given, declared = inputs[name], self.caffe_graph.shapes[name]
+            # (torch.fx traces with what has no shape yet.)
+            if isinstance(given, Tensor) and given.ndim != len(declared):
                 raise NetError(
-                    f"the input {declared.name!r} has the shape {tuple(given.shape)}; the net "
-                    f"declares {declared.shape}, {len(declared.shape)} axes."
+                    f"the input {name!r} has the shape {tuple(given.shape)}; the net "
+                    f"declares {declared}, {len(declared)} axes."
                 )
         return {name: inputs[name] for name in self.input_names}
 
@@ -307,6 +346,16 @@ class CaffeModule(nn.Module):
             for name, child in parent.get_submodule(last).named_children():
                 module.add_module(name, child)
         parent._modules[last] = module
+
+
+def _bare(cls: type[CaffeModule], inputs: tuple[str, ...]) -> CaffeModule:
+    """An instance without content, which copy and pickle fill."""
+    return nn.Module.__new__(_naming_inputs(cls, inputs))
+
+
+def _naming_inputs(cls: Any, inputs: tuple[str, ...]) -> type[CaffeModule]:
+    made: type[CaffeModule] = with_inputs(cls, inputs)
+    return made
 
 
 def _register(

@@ -56,3 +56,19 @@ class Constants(nn.Module):
     def keep(self, value: Tensor, top: int = 0) -> None:
         """Take what in-place layers made of a tensor: the next pass begins with it."""
         self.kept[top] = value.detach().reshape(self.shapes[top])
+
+
+def refuse_trace() -> None:
+    """Raise RuntimeError in a trace by torch.jit, which keeps its example's choice."""
+    if is_tracing():
+        raise RuntimeError(
+            "torch.jit.trace would keep the boxes that the net chooses for its example."
+            " Take the .onnx form, or run the module itself."
+        )
+
+
+def is_tracing() -> bool:
+    """Whether torch.jit.trace or torch.export records this pass, for any others."""
+    is_exporting = getattr(torch.compiler, "is_exporting", None)  # Since torch 2.7.
+    exports = is_exporting is not None and is_exporting()
+    return exports or bool(torch.jit.is_tracing())  # type: ignore

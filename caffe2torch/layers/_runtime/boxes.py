@@ -37,6 +37,7 @@ def move_corners(offsets: Tensor, prior: Tensor, variance: Tensor) -> Tensor:
     return corners + offsets * torch.cat([factor] * 4, -1)
 
 
+@torch.jit.script_if_tracing  # type: ignore
 def suppress(boxes: Tensor, candidates: Tensor, threshold: float, eta: float) -> Tensor:
     """Greedy non-maximum suppression of groups of boxes (G, K, 4) at once.
 
@@ -44,7 +45,7 @@ def suppress(boxes: Tensor, candidates: Tensor, threshold: float, eta: float) ->
     returned keeps those that overlap no earlier kept box by more than the threshold,
     which is multiplied by ``eta`` after each kept box for as long as it is above 0.5.
     Inverted boxes have no area and overlap nothing. The loop runs as many times as the
-    fullest group keeps boxes.
+    fullest group keeps boxes; a trace by torch.jit has the loop, not what it did once.
     """
     low, high = boxes.detach().chunk(2, -1)
     boxes = torch.cat([low, torch.maximum(low, high)], -1)
@@ -55,7 +56,7 @@ def suppress(boxes: Tensor, candidates: Tensor, threshold: float, eta: float) ->
     limit = torch.full_like(boxes[:, :1, 0], threshold)
     while bool(candidates.any()):
         found, first = candidates.any(1), candidates.int().argmax(1)
-        kept[group, first] |= found
+        kept[group, first] = kept[group, first] | found
         worst = torch.maximum(worst, box_overlap(boxes[group, first, None], boxes))
         limit = torch.where(limit > 0.5, limit * eta, limit)
         candidates = candidates & (index > first[:, None]) & (worst <= limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from caffe2torch.layers._runtime.arrays import is_tracing
 from caffe2torch.layers._runtime.boxes import decode_boxes, move_corners, suppress
 
 
@@ -65,7 +66,9 @@ def detection_output(
     scores = scores.where(scores > confidence_threshold, -torch.inf)
     scores, order = scores.sort(stable=True, dim=-1, descending=True)
     candidates = scores > -torch.inf
-    count = int(candidates.flatten(0, 1).any(0).sum())
+    count = priors
+    if not is_tracing():  # Which would keep the number of the example.
+        count = int(candidates.flatten(0, 1).any(0).sum())
     if top_k >= 0:
         count = min(count, top_k)
     scores, candidates = scores[..., :count], candidates[..., :count]
@@ -83,20 +86,22 @@ def keep_best(kept: Tensor, scores: Tensor, count: int) -> Tensor:
     """Of the boxes ``kept`` (N, C, K), the ``count`` of each image that score best."""
     ranked = scores.where(kept, -torch.inf).flatten(1)
     order = ranked.sort(stable=True, dim=-1, descending=True).indices[:, :count]
-    best = torch.zeros_like(kept).flatten(1).scatter(1, order, True)
-    return kept & best.reshape(kept.shape)
+    best = torch.zeros_like(ranked).scatter(1, order, 1.0)
+    return kept & (best.reshape(kept.shape) > 0)
 
 
 def detection_rows(
     kept: Tensor, classes: list[int], scores: Tensor, boxes: Tensor
 ) -> Tensor:
-    """The rows of the boxes that the mask ``kept`` (N, C, K) has."""
+    """The rows of the boxes that the mask ``kept`` (N, C, K) has, or of none."""
     image, label, place = kept.nonzero(as_tuple=True)
-    if not len(image):
-        rows = boxes.new_full((len(boxes), 3 + boxes.shape[-1]), -1.0)
-        rows[:, 0] = torch.arange(len(boxes), device=boxes.device)
-        return rows
     labels = torch.tensor(classes, device=boxes.device)[label]
     found = scores[image, label, place]
     head = torch.stack([image.float(), labels.float(), found], 1)
-    return torch.cat([head, boxes[image, label, place]], 1)
+    rows = torch.cat([head, boxes[image, label, place]], 1)
+    images = torch.arange(len(boxes), device=boxes.device, dtype=boxes.dtype)
+    no_rows = boxes.new_full((len(boxes), rows.shape[1] - 1), -1.0)
+    no_rows = torch.cat([images[:, None], no_rows], 1)
+    # By a mask, not by a branch, which a trace would take as its example did.
+    chosen = torch.cat([image >= 0, (~kept.any()).expand(len(boxes))])
+    return torch.cat([rows, no_rows])[chosen]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from caffe2torch.layers._runtime.arrays import refuse_trace
 from caffe2torch.layers._runtime.proposals import keep_boxes, or_row
 
 
@@ -172,6 +173,7 @@ def route_by_scale(
 
     If there is none, the item whose scale is the nearest to ``middle``.
     """
+    refuse_trace()
     corners = bottoms[0].detach().flatten(1)[:, 1:]
     first, last = corners.chunk(2, 1)
     side = torch.where(last < first, 0.0, last - first + 1)

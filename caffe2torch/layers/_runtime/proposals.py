@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from caffe2torch.layers._runtime.arrays import refuse_trace
+
 
 def propose(
     scores: Tensor,
@@ -81,6 +83,7 @@ def keep_boxes(
     ``suppress_overlaps`` (unless ``threshold`` is None), and the best ``limits[1]`` of
     those remain, equal scores by index.
     """
+    refuse_trace()
     rows, found = [], []
     for image in range(len(boxes)):
         index = candidates[image].nonzero()[:, 0]

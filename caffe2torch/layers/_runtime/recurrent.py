@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from caffe2torch.layers._runtime.arrays import Arrays
+from caffe2torch.layers._runtime.arrays import Arrays, is_tracing
 from caffe2torch.layers._runtime.elementwise import constant
 
 
@@ -18,7 +18,8 @@ class Recurrent(Arrays):
 
     A pass begins with that state, as in Caffe, unless it is given states. So a sequence
     goes on over passes where ``cont`` is not 0 at the first step. A batch of another
-    size begins with 0.
+    size begins with 0. What torch.jit.trace and torch.export record always does, and
+    keeps nothing.
     """
 
     weight_x: Tensor
@@ -52,7 +53,7 @@ class Recurrent(Arrays):
             gates = gates + F.linear(go_on * now[0], self.weight_h)
             now = self.step(gates, go_on, now)
             outputs.append(now[0])
-        if not states:
+        if not states and not is_tracing():
             self.state = [state.detach() for state in now]
         last = [constant(state, state.detach()).unsqueeze(0) for state in now]
         return self.output(torch.stack(outputs)), *last
@@ -60,7 +61,8 @@ class Recurrent(Arrays):
     def last_state(self, x: Tensor) -> list[Tensor]:
         """The states that a pass on ``x`` begins with."""
         zero = x.new_zeros(x.shape[1], self.weight_h.shape[1])
-        if self.state and self.state[0].shape == zero.shape:
+        goes_on = self.state and not is_tracing()
+        if goes_on and self.state[0].shape == zero.shape:
             return [state.to(zero) for state in self.state]
         return [zero] * self.num_states
 

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from caffe2torch.layers._runtime.arrays import refuse_trace
+
 
 def yolo_detections(
     *maps: Tensor,
@@ -73,6 +75,7 @@ def suppress_any_class(boxes: Tensor, threshold: float) -> Tensor:
 
     A box goes if it overlaps an earlier one that stays by the threshold or more.
     """
+    refuse_trace()
     left = torch.arange(len(boxes), device=boxes.device)
     kept = [left[:0]]
     while len(left):
