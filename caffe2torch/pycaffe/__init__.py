@@ -1,6 +1,17 @@
 """Caffe's Python interface, so that programs that say ``import caffe`` run."""
 
 from caffe2torch.pycaffe import io
+from caffe2torch.pycaffe.blob import (
+    Blob,
+    BlobVec,
+    BoolVec,
+    DtypeVec,
+    IntVec,
+    LayerVec,
+    NetVec,
+    RawBlobVec,
+    StringVec,
+)
 from caffe2torch.pycaffe.classifier import Classifier
 from caffe2torch.pycaffe.detector import Detector
 from caffe2torch.pycaffe.layer import Layer
@@ -42,6 +53,15 @@ __all__ = [
     "AdaGradSolver",
     "AdamSolver",
     "Classifier",
+    "Blob",
+    "BlobVec",
+    "BoolVec",
+    "DtypeVec",
+    "IntVec",
+    "LayerVec",
+    "NetVec",
+    "RawBlobVec",
+    "StringVec",
     "Detector",
     "Layer",
     "NesterovSolver",

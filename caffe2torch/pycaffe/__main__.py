@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> int:
     elif first == "-c":
         sys.argv = ["-c", *rest[1:]]
         _put_on_path("")
-        _run(compile(rest[0], "<string>", "exec"), {})
+        _run(rest[0], "<string>", {})
     else:
         try:
             with open(first, "rb") as file:
@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> int:
         sys.argv = arguments
         _put_on_path(os.path.dirname(os.path.realpath(first)))
         path = os.path.abspath(first)
-        _run(compile(text, path, "exec"), {"__file__": path})
+        _run(text, path, {"__file__": path})
     return 0
 
 
@@ -59,12 +59,13 @@ def _put_on_path(folder: str) -> None:
         sys.path[0] = folder
 
 
-def _run(code: object, names: dict[str, str]) -> None:
+def _run(text: str | bytes, source: str, names: dict[str, str]) -> None:
     """Execute a program as ``__main__``, which threads and pickle find after its end as well."""
     program = ModuleType("__main__")
     program.__dict__.update(names)
     sys.modules["__main__"] = program
-    exec(code, program.__dict__)  # type: ignore[arg-type]
+    # This file's own `from __future__` is not the program's.
+    exec(compile(text, source, "exec", dont_inherit=True), program.__dict__)
 
 
 def _show(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -21,6 +21,6 @@ def install() -> None:
         if not module.name.endswith("__main__"):
             name = module.name.removeprefix(prefix)
             sys.modules[f"caffe.{name}"] = importlib.import_module(module.name)
-    for name in ("pycaffe", "_caffe"):  # Where genuine Caffe has the same classes.
+    for name in ("pycaffe", "_caffe"):  # Where genuine Caffe has the same names.
         sys.modules[f"caffe.{name}"] = pycaffe
         setattr(pycaffe, name, pycaffe)

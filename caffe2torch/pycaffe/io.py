@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from caffe2torch.images import ImageError
 from caffe2torch.pycaffe.proto import caffe_pb2
 
 Array = npt.NDArray[Any]
@@ -271,14 +270,14 @@ def load_image(filename: str | os.PathLike[str], color: bool = True) -> Floats:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ImageError: OpenCV cannot decode it.
+        OSError: OpenCV cannot decode it.
     """
     import cv2
 
     data = np.fromfile(filename, np.uint8)
     pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
     if pixels is None:
-        raise ImageError(f"{os.fspath(filename)} is not an image that OpenCV can decode")
+        raise OSError(f"{os.fspath(filename)} is not an image that OpenCV can decode")
     image = pixels.astype(np.float64)
     if np.issubdtype(pixels.dtype, np.integer):
         image /= np.iinfo(pixels.dtype).max

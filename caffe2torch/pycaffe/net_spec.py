@@ -70,7 +70,8 @@ class NetSpec:
         try:
             return self.__dict__["tops"][name]
         except KeyError:
-            raise MissingTopError(name) from None
+            there = ", ".join(self.__dict__.get("tops", ())) or "none"
+            raise MissingTopError(f"no {name!r} was assigned; there are: {there}") from None
 
     def __getitem__(self, name: str) -> Any:
         return getattr(self, name)

@@ -19,6 +19,9 @@ from caffe import layers as L, params as P
 assert caffe is ours and caffe.io is ours.io and Net is caffe._caffe.Net is ours.Net
 assert caffe.proto.caffe_pb2 is caffe_pb2 is ours.proto.caffe_pb2
 assert L is ours.net_spec.layers
+assert caffe._caffe.Blob is ours.blob.Blob
+def f(x: int): ...
+assert f.__annotations__ == {"x": int}
 print(json.dumps([__name__, globals().get("__file__"), sys.argv, sys.path[0]]))
 """
 
@@ -62,7 +65,7 @@ def test_errors_and_exit_codes_are_the_programs_own(tmp_path) -> None:
         "Traceback (most recent call last):",
         f'  File "{script}", line 6, in <module>',
     ]
-    assert shown[-1].endswith("MissingTopError: 'x'")
+    assert shown[-1].endswith("no 'x' was assigned; there are: none\"")
     script.write_text("def f(:\n")
     assert run("bad.py", folder=tmp_path, code=1).stderr.startswith(f'  File "{script}", line 1\n')
     run("-c", "raise SystemExit(7)", folder=tmp_path, code=7)
