@@ -131,6 +131,8 @@ class Engine:
         self._say(f"Learning Rate Policy: {solver.schedule.policy}", 288)
         self.stopped = False
         start = self.iteration
+        if solver.snapshot_after_train and self.team.leads:
+            check_prefix(solver.snapshot_prefix)  # Sooner than after days of training.
         self.step(solver.max_iter - self.iteration)
         if solver.snapshot_after_train and not (
             solver.snapshot and self.iteration % solver.snapshot == 0

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 from caffe2torch.data import Prefetched
 from caffe2torch.errors import NetError, first_line
-from caffe2torch.graph import FloatArray, Node
+from caffe2torch.graph import FloatArray, Graph, Node
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.io.write_caffemodel import LayerBlobs, node_blobs
+from caffe2torch.layers import Layer
 from caffe2torch.passes.resolve import AUTOMATIC
 from caffe2torch.training.engine import Output, Pass
 from caffe2torch.training.net import LearnedBlob, TrainingNet, insert_splits
@@ -35,6 +36,8 @@ class FedNet:
         self.name = net.graph.name
         self.device, self.workers = device, workers
         self.module = net.module.to(device)
+        _tie(net)
+        self._indices = _indices(net.graph)
         self.slots: Sequence[Slot] = [_slot(net, blob) for blob in net.learned]
         weights = {value: float(weight) for value, weight in net.loss_weights.items()}
         self._outputs = [
@@ -201,25 +204,44 @@ class FedNet:
 
     def _check_indices(self, fed: Mapping[str, Tensor]) -> None:
         """Raise NetError for a label, or another index that a layer reads, out of its range."""
-        for node in self.net.graph.nodes:
-            for position in node.layer.index_bottoms:
-                name = node.inputs[position] if position < len(node.inputs) else ""
-                if name not in fed:
-                    continue
-                count = node.layer.index_count(
-                    [self.net.graph.shapes[bottom] for bottom in node.inputs]
+        for layer, name, count in self._indices:
+            if name not in fed:
+                continue
+            values = fed[name].long()
+            wrong = (values < 0) | (values >= count)
+            ignored = getattr(layer, "ignore_label", None)
+            if ignored is not None:
+                wrong &= values != ignored
+            if bool(wrong.any()):
+                raise layer.net_error(
+                    f"batch {self.position - 1} of the data has {int(values[wrong][0])} in "
+                    f"{name!r}, where 0 to {count - 1} may be: correct the data, or the number "
+                    "of classes"
                 )
-                values = fed[name].long()
-                ignored = getattr(node.layer, "ignore_label", None)
-                wrong = (values < 0) | (values >= count)
-                if ignored is not None:
-                    wrong &= values != ignored
-                if count and bool(wrong.any()):
-                    raise node.layer.net_error(
-                        f"batch {self.position - 1} of the data has {int(values[wrong][0])} in "
-                        f"{name!r}, where 0 to {count - 1} may be: correct the data, or the number "
-                        "of classes"
-                    )
+
+
+def _indices(graph: Graph) -> list[tuple[Layer, str, int]]:
+    """The values that layers read as indices, and how many indices there are for each."""
+    found = []
+    for node in graph.nodes:
+        count = node.layer.index_count([graph.shapes[name] for name in node.inputs])
+        for position in node.layer.index_bottoms:
+            if count and position < len(node.inputs):
+                found.append((node.layer, node.inputs[position], count))
+    return found
+
+
+def _tie(net: TrainingNet) -> None:
+    """Make shared arrays one memory again, which a move to another device has parted."""
+    buffers: dict[str, Tensor] = {}
+    for node in net.graph.nodes:
+        own = net.module.get_submodule(node.key)
+        for name, key in node.params.items():
+            if name in own._buffers:
+                setattr(own, name, buffers.setdefault(key, getattr(own, name)))
+    for blob in net.learned:
+        for tensor in blob.tensors[1:]:
+            tensor.data = blob.tensors[0].data.view(tensor.shape)
 
 
 def arrays_of(module: nn.Module, node: Node) -> dict[str, FloatArray]:

@@ -29,8 +29,9 @@ class Log:
         json_path: Path | None = None,
         tensorboard: Path | None = None,
     ) -> None:
-        self._write, self._json = write, json_path
-        self._writer: Any = None if tensorboard is None else open_scalars(tensorboard)
+        self._write, self._json, self._folder = write, json_path, tensorboard
+        self._open = None if tensorboard is None else scalar_writer()
+        self._writer: Any = None
 
     def line(self, text: str, place: str = "solver.cpp:0") -> None:
         """A line of text, from a place in Caffe's source that parsers may look for."""
@@ -47,7 +48,8 @@ class Log:
         if self._json is not None:
             line = {"iteration": iteration, "kind": kind, **values, "outputs": outputs}
             append_line(self._json, line)
-        if self._writer is not None:
+        if self._open is not None:
+            self._writer = self._writer or self._open(str(self._folder))
             scalars = values | {f"outputs/{name}": value for name, value in outputs.items()}
             for name, value in scalars.items():
                 self._writer.add_scalar(f"{kind}/{name}", value, iteration)
@@ -113,12 +115,12 @@ def _is_json(text: bytes) -> bool:
     return True
 
 
-def open_scalars(folder: Path) -> Any:
-    """A writer of TensorBoard's event files. Needs the extra ``tensorboard``."""
+def scalar_writer() -> Any:
+    """The class that writes TensorBoard's event files. Needs the extra ``tensorboard``."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise Caffe2TorchError(
             "--tensorboard needs the package tensorboard: install caffe2torch[tensorboard]"
         ) from error
-    return SummaryWriter(str(folder))
+    return SummaryWriter

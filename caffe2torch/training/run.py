@@ -68,9 +68,6 @@ def train(
         raise NetError(f"{solver.path}: the solver sets no max_iter: there is nothing to do")
     if weights:
         solver = replace(solver, weights=tuple(weights))
-    for field, why in solver.idle.items():
-        message = f"{solver.path}: {field} has no effect: {why}"
-        warnings.warn(message, Caffe2TorchWarning, stacklevel=2)
     if device == "auto" and not solver.on_gpu:
         device = "cpu"
     with (
@@ -106,6 +103,9 @@ def open_engine(
 
     The arguments are as for ``train``.
     """
+    for field, why in solver.idle.items() if team.leads else ():
+        message = f"{solver.path}: {field} has no effect: {why}"
+        warnings.warn(message, Caffe2TorchWarning, stacklevel=2)
     state = None if snapshot is None else read_state(snapshot)
     files: list[str | Path] = list(solver.weights)
     if state is not None and snapshot is not None:

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from caffe2torch.errors import NetError, ReadError
+from caffe2torch.errors import ArtefactError, NetError, ReadError
 from caffe2torch.graph import FloatArray
 from caffe2torch.io.arrays import write_array
 from caffe2torch.io.atomic import atomic_group
@@ -19,7 +19,7 @@ from caffe2torch.io.fields import BYTES, VARINT, Fields
 from caffe2torch.io.files import HDF5_SIGNATURE, open_file
 from caffe2torch.io.hdf5 import new_hdf5, write_hdf5
 from caffe2torch.io.schema import message_class
-from caffe2torch.io.write_caffemodel import LayerBlobs, blob_head, write_layers
+from caffe2torch.io.write_caffemodel import MAX_BYTES, LayerBlobs, blob_head, write_layers
 
 SUFFIX = {"BINARYPROTO": "", "HDF5": ".h5"}
 """What a snapshot_format adds to the names of its files."""
@@ -130,6 +130,12 @@ def _owned(
 
 
 def _write_state(file: BinaryIO, state: SolverState, model: str) -> None:
+    size = 4 * sum(array.size for array in state.history)
+    if size > MAX_BYTES:
+        raise ArtefactError(
+            f"the solver's state for {model} takes {size} bytes, and a binary one can have no more "
+            f"than {MAX_BYTES}; set snapshot_format: HDF5"
+        )
     message = message_class("SolverState")
     file.write(message(iter=state.iteration, learned_net=model).SerializeToString())
     for array in state.history:
