@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,6 +62,21 @@ def genuine(name: str, *below: str) -> Path:
     if not folder:
         pytest.skip(f"needs {GENUINE[name]}: set CAFFE2TORCH_TEST_{name}")
     return Path(folder, *below)
+
+
+def training_cases(folder: Path) -> list[Path]:
+    """Copies, in ``folder``, of the nets that genuine Caffe trained, one folder a case.
+
+    Solvers write their snapshots beside the net, under the names of Caffe's own.
+    """
+    cases = sorted(path.parent for path in genuine("SHARED", "train").glob("*/case.json"))
+    assert len(cases) > 25
+    for case in cases:
+        made = folder / case.name
+        shutil.copytree(case, made, copy_function=shutil.copyfile)
+        for below in (made, *made.glob("**/")):
+            below.chmod(0o755)
+    return [folder / case.name for case in cases]
 
 
 def genuine_squeezenet(version: str) -> Path:

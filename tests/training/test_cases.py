@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from support import genuine
+from support import training_cases
 
 from caffe2torch.errors import Caffe2TorchError
 from caffe2torch.training.distributed import ALONE
@@ -59,7 +58,7 @@ def test_a_resumed_run_is_one_never_interrupted(
     form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a CPU bit for bit, statistics of BatchNorm and Adam's two histories included."""
-    folder = copied(genuine("SHARED", "train", "resbn_adam_fixed"), tmp_path)
+    (folder,) = (path for path in training_cases(tmp_path) if path.name == "resbn_adam_fixed")
     monkeypatch.chdir(folder)
     with open("solver.prototxt", "a") as file:
         file.write(f"snapshot_format: {form} weight_decay: 0.01\n")
@@ -79,20 +78,10 @@ def test_a_resumed_run_is_one_never_interrupted(
 
 
 def folders(expect: str, tmp_path: Path) -> list[Path]:
-    """Copies of the cases that Caffe trains (``ok``) or refuses: a run may write beside its net."""
-    root = genuine("SHARED", "train")
-    found = [path.parent for path in sorted(root.glob("*/case.json"))]
-    found = [folder for folder in found if case(folder)["expect"] == expect]
+    """Copies of the cases that Caffe trains (``ok``) or refuses (``refused``)."""
+    found = [folder for folder in training_cases(tmp_path) if case(folder)["expect"] == expect]
     assert found
-    return [copied(folder, tmp_path) for folder in found]
-
-
-def copied(folder: Path, tmp_path: Path) -> Path:
-    made = tmp_path / folder.name
-    shutil.copytree(folder, made, copy_function=shutil.copyfile)
-    for path in (made, *made.glob("**/")):
-        path.chmod(0o755)
-    return made
+    return found
 
 
 def case(folder: Path) -> dict[str, Any]:

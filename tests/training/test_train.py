@@ -37,7 +37,8 @@ layer { name: "tanh" type: "TanH" bottom: "f" top: "f" }
 layer { name: "drop" type: "Dropout" bottom: "f" top: "f" dropout_param { dropout_ratio: RATIO } }
 layer { name: "ip" type: "InnerProduct" bottom: "f" top: "ip" param { lr_mult: 1 }
   param { lr_mult: 2 decay_mult: 0 }
-  inner_product_param { num_output: 5 transpose: true weight_filler { type: "gaussian" std: 0.3 } } }
+  inner_product_param { num_output: 5 transpose: true
+    weight_filler { type: "gaussian" std: 0.3 } } }
 layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy"
   include { phase: TEST } }
 layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
