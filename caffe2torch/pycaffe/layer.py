@@ -167,7 +167,8 @@ class _Run(torch.autograd.Function):
 def python_layers() -> Iterator[None]:
     """Within the block, nets may have Python layers, which are the user's own.
 
-    A class that caffe2torch has for such a layer serves where the user's module is not there.
+    A class that caffe2torch has for such a layer serves where the user's module is not there,
+    unless it only stands for a layer that draws at random.
     """
     with layers.finding(_own_first):
         yield
@@ -175,7 +176,8 @@ def python_layers() -> Iterator[None]:
 
 def _own_first(type: str, known: type[layers.Layer] | None) -> type[layers.Layer] | None:
     kind, _, name = type.partition(" ")
-    if kind != "Python" or (known is not None and not _is_there(name.rpartition(".")[0])):
+    serves = known is not None and known.role is layers.Role.COMPUTE
+    if kind != "Python" or (serves and not _is_there(name.rpartition(".")[0])):
         return known
     return PythonLayer
 

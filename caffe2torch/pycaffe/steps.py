@@ -308,7 +308,7 @@ def _storage(tensor: Tensor) -> int:
 
 def _own(value: Tensor, taken: set[int]) -> Tensor:
     """``value`` in memory of its own; ``taken`` is all that is not, and this afterwards."""
-    value = value.data.contiguous()
+    value = value.data.float().contiguous()
     if _storage(value) in taken:
         value = value.clone()
     taken.add(_storage(value))

@@ -179,6 +179,13 @@ FAULTS: list[tuple[str, type[Exception], str]] = [
     (python("p", "WithoutReshape", "x", "y"), RuntimeError, r"does not define reshape"),
     (python("p", "Failing", "x", "y"), KeyError, "own reason"),
     (python("p", "Gain", "x", "y").replace("own_layers", "not_there"), ImportError, "PYTHONPATH"),
+    (
+        python("p", "ProposalTargetLayer", "x", "y").replace(
+            "own_layers", "rpn.proposal_target_layer"
+        ),
+        ImportError,
+        r"no module 'rpn\.proposal_target_layer'",
+    ),
 ]
 
 

@@ -170,3 +170,11 @@ def test_the_rest_of_the_module() -> None:
     caffe.log("a message")
     with pytest.raises(TypeError):
         caffe.Layer()  # type: ignore[call-arg]
+
+
+def test_a_first_loss_that_is_no_number_is_an_error_that_names_the_layer(solver_file: str) -> None:
+    solver = caffe.get_solver(solver_file)
+    solver.net.params["fc"][1].data[...] = np.nan
+    with pytest.raises(RuntimeError, match=r"layer 'fc' \(InnerProduct\) is the first"):
+        solver.step(1)
+    assert solver.iter == 0
