@@ -162,6 +162,9 @@ def convert(
     layout: str | None = None,
     half: bool = False,
     optimize: bool = False,
+    opset: int | None = None,
+    batch: int | None = None,
+    static: bool = False,
     progress: Callable[[int], None] | None = None,
     **read_options: Unpack[ReadOptions],
 ) -> Path:
@@ -190,13 +193,21 @@ def convert(
             form computes in float32.
         optimize: fold BatchNorm, Scale and Bias into the layer before them and remove
             Dropout: for inference, as ``caffe2torch.optimize`` does for a module.
+        opset: of an ``.onnx``: the version of its operators, 13 to the newest that onnx knows; 17
+            by default.
+        batch: of an ``.onnx``: the size of its batch, which is open otherwise where the net
+            allows it.
+        static: of an ``.onnx``: all sizes as the net declares them, for readers that take no open
+            ones.
         progress: called with the number of bytes of each piece of the weights when it has
             been written.
 
     Returns:
         The path of the file.
     """
-    check_suffix(output)
+    given = {"opset": opset, "batch": batch, "static": static or None}
+    form = {name: value for name, value in given.items() if value is not None}
+    check_suffix(output, form)
     graph = read(model, prototxt, **read_options)
     with computing(graph.source_sha256):
         graph = _with_input(graph, input, mean, scale)
@@ -205,7 +216,8 @@ def convert(
 
             graph = fuse(graph)
         if layout is None:
-            write_graph(graph, output, half=half, durable=False, progress=progress or ignore)
+            told = progress or ignore
+            write_graph(graph, output, half=half, durable=False, progress=told, **form)
         else:
             write_layout(graph, output, layout, half=half)
     return Path(output)

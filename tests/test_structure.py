@@ -95,6 +95,7 @@ HEAVY_AT_THE_TOP = {
     "caffe2torch/lower/fast.py": {"torch"},
     "caffe2torch/lower/to_onnx.py": {"onnx"},
     "caffe2torch/lower/fold_onnx.py": {"onnx"},
+    "caffe2torch/lower/opset.py": {"onnx"},
     "caffe2torch/training/optimisers.py": {"torch"},
     "caffe2torch/training/distributed.py": {"torch"},
     "caffe2torch/training/net.py": {"torch"},
@@ -114,7 +115,7 @@ ONLY_IN = {
     # One lowering writes it; quantisation turns a file into another; a classifier reads one.
     "onnx": {
         "caffe2torch/lower/to_onnx.py", "caffe2torch/lower/fold_onnx.py", "caffe2torch/int8.py",
-        "squeezenet/classifier.py",
+        "caffe2torch/lower/opset.py", "squeezenet/classifier.py",
     },
     # One place makes sessions; quantisation is ONNX Runtime's.
     "onnxruntime": {"caffe2torch/engines/onnxruntime.py", "caffe2torch/int8.py"},

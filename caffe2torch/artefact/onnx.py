@@ -27,16 +27,27 @@ ALIGNMENT = 4096
 
 @register_writer(".onnx")
 def write_onnx(
-    path: PathLike, graph: Graph, *, half: bool, durable: bool, progress: Progress
+    path: PathLike,
+    graph: Graph,
+    *,
+    half: bool,
+    durable: bool,
+    progress: Progress,
+    opset: int | None = None,
+    batch: int | None = None,
+    static: bool = False,
 ) -> None:
     """Write the ONNX form, with its weights in half precision if ``half``.
+
+    ``opset``, ``batch`` and ``static`` are as for ``to_onnx``, whose own opset is the default.
 
     A model above 2 GB has its weights in ``NAME.onnx.data`` beside it, published together
     with it. Raises UnsupportedLayerError where ONNX has no form for a layer, and
     ArtefactError for a net without outputs.
     """
+    from caffe2torch.lower.batch import with_batch
     from caffe2torch.lower.memory import remembering
-    from caffe2torch.lower.to_onnx import halve, to_onnx
+    from caffe2torch.lower.to_onnx import OPSET, halve, to_onnx
 
     if not graph.outputs:
         raise ArtefactError(
@@ -51,7 +62,8 @@ def write_onnx(
             Caffe2TorchWarning,
             stacklevel=2,
         )
-    model, metadata = to_onnx(graph), metadata_of(graph)
+    metadata = metadata_of(graph if batch is None else with_batch(graph, batch))
+    model = to_onnx(graph, opset=opset or OPSET, batch=batch, static=static)
     model = halve(model) if half else model
     entry = model.skeleton.metadata_props.add()
     entry.key = FORMAT

@@ -14,7 +14,8 @@ import importlib
 import json
 import os
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -41,7 +42,8 @@ class Writer(Protocol):
 
         ``half`` stores the learned arrays as float16; see ``to_half`` for what it refuses.
         ``durable`` False is for what can be made again; see ``atomic_group``. ``progress`` is
-        told of the bytes of the arrays as they are written.
+        told of the bytes of the arrays as they are written. A writer may have options of its
+        own beside these: keyword arguments with a default.
         """
 
 
@@ -70,14 +72,20 @@ def suffixes() -> tuple[str, ...]:
     return tuple(sorted(_registry))
 
 
-def check_suffix(path: PathLike) -> None:
-    """Raise ArtefactError unless the suffix of ``path`` names a kind of file we write."""
+def check_suffix(path: PathLike, options: Iterable[str] = ()) -> None:
+    """Raise ArtefactError unless ``path`` ends in a kind of file we write, with these options."""
     suffix = Path(path).suffix
     if suffix not in suffixes():
         raise ArtefactError(
             f"cannot tell the kind of {os.fspath(path)!r} from its suffix {suffix!r}; use one of "
             f"{', '.join(suffixes())}."
         )
+    for option in options:
+        having = [s for s in suffixes() if option in signature(_registry[s]).parameters]
+        if suffix not in having:
+            raise ArtefactError(
+                f"a {suffix} file has no {option!r}; it is an option for {', '.join(having)}."
+            )
 
 
 def write_graph(
@@ -87,11 +95,15 @@ def write_graph(
     half: bool = False,
     durable: bool = True,
     progress: Progress = ignore,
+    **options: Any,
 ) -> None:
-    """Write ``graph`` as the kind of artefact that the suffix names; arguments as of ``Writer``."""
-    check_suffix(path)
+    """Write ``graph`` as the kind of artefact that the suffix names; arguments as of ``Writer``.
+
+    Raises ArtefactError for ``options`` that its writer does not have.
+    """
+    check_suffix(path, options)
     writer = _registry[Path(path).suffix]
-    writer(path, graph, half=half, durable=durable, progress=progress)
+    writer(path, graph, half=half, durable=durable, progress=progress, **options)
 
 
 def metadata_of(graph: Graph) -> dict[str, Any]:

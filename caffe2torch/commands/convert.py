@@ -50,6 +50,17 @@ class _Convert(click.Command):
     help="Fold BatchNorm and Scale into convolutions and remove Dropout, for inference.",
 )
 @click.option(
+    "--opset",
+    type=click.IntRange(min=13),
+    help="The version of an .onnx file's operators, 13 to the newest; 17 by default.",
+)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    help="Fix the batch of an .onnx file, which is open where the net allows it.",
+)
+@click.option("--static", is_flag=True, help="Give an .onnx file no open sizes.")
+@click.option(
     "--for",
     "reader",
     type=click.Choice(["opencv5"]),

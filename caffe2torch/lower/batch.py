@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 
-from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.errors import ArtefactError, Caffe2TorchError
 from caffe2torch.graph import FloatArray, Graph, Shape
 
 
@@ -25,6 +26,31 @@ def batch_of(graph: Graph) -> int | None:
     batch = sizes.pop()
     others = [shapes_at(graph, batch, batch + step) for step in (1, 3)]
     return None if any(other is None for other in others) else batch
+
+
+def with_batch(graph: Graph, size: int) -> Graph:
+    """``graph`` declared for batches of ``size``.
+
+    Raises ArtefactError if it takes no such batch.
+    """
+    if all(i.shape[:1] == (size,) for i in graph.inputs):
+        return graph
+    declared = batch_of(graph)
+    shapes = None if declared is None else shapes_at(graph, declared, size)
+    if declared is None or shapes is None:
+        inputs = ", ".join(f"{i.name!r} {i.shape}" for i in graph.inputs)
+        raise ArtefactError(
+            f"the net takes no batch of {size}: a layer, or the shapes of its inputs "
+            f"({inputs}), fix it. Leave the batch out, or give other shapes with --input-shape."
+        )
+    sources = []
+    for source in graph.sources:
+        source = deepcopy(source)
+        for shape in source.input_param.shape:
+            if shape.dim and shape.dim[0] == declared:
+                shape.dim[0] = size
+        sources.append(source)
+    return replace(graph, sources=tuple(sources), shapes=shapes)
 
 
 def shapes_at(graph: Graph, batch: int, other: int) -> Mapping[str, Shape] | None:

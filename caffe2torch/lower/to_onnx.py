@@ -16,8 +16,9 @@ from caffe2torch.graph import Array, FloatArray, Graph, Node, Shape
 from caffe2torch.io.arrays import to_half
 from caffe2torch.io.origin import located
 from caffe2torch.io.schema import replace_all
-from caffe2torch.lower.batch import batch_of, free_axes, image_sized, shapes_at
+from caffe2torch.lower.batch import batch_of, free_axes, image_sized, shapes_at, with_batch
 from caffe2torch.lower.fold_onnx import fold_sizes
+from caffe2torch.lower.opset import at_opset
 from caffe2torch.passes.naming import unused
 from caffe2torch.version import __version__
 
@@ -49,17 +50,23 @@ class OnnxModel:
     values: Mapping[str, onnx.ValueInfoProto]
 
 
-def to_onnx(graph: Graph, *, free_batch: bool = True) -> OnnxModel:
+def to_onnx(
+    graph: Graph, *, opset: int = OPSET, batch: int | None = None, static: bool = False
+) -> OnnxModel:
     """Lower ``graph``. Inputs, outputs and intermediate values carry Caffe's blob names.
 
-    The batch dimension is symbolic where the net allows it, unless ``free_batch`` is false. So
+    The batch dimension is symbolic where the net allows it, unless ``batch`` is its size. So
     are height and width of an image declared as 1 x 1, which says that they are set at run
-    time, if the net has one form for all of IMAGE_SIZES. Raises UnsupportedLayerError for a
-    layer that ONNX cannot express and ArtefactError if the result fails onnx.checker.
+    time, if the net has one form for all of IMAGE_SIZES. ``static`` leaves all sizes as they are
+    declared. Raises UnsupportedLayerError for a layer that ONNX cannot express and ArtefactError
+    if ``opset`` cannot, if the net takes no such ``batch`` or if the result fails onnx.checker.
     """
-    builder = _size_free(graph) or _built(graph)
-    skeleton, values = builder.finish(free_batch)
+    graph = graph if batch is None else with_batch(graph, batch)
+    builder = (None if static else _size_free(graph)) or _built(graph)
+    skeleton, values = builder.finish(free_batch=batch is None and not static)
     fold_sizes(skeleton, [*values.values(), *_declared(graph.params)])
+    if opset != OPSET:
+        at_opset(skeleton, opset)
     used = {name for node in skeleton.graph.node for name in node.input}
     weights = {key: array for key, array in graph.params.items() if key in used}
     _check(skeleton, weights)

@@ -261,7 +261,7 @@ class Net:
 
         def lower() -> tuple[Graph, OnnxModel]:
             graph = self._build(shapes)
-            return graph, to_onnx(graph, free_batch=False)
+            return graph, to_onnx(graph, static=True)
 
         def choose() -> Plan:
             lowered = _cached(self._lowered, key, CACHED_GRAPHS, lower)
