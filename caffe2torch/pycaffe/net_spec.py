@@ -176,6 +176,8 @@ def assign_proto(proto: Message, name: str, val: Any) -> None:
         IndexError: the list is empty.
         TypeError, ValueError: the field does not take the value.
     """
+    if name not in proto.DESCRIPTOR.fields_by_name:
+        raise AttributeError(f"{proto.DESCRIPTOR.name} has no field {name!r}")
     current = getattr(proto, name)
     if hasattr(current, "extend"):
         values = val if isinstance(val, list) else [val]

@@ -142,12 +142,12 @@ REFUSED: dict[str, tuple[type[Exception], Callable[[], Any], str]] = {
     "unknown field": (
         AttributeError,
         lambda: layers.ReLU(data(), zork=1).to_proto(),
-        r"layer 'ReLU1' \(ReLU\), zork=1: ",
+        r"layer 'ReLU1' \(ReLU\), zork=1: LayerParameter has no field 'zork'",
     ),
     "unknown inner field": (
         AttributeError,
         lambda: layers.Convolution(data(), weight_filler={"kind": "x"}).to_proto(),
-        "weight_filler={'kind': 'x'}",
+        "weight_filler={'kind': 'x'}: FillerParameter has no field 'kind'",
     ),
     "text for a number": (
         TypeError,
