@@ -44,7 +44,8 @@ class Options:
     ``of_weights`` says that the net is a weights file's own, which a running Caffe has filtered.
     ``outputs`` are the blobs up to which the net is built, all that it ends in if there are none.
     ``crop`` is whose rule holds for a Crop without crop_param, see CROP_RULES. ``seed`` is that
-    of the random fillers: the same file, the same net.
+    of the random fillers: the same file, the same net. ``runs`` says that the net is to run as it
+    stands, with the data of its own layers: errors do not offer to feed a blob.
     """
 
     allow_missing: bool = False
@@ -54,6 +55,7 @@ class Options:
     outputs: tuple[str, ...] = ()
     crop: str = "bvlc"
     seed: int = 0
+    runs: bool = False
 
 
 DEFAULTS = Options()

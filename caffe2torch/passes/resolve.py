@@ -162,6 +162,8 @@ class _Connector:
     def _maker(self, blob: str) -> str:
         """Who would produce a blob that no layer of the net does before it is read."""
         feed = f" It can be fed: --input-shape {blob}=N,C,H,W gives its shape."
+        if self.draft.options.runs:
+            feed = " Correct its name, or make it by a data layer, or one of the type Input."
         for proto in self.draft.excluded:
             if blob in proto.top:
                 state = other_state(proto, self.draft.state)

@@ -121,8 +121,11 @@ class SharedStep(Step):
 
     def backward(self) -> None:
         if self.type == "Split" and self.propagate[0]:
-            diffs = [top._diff.view(top._shape, mode.device()) for top in self.tops]
-            self.bottoms[0]._diff.put(torch.stack(diffs).sum(0))
+            first, *others = [top._diff.view(top._shape, mode.device()) for top in self.tops]
+            total = first.clone()
+            for diff in others:
+                total += diff
+            self.bottoms[0]._diff.put(total)
 
 
 class KeptStep(Step):

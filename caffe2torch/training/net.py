@@ -127,7 +127,7 @@ def open_net(
         }
     fed = deepcopy(filtered)
     replace_all(fed.layer, [_as_input(proto, sources) for proto in fed.layer])
-    options = Options(allow_missing=True, seed=seed)
+    options = Options(allow_missing=True, seed=seed, runs=True)
     graph = build_graph(fed, weights or BlobSource(), state, options)
     module = to_torch(graph)
     return TrainingNet(

@@ -308,6 +308,7 @@ def test_what_ends_genuine_caffe_is_an_error_with_its_reason(tmp_path: Path, fau
     with pytest.raises(RuntimeError) as error:
         made(tmp_path, REFUSED[fault])
     assert "net.prototxt" in str(error.value)
+    assert "--" not in str(error.value)  # There are no options to give.
 
 
 def test_arguments_of_the_constructor(tmp_path: Path) -> None:
