@@ -15,7 +15,7 @@ from caffe2torch.data import Source, open_source
 from caffe2torch.graph import Graph, Node, Shape
 from caffe2torch.io.origin import Origin, located
 from caffe2torch.io.schema import Message, message_class, replace_all
-from caffe2torch.layers import Role, type_name, unsupported
+from caffe2torch.layers import Role, net_error, type_name, unsupported
 from caffe2torch.lower.to_torch import CaffeModule, to_torch
 from caffe2torch.passes.draft import BlobSource, Draft, Options, State
 from caffe2torch.passes.filter_layers import filter_layers
@@ -108,7 +108,7 @@ def open_net(
     """
     origin = Origin.of(net)
     with located(origin):
-        filtered = run((*UPGRADES, filter_layers), Draft(deepcopy(net), state=state)).net
+        filtered = _filtered(run(UPGRADES, Draft(deepcopy(net), state=state)))
         for proto in filtered.layer:
             cls = class_of(proto)
             if cls is None or not (cls.converts or cls.role is Role.DATA):
@@ -118,15 +118,20 @@ def open_net(
         _name_automatic_tops(filtered)
         if splits:
             insert_splits(filtered)
-        sources = {
-            proto.name: open_source(
+        sources: dict[str, Source] = {}
+        for proto in filter(_reads_data, filtered.layer):
+            if proto.name in sources:
+                raise net_error(
+                    proto, "another data layer of this phase has its name; rename one", "name"
+                )
+            sources[proto.name] = open_source(
                 proto, state.phase, folder=folder, seed=seed, rank=rank, world=world
             )
-            for proto in filtered.layer
-            if _reads_data(proto)
-        }
     fed = deepcopy(filtered)
     replace_all(fed.layer, [_as_input(proto, sources) for proto in fed.layer])
+    for proto in fed.layer:  # It has been filtered, by the file's own state as well.
+        proto.ClearField("include")
+        proto.ClearField("exclude")
     options = Options(allow_missing=True, seed=seed, runs=True)
     graph = build_graph(fed, weights or BlobSource(), state, options)
     module = to_torch(graph)
@@ -202,6 +207,22 @@ def _split_top(layers: Sequence[Message], made: tuple[int, int], number: int) ->
     index, position = made
     proto = layers[index]
     return f"{proto.top[position]}_{proto.name}_{position}_split_{number}"
+
+
+def _filtered(draft: Draft) -> Message:
+    """The layers of the state, with the rules that they have, as a running Caffe keeps them."""
+    layers = [deepcopy(layer) for layer in draft.net.layer]
+    run((filter_layers,), draft)
+    excluded = list(draft.excluded)
+    kept = iter(draft.net.layer)
+    for layer in layers:
+        if excluded and layer == excluded[0]:
+            excluded.pop(0)
+        else:
+            proto = next(kept)
+            proto.include.extend(layer.include)
+            proto.exclude.extend(layer.exclude)
+    return draft.net
 
 
 def _name_automatic_tops(net: Message) -> None:

@@ -1,6 +1,10 @@
 """Nets with their losses: Splits as Caffe inserts them, loss weights, learned blobs."""
 
+import pytest
+
+from caffe2torch.errors import NetError
 from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.io.schema import enum_name
 from caffe2torch.passes.draft import State
 from caffe2torch.training.net import TrainingNet, open_net
 
@@ -69,3 +73,23 @@ def test_a_blob_that_is_shared_in_other_shapes_is_one_memory() -> None:
     assert [tuple(tensor.shape) for tensor in weight.tensors] == [(2, 3), (3, 2)]
     assert weight.tensors[0].data_ptr() == weight.tensors[1].data_ptr()
     assert len(net.learned) == 3
+
+
+def test_layers_keep_the_rules_by_which_they_are_in_the_net() -> None:
+    net = opened(
+        """
+        layer { name: "a" type: "TanH" bottom: "x" top: "a" include { phase: TEST } }
+        layer { name: "a" type: "TanH" bottom: "x" top: "a" include { phase: TRAIN } }
+        layer { name: "b" type: "TanH" bottom: "a" top: "b" exclude { phase: TEST } }
+        """
+    )
+    assert [layer.name for layer in net.net.layer] == ["i", "a", "b"]
+    assert enum_name(net.net.layer[1].include[0], "phase") == "TRAIN"
+    assert enum_name(net.net.layer[2].exclude[0], "phase") == "TEST"
+
+
+def test_two_data_layers_of_one_name_are_an_error() -> None:
+    data = """layer { name: "d" type: "DummyData" top: "TOP" dummy_data_param {
+        shape { dim: 2 } data_filler { type: "uniform" } } }"""
+    with pytest.raises(NetError, match="another data layer of this phase has its name"):
+        opened(data.replace("TOP", "p") + data.replace("TOP", "q"))
