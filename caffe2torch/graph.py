@@ -49,6 +49,12 @@ class Node:
     outputs: tuple[str, ...]
     params: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def cut(self) -> tuple[int, ...]:
+        """The positions of inputs that get no gradient (``propagate_down: false``)."""
+        flags = self.proto.propagate_down[: len(self.inputs)]
+        return tuple(position for position, flag in enumerate(flags) if not flag)
+
 
 @dataclass(frozen=True)
 class Graph:

@@ -61,6 +61,8 @@ class SourceForward:
             return
         texts = self._variables.text
         inputs = [texts[name] if is_needed else "_" for name in node.inputs]
+        for position in node.cut:
+            inputs[position] += ".detach()"
         shapes = [self._graph.shapes[name] for name in node.inputs]
         result = Recorder(node, self.modules, self.used, self.own).tops(inputs, shapes)
         assert not node.params or node.key in self.modules.keys, f"no home for {node.params}"

@@ -129,7 +129,7 @@ class Step(NamedTuple):
     dead: tuple[str, ...]
     """Values that nothing reads afterwards."""
     cut: tuple[int, ...]
-    """Positions of inputs that get no gradient (``propagate_down: false``)."""
+    """Positions of inputs that get no gradient, see ``Node.cut``."""
 
 
 def to_torch(graph: Graph) -> CaffeModule:
@@ -387,8 +387,6 @@ def steps_of(graph: Graph) -> list[Step]:
     for node in reversed(graph.nodes):
         dead = [n for n in dict.fromkeys((*node.inputs, *node.outputs)) if n not in keep]
         keep.update(dead)
-        flags = list(node.proto.propagate_down)[: len(node.inputs)]
-        cut = tuple(position for position, flag in enumerate(flags) if not flag)
         path = tuple(node.key.split("."))
-        steps.append(Step(path, node.inputs, node.outputs, tuple(dead), cut))
+        steps.append(Step(path, node.inputs, node.outputs, tuple(dead), node.cut))
     return steps[::-1]
