@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import sys
+from pathlib import Path
 
 from caffe2torch import pycaffe
 
@@ -12,10 +13,14 @@ from caffe2torch import pycaffe
 def install() -> None:
     """Have ``import caffe`` and its submodules mean this package, in this process.
 
-    No module is loaded twice: ``caffe.io`` and ``caffe2torch.pycaffe.io`` are one object. No
-    package of the name ``caffe`` is installed or looked for, so one that is there stays unharmed.
+    Processes that it starts by ``multiprocessing`` inherit that with Python's path. No module is
+    loaded twice: ``caffe.io`` and ``caffe2torch.pycaffe.io`` are one object. No package of the name
+    ``caffe`` is installed or looked for, so one that is there stays unharmed.
     """
     sys.modules["caffe"] = pycaffe
+    folder = str(Path(__file__).with_name("processes"))
+    if folder not in sys.path:
+        sys.path.insert(1, folder)
     prefix = f"{pycaffe.__name__}."
     for module in pkgutil.walk_packages(pycaffe.__path__, prefix):
         if not module.name.endswith("__main__"):

@@ -107,3 +107,21 @@ def test_a_layers_own_module_imports_caffe_in_any_program(tmp_path) -> None:
         [sys.executable, "by_hand.py"], cwd=tmp_path, capture_output=True, text=True, check=False
     )
     assert done.stdout == "12.0\n", done.stderr
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_processes_of_a_program_import_caffe(method, tmp_path) -> None:
+    (tmp_path / "worker.py").write_text(
+        "import caffe.io\n\n\ndef work(queue): queue.put(caffe.io.__name__ + caffe.__version__)\n"
+    )
+    (tmp_path / "main.py").write_text(
+        "import multiprocessing, worker\n"
+        'if __name__ == "__main__":\n'
+        f"    context = multiprocessing.get_context({method!r})\n"
+        "    queue = context.Queue()\n"
+        "    process = context.Process(target=worker.work, args=(queue,))\n"
+        "    process.start()\n"
+        "    print(queue.get())\n"
+        "    process.join()\n"
+    )
+    assert run("main.py", folder=tmp_path).stdout == "caffe2torch.pycaffe.io1.0.0\n"
