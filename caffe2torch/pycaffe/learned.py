@@ -48,6 +48,12 @@ class Learned:
         self._bound: list[tuple[Tensor | None, int]] = []
         self._device = CPU
         self._is_alias = False
+        self._seen: list[tuple[int, int]] = []
+
+    def _versions(self) -> list[tuple[int, int]]:
+        """Tells whether the module has changed an array, or has another."""
+        tensors = [getattr(self.module, name) for name in self.names]
+        return [(id(tensor), tensor._version) for tensor in tensors]
 
     def _differentiable(self) -> set[str]:
         return {name for name, _ in self.module.named_parameters(recurse=False)}
@@ -71,11 +77,14 @@ class Learned:
             own.data = torch.from_numpy(array).to(device).view(array.shape)
         self._device = device
         self._bound = [(m.tensor, 0 if self._is_alias else m.changes) for m in memories]
+        self._seen = self._versions()
 
     def unbind(self) -> None:
         """Take over the statistics that the module has changed."""
-        if not self.statistics or not self.module.training:
+        # Conversion there and back would round those that the module leaves as they are.
+        if not self.statistics or (versions := self._versions()) == self._seen:
             return
+        self._seen = versions
         arrays = {name: getattr(self.module, name).detach().cpu().numpy() for name in self.names}
         values = self.layer.export_blobs(arrays, self.bottoms)
         for index in self.statistics:

@@ -6,6 +6,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NoReturn
@@ -85,10 +86,10 @@ class Net:
 
     def _start(self, definition: Message, state: State, folder: Path | None) -> None:
         with aborting(), python_layers():
-            self._running = open_net(
-                definition, state, folder=folder, seed=mode.next_seed(), splits=True
-            )
-            self._steps, self._named = build(self._running)
+            running = open_net(definition, state, folder=folder, seed=mode.next_seed(), splits=True)
+            self._steps, self._named = build(running)
+        # The arrays are the blobs' now.
+        self._running = replace(running, graph=replace(running.graph, params={}))
         self._device = CPU
         self._callbacks: dict[str, list[Callback]] = {}
         self._blobs_by_name = OrderedDict(self._named)

@@ -456,3 +456,20 @@ layer { name: "p" type: "Power" bottom: "x" top: "y" power_param { scale: 2 } }
     assert net.inputs == []
     net.blobs["x"].data[...] = 1
     assert (net.forward()["y"] == 2).all()
+
+
+def test_statistics_that_a_layer_does_not_change_keep_every_bit(tmp_path: Path) -> None:
+    text = """
+layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 8 dim: 30 } } }
+layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y"
+  batch_norm_param { use_global_stats: true } }
+"""
+    net = filled(made(tmp_path, text, caffe.TRAIN))
+    rng = np.random.RandomState(9)
+    for blob in net.params["bn"]:
+        blob.data[...] = rng.uniform(1, 2, blob.shape)
+    before = [blob.data.copy() for blob in net.params["bn"]]
+    for _ in range(3):
+        net.forward()
+    after = [blob.data for blob in net.params["bn"]]
+    assert all((a == b).all() for a, b in zip(before, after, strict=True))
