@@ -275,7 +275,10 @@ def load_image(filename: str | os.PathLike[str], color: bool = True) -> Floats:
     import cv2
 
     data = np.fromfile(filename, np.uint8)
-    pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    try:
+        pixels = cv2.imdecode(data, cv2.IMREAD_UNCHANGED) if data.size else None
+    except cv2.error:  # Of an image that is larger than OpenCV allows.
+        pixels = None
     if pixels is None:
         raise OSError(f"{os.fspath(filename)} is not an image that OpenCV can decode")
     image = pixels.astype(np.float64)
