@@ -270,6 +270,9 @@ class CaffeModule(nn.Module):
                         f"bottoms of shapes {given} need a {spec.name} of shape {spec.shape}; it "
                         f"has {own.shape}, for the shapes {[shapes[n] for n in node.inputs]}."
                     )
+            for position in node.layer.index_bottoms:
+                if position < len(bottoms):
+                    check_indices(node.layer, bottoms[position], given, node.inputs[position])
 
     def reset_state(self) -> None:
         """Have recurrent layers forget the last pass: the next one begins with a state of 0."""
@@ -377,6 +380,24 @@ def _register(
             module.register_buffer(name, tensors[key])
         else:
             module.register_parameter(name, tensors[key])  # type: ignore[arg-type]  # a Parameter
+
+
+def check_indices(layer: Layer, values: Tensor, bottoms: Sequence[Shape], name: str) -> None:
+    """Raise NetError if ``values``, a bottom that ``layer`` reads as indices, exceed their range.
+
+    ``bottoms`` are the shapes of its bottoms, ``name`` is that of the values.
+    """
+    count = layer.index_count(bottoms)
+    indices = values.detach().long()
+    wrong = (indices < 0) | (indices >= count)
+    ignored = getattr(layer, "ignore_label", None)
+    if ignored is not None:
+        wrong &= indices != ignored
+    if count and bool(wrong.any()):
+        raise layer.net_error(
+            f"{int(indices[wrong][0])} is in {name!r}, where 0 to {count - 1} may be: correct the "
+            "data, or the number of classes"
+        )
 
 
 def steps_of(graph: Graph) -> list[Step]:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from caffe2torch.data import Prefetched
-from caffe2torch.errors import NetError, first_line
-from caffe2torch.graph import FloatArray, Graph, Node
+from caffe2torch.graph import FloatArray, Graph, Node, Shape
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.io.write_caffemodel import LayerBlobs, node_blobs
 from caffe2torch.layers import Layer
+from caffe2torch.lower.to_torch import check_indices
 from caffe2torch.passes.resolve import AUTOMATIC
 from caffe2torch.training.engine import Output, Pass
 from caffe2torch.training.net import LearnedBlob, TrainingNet, insert_splits
@@ -69,7 +69,10 @@ class FedNet:
             }
         self.position += 1
         fed = self.net.inputs({name: next(batch) for name, batch in self._batches.items()})
-        self._check_indices(fed)
+        # Here, as a GPU gives no reason for an index out of range, and -1 is torch's last one.
+        for layer, name, bottoms in self._indices:
+            if name in fed:
+                check_indices(layer, fed[name], bottoms, name)
         for declared in self.net.graph.inputs:
             # As Caffe's Input layer, whose blobs nobody has filled.
             fed.setdefault(declared.name, torch.zeros(declared.shape))
@@ -82,7 +85,7 @@ class FedNet:
 
     def forward_backward(self) -> Pass:
         """One pass on the next batch, whose gradients are added to those that there are."""
-        values = self._run(self.inputs(), self._kept)
+        values = self.module.values(self.inputs(), self._kept)
         loss = self.net.loss(values)
         if loss.requires_grad:
             loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
@@ -97,7 +100,7 @@ class FedNet:
     @torch.no_grad()
     def forward(self) -> Pass:
         """One pass on the next batch, without gradients."""
-        values = self._run(self.inputs(), self._kept)
+        values = self.module.values(self.inputs(), self._kept)
         return self._pass(values, self.net.loss(values))
 
     def share_from(self, other: FedNet) -> None:
@@ -160,14 +163,6 @@ class FedNet:
                 if name in own._buffers:
                     getattr(own, name).copy_(torch.from_numpy(np.array(array)))
 
-    def _run(self, inputs: Mapping[str, Tensor], names: set[str]) -> dict[str, Tensor]:
-        try:
-            return self.module.values(inputs, names)
-        except IndexError as error:
-            raise NetError(
-                f"a pass failed on batch {self.position - 1} of the data: {first_line(error)}"
-            ) from error
-
     def _pass(self, values: Mapping[str, Tensor], loss: Tensor) -> Pass:
         return Pass(
             loss.detach(),
@@ -202,33 +197,15 @@ class FedNet:
                     )
         return "no layer's output alone is not finite"
 
-    def _check_indices(self, fed: Mapping[str, Tensor]) -> None:
-        """Raise NetError for a label, or another index that a layer reads, out of its range."""
-        for layer, name, count in self._indices:
-            if name not in fed:
-                continue
-            values = fed[name].long()
-            wrong = (values < 0) | (values >= count)
-            ignored = getattr(layer, "ignore_label", None)
-            if ignored is not None:
-                wrong &= values != ignored
-            if bool(wrong.any()):
-                raise layer.net_error(
-                    f"batch {self.position - 1} of the data has {int(values[wrong][0])} in "
-                    f"{name!r}, where 0 to {count - 1} may be: correct the data, or the number "
-                    "of classes"
-                )
 
-
-def _indices(graph: Graph) -> list[tuple[Layer, str, int]]:
-    """The values that layers read as indices, and how many indices there are for each."""
-    found = []
-    for node in graph.nodes:
-        count = node.layer.index_count([graph.shapes[name] for name in node.inputs])
-        for position in node.layer.index_bottoms:
-            if count and position < len(node.inputs):
-                found.append((node.layer, node.inputs[position], count))
-    return found
+def _indices(graph: Graph) -> list[tuple[Layer, str, Sequence[Shape]]]:
+    """The layers that read values as indices, those values, and the shapes of their bottoms."""
+    return [
+        (node.layer, node.inputs[position], [graph.shapes[name] for name in node.inputs])
+        for node in graph.nodes
+        for position in node.layer.index_bottoms
+        if position < len(node.inputs)
+    ]
 
 
 def _tie(net: TrainingNet) -> None:

@@ -258,9 +258,15 @@ def test_labels_out_of_range_are_named(folder: Path) -> None:
     Path("solver.prototxt").write_text(
         SOLVER.replace("test_iter: 2", "").replace("snapshot: 6", "")
     )
-    fails(
-        "layer 'loss' (SoftmaxWithLoss): batch 1 of the data has 5 in 'label', where 0 to 4 may be"
+    message = "layer 'loss' (SoftmaxWithLoss): 5 is in 'label', where 0 to 4 may be"
+    fails(message)
+    # Through a layer in between as well.
+    same = (
+        'layer { name: "same" type: "Power" bottom: "label" top: "labels" }\nlayer { name: "loss"'
     )
+    text = NET.replace('layer { name: "loss"', same)
+    write_net(text=text.replace('"label" top: "loss"', '"labels" top: "loss"'))
+    fails(message.replace("'label'", "'labels'"))
 
 
 @pytest.mark.parametrize(
