@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from caffe2torch.data import Source
+from caffe2torch.errors import first_line
 from caffe2torch.graph import Node
 from caffe2torch.io.schema import Message
 from caffe2torch.layers._loss import Loss
@@ -222,9 +223,9 @@ class TorchStep(Step):
             else:
                 with torch.no_grad():
                     outputs = _as_list(self.function(*leaves))
-        except (RuntimeError, ValueError, IndexError):
-            self.reshape()  # Says why, where Caffe would not take these bottoms either.
-            raise
+        except (RuntimeError, ValueError, IndexError) as error:
+            self.reshape()  # Says why, where Caffe would not take bottoms of these shapes either.
+            raise self.layer.net_error(first_line(error)) from error
         if self.learned is not None:
             self.learned.unbind()
         return outputs

@@ -189,6 +189,13 @@ def test_losses_count_with_their_weight(tmp_path: Path) -> None:
     assert not net.blobs["fc_fc_0_split_1"].diff.any()  # Accuracy's.
 
 
+def test_a_label_out_of_range_is_an_error_that_names_the_layer(tmp_path: Path) -> None:
+    net = made(tmp_path, LOSSES, caffe.TRAIN)
+    net.blobs["y"].data[...] = 9
+    with pytest.raises(RuntimeError, match=r"layer 'loss' \(SoftmaxWithLoss\)"):
+        net.forward()
+
+
 def test_forward_all_and_forward_backward_all(tmp_path: Path) -> None:
     net = filled(made(tmp_path, "force_backward: true\n" + CHAIN))
     x = np.random.RandomState(3).randn(5, 3, 5, 7).astype(np.float32)

@@ -26,6 +26,7 @@ PROGRAMS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_a_program_gives_what_genuine_pycaffe_gave_it(name: str, tmp_path: Path) -> None:
     folder = genuine("SHARED", "pycaffe")
