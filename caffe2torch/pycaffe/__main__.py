@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import runpy
 import sys
+from pathlib import Path
 from types import ModuleType, TracebackType
 
 from caffe2torch.pycaffe import alias
@@ -24,11 +25,18 @@ def main(arguments: list[str]) -> int:
         print(USAGE, file=sys.stdout if arguments else sys.stderr)
         return 0 if arguments else 2
     first, *rest = arguments
-    if first in ("-m", "-c") and not rest:
-        print(f"{first} needs an argument\n{USAGE}", file=sys.stderr)
-        return 2
+    problem, text = "", b""
     if first.startswith("-") and first not in ("-m", "-c"):
-        print(f"there is no option {first}\n{USAGE}", file=sys.stderr)
+        problem = f"there is no option {first}"
+    elif first.startswith("-"):
+        problem = "" if rest else f"{first} needs an argument"
+    else:
+        try:
+            text = Path(first).read_bytes()
+        except OSError as error:
+            problem = f"can't open the program {first!r}: {error.strerror}"
+    if problem:
+        print(f"{problem}\n{USAGE}", file=sys.stderr)
         return 2
     alias.install()
     sys.excepthook = _show
@@ -40,12 +48,6 @@ def main(arguments: list[str]) -> int:
         _put_on_path("")
         _run(rest[0], "<string>", {})
     else:
-        try:
-            with open(first, "rb") as file:
-                text = file.read()
-        except OSError as error:
-            print(f"can't open the program {first!r}: {error.strerror}", file=sys.stderr)
-            return 2
         sys.argv = arguments
         _put_on_path(os.path.dirname(os.path.realpath(first)))
         path = os.path.abspath(first)
