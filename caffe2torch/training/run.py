@@ -47,7 +47,9 @@ def train(
         weights: files of weights to begin with, in the place of those that the solver names.
         snapshot: a solverstate to go on from, with the weights that it names.
         resume_data: go on with the data after the last item before the snapshot. Without it
-            they begin again, as in Caffe.
+            they begin again, as in Caffe. On a CPU the run then ends in the same bits as one
+            never interrupted, but for layers that remember the last pass (LSTM, RNN): they
+            begin anew, as no snapshot has their state.
         device: "auto" (the solver's own, or the CPU where there is no GPU), "cpu" or "cuda".
         workers: processes that prepare the batches of each data layer.
         level: of the training net's state.

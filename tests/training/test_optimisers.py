@@ -114,6 +114,35 @@ def test_ten_steps_follow_caffe(type_, formula, regularization):
     np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=1e-12, atol=1e-14)
 
 
+def test_gradients_are_clipped_together_divided_and_then_decayed():
+    """Caffe's order: the norm of the sums over iter_size, the mean, the decay."""
+    rng = np.random.default_rng(11)
+    starts, sums = ([rng.standard_normal(shape) for shape in ((2, 3), (5,))] for _ in range(2))
+    parameters = [torch.nn.Parameter(torch.tensor(start)) for start in starts]
+    optimiser = CaffeOptimiser(
+        parameters, "SGD", lr=0.1, weight_decay=0.3, clip_gradients=0.5, iter_size=4
+    )
+    for parameter, gradient in zip(parameters, sums, strict=True):
+        parameter.grad = torch.tensor(gradient)
+    optimiser.step()
+    norm = np.sqrt(sum((gradient**2).sum() for gradient in sums))
+    assert norm > 0.5
+    for parameter, start, gradient in zip(parameters, starts, sums, strict=True):
+        update = 0.1 * (gradient * 0.5 / norm / 4 + 0.3 * start)
+        np.testing.assert_allclose(parameter.detach().numpy(), start - update, rtol=1e-12)
+        np.testing.assert_allclose(parameter.grad.numpy(), update, rtol=1e-12)
+
+
+def test_a_parameter_without_a_gradient_decays_and_keeps_its_momentum():
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    optimiser = CaffeOptimiser([weight], "SGD", lr=0.1, momentum=0.9, weight_decay=0.5)
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    optimiser.step()
+    first = 1 - 0.05
+    assert weight[0].item() == pytest.approx(first - (0.9 * 0.05 + 0.05 * first), rel=1e-12)
+
+
 def test_torch_sgd_would_differ_when_the_rate_changes():
     ours, theirs = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
     caffe = CaffeOptimiser([ours], "SGD", lr=0.1, momentum=0.9)

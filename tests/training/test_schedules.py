@@ -65,3 +65,18 @@ def test_a_policy_from_outside_is_a_choice_and_trains(monkeypatch):
     (option,) = (o for o in train.params if o.name == "schedule")
     assert option.type.convert("halving", option, None) == "halving"
     assert "|halving]" in option.make_metavar(click.Context(train))
+
+
+def test_multistep_drops_once_an_iteration_and_goes_on_from_a_snapshot():
+    """Caffe's current_step_: two equal steps take two iterations, a changed file undoes no drop."""
+    schedule = Schedule("multistep", base_lr=1.0, gamma=0.5, stepvalue=(3, 3, 4))
+    drops, taken = 0, []
+    for step in range(7):
+        drops = schedule.advance(step, drops)
+        taken.append(drops)
+        assert schedule.current_step(step) == drops
+        assert schedule.rate(step, drops) == schedule.rate(step) == 0.5**drops
+    assert taken == [0, 0, 0, 1, 2, 3, 3]
+    assert Schedule("multistep", stepvalue=(100, 200)).advance(7, 1) == 1
+    assert Schedule("multistep", stepvalue=(5, 200)).advance(7, 0) == 1
+    assert Schedule("step", stepsize=3).advance(7, 0) == 2
