@@ -239,7 +239,7 @@ class Engine:
             values = [output.values for output in outputs]
             sums = [s + v for s, v in zip(sums, values, strict=True)] if sums else values
         computed: dict[str, float] = {}
-        if solver.test_compute_loss:
+        if solver.test_compute_loss and count > 0:
             computed["loss"] = float(loss / count)
             self._say(f"Test loss: {number(computed['loss'])}", 386)
         means = [

@@ -242,9 +242,6 @@ def _test_nets(proto: Message, folder: Path) -> tuple[NetOf, ...]:
         )
     if own and not proto.test_interval:
         raise NetError("there is a test_iter, but no test_interval above 0: give both or none")
-    for count in proto.test_iter:
-        if count < 1:
-            raise NetError(f"test_iter is {count}: a test takes 1 pass or more")
     return tuple(
         _net_of(net, field, "TEST", state, folder)
         for (field, net), state in zip(own, states or [None] * len(own), strict=True)
