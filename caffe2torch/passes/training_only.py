@@ -14,7 +14,7 @@ from caffe2torch.io.unknown import describe
 from caffe2torch.layers import Layer, Role, net_error, type_name, unsupported
 from caffe2torch.passes.draft import Draft
 from caffe2torch.passes.resolve import MAX_SHOWN, class_of, role_of, unknown_fields
-from caffe2torch.passes.upgrade import similar_type
+from caffe2torch.passes.upgrade import OF_A_FORK, similar_type
 
 END_WORDS = frozenset(
     "accuracy debug entropy eval evaluate evaluation evaluator loss losses metric metrics monitor "
@@ -298,6 +298,14 @@ def _refuse(layers: Sequence[Message], plan: Plan) -> None:
     before = [blob for blob in first.bottom if blob in made]
     more = f" (nor are {', '.join(others[:MAX_SHOWN])})" if others else ""
     until = f", or the net converted up to a blob before it: --until {before[0]}" if before else ""
+    if kind.endswith(OF_A_FORK):
+        raise unsupported(
+            first,
+            f"layer type {kind!r} is not supported{more}: this file tells only a number for the "
+            "type, which each fork gave to another one. Give the net's prototxt, which has its "
+            f"name{until}.",
+            "type",
+        )
     alike = f"; did you mean {similar!r}?" if (similar := similar_type(kind)) else "."
     raise unsupported(
         first,

@@ -18,6 +18,9 @@ from caffe2torch.passes.draft import Draft
 V1_TYPE = 5
 """The number of V1LayerParameter's ``type``."""
 
+OF_A_FORK = " of a fork"
+"""How the type of a V1 layer in a binary ends whose number is not one of Caffe's."""
+
 OTHER_WORDS = {
     "NONE": "",
     "ABSVAL": "AbsVal",
@@ -146,7 +149,7 @@ def _upgrade_layer(v1: Message) -> Message:
     other_types = [unknown for unknown in v2.unknown_field if _is_type(unknown)]
     for unknown in other_types:
         v2.unknown_field.remove(unknown)
-        word = unknown.text.partition(":")[2].strip() or f"number {_number(unknown)} of a fork"
+        word = unknown.text.partition(":")[2].strip() or f"number {_number(unknown)}{OF_A_FORK}"
         v2.type = type_of_v1(word)
         cls = find_layer(v2.type)
         if cls is not None and cls.parameters is not None:

@@ -239,3 +239,12 @@ def test_a_number_of_caffe_and_one_of_a_fork_for_one_type() -> None:
     cls = all_layers()["Normalize"]
     assert cls.parameters is not None
     assert cls.parameters.of(decoded(of_happynear)).normalize_type == "L1"
+
+
+def test_a_v1_type_that_is_only_a_number_asks_for_the_prototxt() -> None:
+    source = w.message(2, w.text(3, "x"), w.text(4, "odd"), w.number(5, 77), w.text(2, "y"))
+    net, _ = walk(w.text(3, "x") + b"".join(w.number(4, n) for n in (1, 3, 5, 7)) + source, "x")
+    with pytest.raises(UnsupportedLayerError) as caught:
+        build_graph(net)
+    assert "'number 77 of a fork' is not supported" in str(caught.value)
+    assert "Give the net's prototxt, which has its name" in str(caught.value)
