@@ -89,6 +89,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("GSTiling", ("x",), "gs_tiling_param { stride: 2 reverse: true }"),
     ("HardSigmoid", ("x",), ""),
     ("HardSwish", ("x",), ""),
+    ("ImResize", ("anchors",), "imresize_param { factor: 2 }"),
     ("InnerDistance", ("x",), "inner_distance_param { num_output: 4 distance_type: 'L1' }"),
     ("InnerDistance", ("x",), "inner_distance_param { num_output: 4 distance_type: 'L2' }"),
     ("Insanity", ("x",), ""),
@@ -102,6 +103,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("NdPooling", ("volume",), "pooling_param { kernel_shape { dim: 1 dim: 2 dim: 2 } }"),
     ("NdPooling", ("volume",), "pooling_param { pool: AVE kernel_shape { dim: 1 dim: 2 dim: 2 } "
      "}"),
+    ("Nms", ("deltas",), "nms_param { num_parts: 2 }"),
     ("Noise", ("x",), "noise_param { gaussian_std: 1 }"),
     ("Pooling3D", ("volume",), "pooling3d_param { kernel_size: 2 kernel_depth: 2 }"),
     ("Pooling3D", ("volume",), "pooling3d_param { pool: AVE kernel_size: 2 kernel_depth: 2 }"),
