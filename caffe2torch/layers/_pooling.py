@@ -87,9 +87,9 @@ class PoolWindow:
 
         torch leaves the last window out without padding too, and refuses wide padding.
         """
-        return (any(self.pad) or all(map(int.__le__, self.stride, self.kernel))) and all(
-            2 * p <= k for p, k in zip(self.pad, self.kernel, strict=True)
-        )
+        meets = all(s <= k for s, k in zip(self.stride, self.kernel, strict=True))
+        narrow = all(2 * p <= k for p, k in zip(self.pad, self.kernel, strict=True))
+        return narrow and (meets or any(self.pad))
 
     def has_empty(self, sizes: Sequence[int]) -> bool:
         """Whether the last window on an axis has no pixel of the image."""

@@ -65,7 +65,7 @@ class Accum(Layer):
         size = self.size
         if self.multiple:
             size = tuple(-(-n // self.multiple) * self.multiple for n in largest)
-        return size if all(map(int.__gt__, size, largest)) else largest
+        return size if all(n > most for n, most in zip(size, largest, strict=True)) else largest
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         for shape in bottoms:

@@ -33,8 +33,6 @@ NO_FX = {
     "names_weird": "torch.fx cannot write a submodule that is named by a word of Python",
 }
 """Recorded nets that torch.fx.symbolic_trace does not take, and why."""
-DATA_DEPENDENT = ("ssd_det_", "ssd_mini_ssd", "qr_one", "qr_three", "qr_perspective")
-"""The nets that end in detections: export asks for sizes, and their number is none."""
 
 
 def net(name: str) -> tuple[CaffeModule, dict[str, Tensor]]:
@@ -172,18 +170,23 @@ def test_a_symbolic_trace_is_of_layers() -> None:
         assert_same(traced(larger), module(larger))
 
 
+def scaled(inputs: dict[str, Tensor]) -> Iterator[dict[str, Tensor]]:
+    """Inputs that give a detector other scores, but for its priors."""
+    rng = np.random.default_rng(2)
+    for scale in (1.0, 0.7, 0.4, 0.0):
+        yield {
+            k: v if "prior" in k else v * torch.from_numpy(rng.uniform(0, scale, v.shape)).float()
+            for k, v in inputs.items()
+        }
+
+
 @TRACING
 @pytest.mark.parametrize("name", ["ssd_det_center_size", "ssd_det_eta", "ssd_det_keep_top_k"])
 def test_a_trace_of_a_detector_finds_as_many_boxes_as_there_are(name: str) -> None:
     module, inputs = net(name)
     traced = torch.jit.trace(module, tuple(inputs.values()), check_trace=False)
     counts = set()
-    rng = np.random.default_rng(2)
-    for scale in (1.0, 0.7, 0.4, 0.0):
-        given = {
-            k: v if "prior" in k else v * torch.from_numpy(rng.uniform(0, scale, v.shape)).float()
-            for k, v in inputs.items()
-        }
+    for given in scaled(inputs):
         expected = module(given)
         assert_same(traced(*given.values()), expected)
         counts.add(expected.shape[2])
@@ -204,7 +207,14 @@ def test_a_trace_that_would_keep_the_boxes_of_its_example_is_refused() -> None:
         torch.jit.trace(module, given)
 
 
-EXPORTED = ("net_squeezenet_v1_0", "net_unet", "lstm_basic", "rnn_static", "net_siamese")
+EXPORTED = (
+    "net_squeezenet_v1_0",
+    "net_unet",
+    "net_siamese",
+    "lstm_basic",
+    "rnn_static",
+    "pool_mask_ties",
+)
 
 
 @pytest.mark.parametrize("name", EXPORTED)
@@ -226,6 +236,19 @@ def test_an_export_of_any_batch_names_its_input() -> None:
     five = torch.cat([two, two * 2, two[:1]])
     with torch.no_grad():
         assert_same(program.module()(data=five), module(five))
+
+
+@pytest.mark.parametrize("name", ["ssd_det_eta", "ssd_det_center_size"])
+def test_an_export_of_a_detector_finds_as_many_boxes_as_there_are(name: str) -> None:
+    module, inputs = net(name)
+    with torch.no_grad():
+        program = torch.export.export(module, tuple(inputs.values()), strict=True).module()
+        counts = set()
+        for given in scaled(inputs):
+            expected = module(given)
+            assert_same(program(*given.values()), expected)
+            counts.add(expected.shape[2])
+    assert len(counts) > 1
 
 
 @pytest.mark.parametrize("name", ["net_squeezenet_v1_0", "lstm_expose_hidden"])

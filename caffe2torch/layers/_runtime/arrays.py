@@ -69,6 +69,10 @@ def refuse_trace() -> None:
 
 def is_tracing() -> bool:
     """Whether torch.jit.trace or torch.export records this pass, for any others."""
-    is_exporting = getattr(torch.compiler, "is_exporting", None)  # Since torch 2.7.
-    exports = is_exporting is not None and is_exporting()
-    return exports or bool(torch.jit.is_tracing())  # type: ignore
+    return is_exporting() or bool(torch.jit.is_tracing())  # type: ignore
+
+
+def is_exporting() -> bool:
+    """Whether torch.export records this pass."""
+    known = getattr(torch.compiler, "is_exporting", None)  # Since torch 2.7.
+    return known is not None and known()

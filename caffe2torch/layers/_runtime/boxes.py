@@ -63,6 +63,39 @@ def suppress(boxes: Tensor, candidates: Tensor, threshold: float, eta: float) ->
     return kept
 
 
+def suppress_recorded(
+    boxes: Tensor, candidates: Tensor, threshold: float, eta: float
+) -> Tensor:
+    """``suppress`` for torch.export, with the loop as an operator of the program."""
+    from torch._higher_order_ops.while_loop import while_loop
+
+    low, high = boxes.detach().chunk(2, -1)
+    boxes = torch.cat([low, torch.maximum(low, high)], -1)
+    index = torch.arange(boxes.shape[1], device=boxes.device)
+
+    def goes_on(candidates: Tensor, *_: Tensor) -> Tensor:
+        return candidates.any()
+
+    def step(
+        candidates: Tensor, kept: Tensor, worst: Tensor, limit: Tensor
+    ) -> tuple[Tensor, ...]:
+        found = candidates.any(1, keepdim=True)
+        first = candidates.int().argmax(1, keepdim=True)
+        kept = kept | ((index == first) & found)
+        box = boxes.gather(1, first[..., None].expand(-1, 1, 4))
+        worst = torch.maximum(worst, box_overlap(box, boxes))
+        limit = torch.where(limit > 0.5, limit * eta, limit)
+        candidates = candidates & (index > first) & (worst <= limit)
+        return candidates, kept, worst, limit
+
+    candidates = candidates.clone(memory_format=torch.contiguous_format)
+    worst = boxes.new_zeros(candidates.shape)
+    limit = boxes.new_full((len(boxes), 1), threshold)
+    start = candidates, torch.zeros_like(candidates), worst, limit
+    _, kept, _, _ = while_loop(goes_on, step, start)  # type: ignore
+    return kept  # type: ignore
+
+
 def box_overlap(box: Tensor, boxes: Tensor) -> Tensor:
     """Intersection over union of ``box`` (G, 1, 4) and ``boxes`` (G, K, 4): (G, K)."""
     low = torch.maximum(box[..., :2], boxes[..., :2])

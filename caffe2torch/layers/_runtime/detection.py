@@ -5,8 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from caffe2torch.layers._runtime.arrays import is_tracing
-from caffe2torch.layers._runtime.boxes import decode_boxes, move_corners, suppress
+from caffe2torch.layers._runtime.arrays import is_exporting, is_tracing
+from caffe2torch.layers._runtime.boxes import (
+    decode_boxes,
+    move_corners,
+    suppress,
+    suppress_recorded,
+)
 
 
 def detection_output(
@@ -73,9 +78,9 @@ def detection_output(
         count = min(count, top_k)
     scores, candidates = scores[..., :count], candidates[..., :count]
     boxes = boxes.gather(2, order[..., :count, None].expand(-1, -1, -1, values))
-    kept = suppress(
-        boxes[..., :4].flatten(0, 1), candidates.flatten(0, 1), nms_threshold, eta
-    )
+    groups = boxes[..., :4].flatten(0, 1), candidates.flatten(0, 1)
+    choose = suppress_recorded if is_exporting() else suppress
+    kept = choose(*groups, nms_threshold, eta)
     kept = kept.reshape(candidates.shape)
     if keep_top_k >= 0:
         kept = keep_best(kept, scores, keep_top_k)
