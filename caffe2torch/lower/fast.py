@@ -63,9 +63,9 @@ class FastModule(CaffeModule):
     def forward(self, *inputs: Inputs | None) -> Outputs:
         """As CaffeModule's."""
         values = self._named_inputs(self._by_name(inputs))
-        sizes = {len(value) for value in values.values()} if self._part else set()
-        part = self._part
-        if part is None or len(sizes) != 1 or sizes.pop() <= part or not _are_on_cpu(values):
+        part = self._part if _are_on_cpu(values) else None
+        sizes = {len(value) for value in values.values()} if part else set()
+        if part is None or len(sizes) != 1 or sizes.pop() <= part:
             return super().forward(values)
         splits = [torch.split(value, part) for value in values.values()]
         results = [
@@ -242,7 +242,8 @@ def laid_out_plainly(x: Tensor) -> Tensor:
 
 
 def _are_on_cpu(values: Mapping[str, Tensor]) -> bool:
-    return all(value.is_cpu for value in values.values())
+    # (torch.fx traces with what has no device yet.)
+    return all(isinstance(value, Tensor) and value.is_cpu for value in values.values())
 
 
 def _joined(results: Sequence[Outputs]) -> Outputs:

@@ -158,6 +158,16 @@ def test_traces_of_the_recorded_nets() -> None:
     assert not found, table(found)
 
 
+@pytest.mark.parametrize("name", ["net_squeezenet_v1_0", "ssd_mini_ssd"])
+def test_tools_take_an_optimised_module(name: str) -> None:
+    module, inputs = net(name)
+    given, expected = tuple(inputs.values()), module(inputs)
+    fast = caffe2torch.optimize(module)
+    with torch.no_grad():
+        assert_same(torch.fx.symbolic_trace(fast)(*given), expected)
+        assert_same(torch.export.export(fast, given, strict=True).module()(*given), expected)
+
+
 def test_a_symbolic_trace_is_of_layers() -> None:
     module, inputs = net("net_squeezenet_v1_0")
     traced = torch.fx.symbolic_trace(module)

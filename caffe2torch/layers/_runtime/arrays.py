@@ -62,7 +62,7 @@ def refuse_trace() -> None:
     """Raise RuntimeError in a trace by torch.jit, which keeps its example's choice."""
     if is_tracing():
         raise RuntimeError(
-            "torch.jit.trace would keep the boxes that the net chooses for its example."
+            "torch.jit and torch.export would keep the boxes chosen for their example."
             " Take the .onnx form, or run the module itself."
         )
 
