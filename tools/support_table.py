@@ -51,7 +51,7 @@ SHAPES = {"x": (2, 8, 6, 6), "a": (2, 8), "rois": (3, 5), "mask": (2, 8, 6, 6), 
           "scale": (2, 1, 6, 6)}  # fmt: skip
 WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Accum", ("x", "mask"), "accum_param { top_height: 9 top_width: 9 }"),
-    ("AutoCrop", ("x", "mask"), ""),
+    ("AutoCrop", ("x", "x"), ""),
     ("Axpy", ("a", "x", "mask"), ""),
     ("BN", ("x",), "bn_param { bn_mode: INFERENCE }"),
     ("BoxGroupOutput", ("x", "flows"), "box_group_output_param { box_group_param { field_w: 40 "
@@ -95,6 +95,8 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Insanity", ("x",), ""),
     ("Interp", ("x",), "interp_param { zoom_factor: 2 }"),
     ("Lstm", ("steps",), "lstm_param { num_output: 4 }"),
+    ("MaskPooling", ("x", "scale"), ""),
+    ("MaskResize", ("x",), "mask_resize_param { output_height: 3 output_width: 3 }"),
     ("Mean", ("x",), "mean_param { operation: SUBTRACT value: 104 value: 117 }"),
     ("MergeCrop", ("x", "mask"), ""),
     ("Mish", ("x",), ""),

@@ -1,4 +1,4 @@
-"""Maps of joints (OpenPose): resized, and their peaks."""
+"""Maps of joints (OpenPose) and masks: resized, and the peaks of joints."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from caffe2torch.layers._runtime.cubic_weights import cubic_weights
+from caffe2torch.layers._runtime.mask_weights import mask_weights
 
 
 def cubic_resize(
@@ -17,10 +18,29 @@ def cubic_resize(
     """The maps (1, C, H, W) resized to ``size``, or by ``factor``."""
     for dim in (2, 3):
         n = x.shape[dim]
-        new = int(torch.tensor(float(n)) * factor) if size is None else size[dim - 2]
-        weights = cubic_weights(n, new, math.floor(n // 2 * (1 - start_scale)))
-        x = (x.transpose(dim, 3) @ x.new_tensor(weights).T).transpose(dim, 3)
+        new = scaled_by(n, factor) if size is None else size[dim - 2]
+        margin = math.floor(n // 2 * (1 - start_scale))
+        x = weighted(x, dim, cubic_weights(n, new, margin))
     return x
+
+
+def resize_masks(x: Tensor, size: Sequence[int], factors: Sequence[float]) -> Tensor:
+    """The maps (N, C, H, W) resized to ``size``, or by factors that are positive."""
+    for dim, fixed, factor in ((2, size[0], factors[0]), (3, size[1], factors[1])):
+        n = x.shape[dim]
+        new = scaled_by(n, factor) if factor > 0 else fixed
+        x = weighted(x, dim, mask_weights(n, new))
+    return x
+
+
+def scaled_by(size: int, factor: float) -> int:
+    """The whole part of ``size * factor`` in float32."""
+    return int(torch.tensor(float(size)) * factor)
+
+
+def weighted(x: Tensor, dim: int, weights: list[list[float]]) -> Tensor:
+    """``x`` (N, C, H, W) with sums of its pixels along ``dim``, one a row of weights."""
+    return (x.transpose(dim, 3) @ x.new_tensor(weights).T).transpose(dim, 3)
 
 
 def peaks_of(x: Tensor, parts: int, most: int, threshold: float) -> Tensor:
