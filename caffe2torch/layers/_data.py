@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from caffe2torch.io.parameters import TEXT_ONLY, Parameters
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers._base import Layer, Role, net_error
 from caffe2torch.preprocessing import Preprocessing
@@ -14,19 +15,23 @@ from caffe2torch.preprocessing import Preprocessing
 class DataLayer(Layer):
     """Base of layers that read a data set (Caffe: data_transformer.cpp).
 
-    ``crop`` is the height and width of the images and ``channels`` their number of
+    ``crop`` is the size of the images, height and width mostly, and ``channels`` their number of
     channels, None where only the data set knows.
     """
 
     role = Role.DATA
     bottoms: ClassVar[tuple[int, int | None]] = (0, 0)
     tops: ClassVar[tuple[int, int | None]] = (1, 2)
+    parameters = Parameters(
+        "transform_param",
+        f"optional uint32 crop_height = {TEXT_ONLY}; optional uint32 crop_width = {TEXT_ONLY + 1};",
+    )
 
     parameter: ClassVar[str]
     """The LayerParameter field of the type's own parameters."""
 
     batch_size: int
-    crop: tuple[int, int] | None
+    crop: tuple[int, ...] | None
     channels: int | None
     preprocessing: Preprocessing | None
 
@@ -41,13 +46,20 @@ class DataLayer(Layer):
         )
 
     @classmethod
-    def crop_of(cls, proto: Message) -> tuple[int, int] | None:
-        """Height and width of the first top: the crop, or else the size resized to (SSD)."""
+    def crop_of(cls, proto: Message) -> tuple[int, ...] | None:
+        """Height and width of the first top: the crop, or else the size resized to (SSD).
+
+        Cysu's fork calls the sides of the crop ``crop_height`` and ``crop_width``.
+        """
         transform = proto.transform_param
         if transform.crop_size:
             return transform.crop_size, transform.crop_size
         if transform.crop_h and transform.crop_w:
             return transform.crop_h, transform.crop_w
+        assert cls.parameters is not None
+        own = cls.parameters.of(proto)
+        if own.crop_height and own.crop_width:
+            return own.crop_height, own.crop_width
         resize = transform.resize_param
         fixed = enum_name(resize, "resize_mode") != "FIT_SMALL_SIZE"
         return (resize.height, resize.width) if fixed and resize.height and resize.width else None

@@ -22,7 +22,7 @@ class ImageData(DataLayer):
     parameter = "image_data_param"
 
     @classmethod
-    def crop_of(cls, proto: Message) -> tuple[int, int] | None:
+    def crop_of(cls, proto: Message) -> tuple[int, ...] | None:
         param = proto.image_data_param
         if bool(param.new_height) != bool(param.new_width):
             raise net_error(proto, "give both new_height and new_width, or none", cls.parameter)

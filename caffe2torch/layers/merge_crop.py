@@ -28,8 +28,9 @@ class MergeCrop(Layer):
     (the default) or ADD; ``forward`` (default true), once a bottom, false takes zeros in its
     place; ``backward`` is for gradients, and by default b gets none.
 
-    Errors: not the same N, fewer than three axes, b smaller than a; not the same C, for STACK
-    too, where that code mixes channels up.
+    Errors: not the same N, fewer than three axes, b smaller than a; not the same C. STACK of
+    one item may have a multiple of b's channels in a: that code mixes up others, and those of
+    further items.
     """
 
     type = "MergeCrop"
@@ -61,11 +62,12 @@ class MergeCrop(Layer):
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         a, b = bottoms
-        if len(a) < 3 or a[:2] != b[:2] or len(a) != len(b):
+        of_one = self.stacks and a[:1] == b[:1] == (1,)
+        if len(a) < 3 or len(a) != len(b) or not (a[:2] == b[:2] or (of_one and not a[1] % b[1])):
             raise self.net_error(f"bottoms of shapes {a} and {b} must be (N, C, ..) of one N and C")
-        if any(m < n for n, m in zip(a, b, strict=True)):
+        if any(m < n for n, m in zip(a[2:], b[2:], strict=True)):
             raise self.net_error(f"the second bottom of shape {b} is smaller than {a}")
-        return [(a[0], a[1] * (2 if self.stacks else 1), *a[2:])]
+        return [(a[0], a[1] + b[1] * self.stacks, *a[2:])]
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         t.check(self, inputs)
@@ -79,6 +81,8 @@ class MergeCrop(Layer):
         ends = [start + n for start, (n, _) in zip(starts, pairs, strict=True)]
         axes = list(range(2, len(shapes[0])))
         b = g.op("Slice", b, *(g.const(value, np.int64) for value in (starts, ends, axes)))
-        zeros = g.op("ConstantOfShape", g.op("Shape", a)) if not all(self.forward) else ""
-        parts = [x if runs else zeros for x, runs in zip((a, b), self.forward, strict=True)]
+        parts = [
+            x if runs else g.op("ConstantOfShape", g.op("Shape", x))
+            for x, runs in zip((a, b), self.forward, strict=True)
+        ]
         return [g.op("Concat", *parts, axis=1) if self.stacks else g.op("Add", *parts)]

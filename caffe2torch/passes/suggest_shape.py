@@ -38,7 +38,7 @@ def suggested_shape(blob: str, draft: Draft) -> str:
     return f"1,{channels or 3},H,W"
 
 
-def channels_of_weights(blob: str, draft: Draft, size: tuple[int, int] | None = None) -> int | None:
+def channels_of_weights(blob: str, draft: Draft, size: tuple[int, ...] | None = None) -> int | None:
     """The channels that the first convolution wants on the way from ``blob``, if there is one.
 
     The way goes through layers that leave the channels as they are. Where the height and width

@@ -29,6 +29,8 @@ def test_mean_file() -> None:
     ("transform", "crop"),
     [
         ("crop_h: 5 crop_w: 7", (5, 7)),
+        ("crop_height: 5 crop_width: 7", (5, 7)),
+        ("crop_height: 5", None),
         ("resize_param { height: 3 width: 5 }", (3, 5)),
         ("resize_param { height: 3 width: 5 resize_mode: FIT_LARGE_SIZE_AND_PAD }", (3, 5)),
         ("resize_param { height: 3 width: 5 resize_mode: FIT_SMALL_SIZE }", None),

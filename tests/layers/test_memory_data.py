@@ -13,6 +13,12 @@ def test_size_is_all_there() -> None:
     assert (layer.batch_size, layer.crop, layer.channels) == (2, (5, 7), 3)
 
 
+def test_a_fork_gives_one_size_an_axis() -> None:
+    dims = " ".join(f"dim: {size}" for size in (1, 3, 2, 5, 7))
+    layer = data_layer(f'type: "MemoryData" memory_data_param {{ {dims} }}')
+    assert (layer.crop, layer.channels) == ((2, 5, 7), 3)
+
+
 def test_refuses_a_missing_size() -> None:
     error = refusal(
         'type: "MemoryData" top: "d" top: "l" '

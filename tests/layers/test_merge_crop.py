@@ -33,6 +33,14 @@ def test_the_middle_of_the_second(
     check_layer(text, [a, b], [expected])
 
 
+def test_one_item_may_have_more_channels_in_the_first() -> None:
+    a, b = RNG.normal(size=(1, 4, 5, 7)), RNG.normal(size=(1, 2, 9, 8))
+    expected = np.concatenate([a, b[:, :, 2:7, :7]], 1)
+    check_layer(layer(), [a, b], [expected])
+    for shapes in ([(2, 4, 5), (2, 2, 5)], [(1, 4, 5), (1, 3, 5)]):
+        assert "of one N and C" in str(layer_error(layer(), shapes))
+
+
 @pytest.mark.parametrize(
     ("flags", "learn"), [("", (1, 0)), ("backward: false backward: true", (0, 1))]
 )

@@ -39,7 +39,7 @@ def scaled_by(size: int, factor: float) -> int:
 
 
 def weighted(x: Tensor, dim: int, weights: list[list[float]]) -> Tensor:
-    """``x`` (N, C, H, W) with sums of its pixels along ``dim``, one a row of weights."""
+    """``x`` (N, C, H, W) with sums of its pixels along ``dim``, one a row."""
     return (x.transpose(dim, 3) @ x.new_tensor(weights).T).transpose(dim, 3)
 
 
