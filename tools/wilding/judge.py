@@ -239,7 +239,8 @@ class _Judgement:
                 is_fed = asked is not None and asked[1] not in shapes
                 of_train = of_train or "--phase TRAIN" in str(error)
                 if "--phase TRAIN" in str(error) and not is_fed and "phase" not in self.options:
-                    self.options["phase"] = "TRAIN"
+                    self.options = {"phase": "TRAIN"}  # What was fed in TEST is made there.
+                    waiting.clear()
                     last = error
                     continue
                 if stage is not None and "stages" not in self.options:
