@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import field
 from typing import Any
 
 from caffe2torch.graph import Shape
@@ -11,6 +12,7 @@ from caffe2torch.layers import (
     BlobSpec,
     Layer,
     OnnxBuilder,
+    Parameters,
     TorchBuilder,
     constant_filler,
     register_layer,
@@ -22,24 +24,30 @@ class Parameter(Layer):
     """The learned blob of ``shape`` itself, 0 before training (Caffe: parameter_layer.hpp).
 
     The top is the blob's memory: a layer that changes it in place changes the blob, and the
-    next pass begins with what this one left.
+    next pass begins with what this one left. happynear's fork has a ``blob_filler`` for it.
     """
 
     type = "Parameter"
     bottoms = (0, 0)
     keeps_tops = True
+    parameters = Parameters("parameter_param", "optional FillerParameter blob_filler = 2;")
 
     shape: Shape
+    filler: Message = field(repr=False)
+    filler_given: bool = field(repr=False)
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        return cls(name=proto.name, shape=tuple(proto.parameter_param.shape.dim))
+        own = cls.parameters.of(proto)
+        given = own.HasField("blob_filler")
+        filler = own.blob_filler if given else constant_filler(0)
+        return cls(proto.name, tuple(proto.parameter_param.shape.dim), filler, given)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         return [self.shape]
 
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
-        return [BlobSpec("weight", self.shape, constant_filler(0), given=False)]
+        return [BlobSpec("weight", self.shape, self.filler, given=self.filler_given)]
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return t.runtime.LearnedBlob(self.shape)

@@ -19,3 +19,12 @@ def test_it_must_be_given() -> None:
     layer = resolved('type: "Parameter" top: "w" parameter_param { shape { dim: 3 } }')
     (spec,) = layer.blob_specs([])
     assert not spec.given
+
+
+def test_a_fork_fills_it() -> None:
+    filler = "blob_filler { type: 'constant' value: 7 }"
+    layer = resolved(
+        f'type: "Parameter" top: "w" parameter_param {{ shape {{ dim: 3 }} {filler} }}'
+    )
+    (spec,) = layer.blob_specs([])
+    assert (spec.filler.value, spec.given) == (7, True)
