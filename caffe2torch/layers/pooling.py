@@ -183,8 +183,11 @@ def _of_volumes(proto: Message, more: Message) -> Layer:
     kernel, stride = sizes
     if param.HasField("kernel_h") or param.HasField("stride_h"):
         raise unsupported(proto, "write kernel_size and stride once an axis instead", "kernel_h")
-    if len(kernel) == 2 or len(stride) == 2 or len(more.dilation) == 2:
-        raise unsupported(proto, "two values; write kernel_h and kernel_w instead", "kernel_size")
+    # In a binary the second value would be that of both axes, and nothing tell of it.
+    if any(len(pair) == 2 and len(set(pair)) == 2 for pair in (kernel, stride, more.dilation)):
+        raise unsupported(
+            proto, "two different values; write kernel_h and kernel_w instead", "kernel_size"
+        )
     if None in kernel or 0 in (*kernel, *stride, *more.dilation):
         raise net_error(proto, "must be given and positive", "pooling_param.kernel_size")
     dilation = tuple(more.dilation) or (1,)

@@ -78,6 +78,8 @@ def test_refuses(fields: str, message: str) -> None:
     [
         (CASES[0][0] + " pad: 0 dilation: 1", CASES[0][1:]),
         ("kernel_size: 2 stride: 1 stride: 2 stride: 2", ((4, 5, 7), (2, 2, 2), (1, 2, 2))),
+        ("kernel_size: 3 kernel_size: 3 stride: 2 stride: 2 pad: 0 pad: 0",
+         ((6, 8), (3, 3), (2, 2))),
         ("kernel_size: 2 dilation: 2", ((6, 8), (2, 2), (1, 1), (0, 0), (2, 2))),
         ("kernel_size: 2 dilation: 1 dilation: 2 dilation: 3",
          ((4, 5, 7), (2, 2, 2), (1, 1, 1), (0, 0, 0), (1, 2, 3))),
