@@ -28,9 +28,11 @@ def fold_sizes(model: onnx.ModelProto, values: Iterable[onnx.ValueInfoProto]) ->
 
     Before: ``size = Shape(x, start=1, end=2); last = Sub(size, 1)``, x (N, 5).
     After: ``last`` is the constant [4]. Sizes that depend on the batch, a free image or the data
-    are computed as before. ``values`` declares what ``model`` itself does not.
+    are computed as before. ``values`` declares what ``model`` itself does not: the tops of layers,
+    which stay, as they may be asked for.
     """
-    graph = model.graph
+    graph, values = model.graph, list(values)
+    tops = {info.name for info in values}
     asks = any(node.op_type in ASKED for node in graph.node)
     shapes = _shapes(model, values) if asks else {}
     constants = {i.name: i for i in graph.initializer}
@@ -44,13 +46,14 @@ def fold_sizes(model: onnx.ModelProto, values: Iterable[onnx.ValueInfoProto]) ->
             value = _asked(node, shapes.get(node.input[0], ()))
         elif node.op_type in ARITHMETIC:
             value = _computed(node, known, constants, opset)
-        if value is None or node.output[0] in outputs:
+        name = node.output[0]
+        if value is None or name in outputs or name in tops:
             kept.append(node)
-        else:
-            known[node.output[0]] = value
+        if value is not None and name not in outputs:
+            known[name] = value
     replace_all(graph.node, kept)
     read = {name for node in kept for name in node.input} | outputs
-    found = [numpy_helper.from_array(array, name) for name, array in known.items()]
+    found = [numpy_helper.from_array(known[name], name) for name in known if name not in tops]
     replace_all(graph.initializer, [i for i in [*graph.initializer, *found] if i.name in read])
 
 

@@ -3,6 +3,10 @@ from __future__ import annotations
 import numpy as np
 from harness import check_layer, layer_error
 
+from caffe2torch.io.prototxt import parse_prototxt
+from caffe2torch.lower.to_onnx import complete, to_onnx
+from caffe2torch.pipeline import build_graph
+
 
 def layer(fields: str) -> str:
     return f'type: "ContinuationIndicator" continuation_indicator_param {{ {fields} }}'
@@ -26,3 +30,14 @@ def test_a_bottom_gives_the_number_of_streams() -> None:
 
 def test_both_sizes_are_needed() -> None:
     assert "batch_size: must be positive" in str(layer_error(layer("time_step: 5"), []))
+
+
+def test_a_known_top_can_be_asked_for_beside_what_reads_it() -> None:
+    net = parse_prototxt(
+        'input: "x" input_shape { dim: [2, 3, 7] }'
+        'layer { name: "i" type: "ContinuationIndicator" bottom: "x" top: "i" '
+        "continuation_indicator_param { time_step: 2 axis: 1 } }"
+        'layer { name: "p" type: "Power" bottom: "i" top: "p" }'
+    )
+    model = complete(to_onnx(build_graph(net)))
+    assert "i" in {name for node in model.graph.node for name in node.output}
