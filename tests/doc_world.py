@@ -58,6 +58,7 @@ def _models(folder: Path) -> None:
         own = folder / f"squeezenet_v{version}"
         own.mkdir(parents=True)
         export(SqueezeNet(version), Transform(), own / f"squeezenet_v{version}.caffemodel")
+        shutil.copy(own / f"squeezenet_v{version}.prototxt", own / "deploy.prototxt")
     (folder / "squeezenet_v1.0" / "solver.prototxt").write_text(SOLVER)
     model = SqueezeNet("1.0")
     (folder / COMPRESSED).mkdir()

@@ -147,6 +147,14 @@ CHANGES = (
         "",
         "is a form to fill in; tests/test_bisect.py runs what the command prints",
     ),
+    Change(
+        "docs/training.md",
+        '"train", 32), (caffe_pb2.TEST, "val", 51)',
+        '"train", 4), (caffe_pb2.TEST, "val", 4)',
+        "takes a minute",
+    ),
+    Change("docs/training.md", "max_iter: 62", "max_iter: 2", "takes a minute"),
+    Change("docs/training.md", "insects_iter_62", "insects_iter_2", "takes a minute"),
     Change("docs/training.md", "--seconds 5", "--seconds 0.1 --batch-size 8", "takes minutes"),
 )
 SLOW = {"README.md", "docs/faq.md", "docs/outputs.md", "docs/training.md"}
