@@ -1,9 +1,7 @@
-"""What a training run leaves on disk: its log, and all that a resumed run needs to go on."""
+"""What a training run leaves on disk: all that a resumed run needs to go on."""
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,14 +10,11 @@ from typing import Any
 import torch
 
 from caffe2torch.artefact.torch_file import load_torch
-from caffe2torch.errors import ArtefactError, Caffe2TorchError, ReadError, first_line
+from caffe2torch.errors import ArtefactError, ReadError, first_line
 from caffe2torch.io.atomic import atomic_write
 
 FORMAT = "squeezenet checkpoint"
 VERSION = 1
-LONGEST_LINE = 1 << 16
-"""Bytes from the end of a log in which its last line begins."""
-
 CONTENT_ERRORS = (LookupError, TypeError, ValueError, ArithmeticError, AttributeError, RuntimeError)
 """What may come of values that a file holds in place of those that belong there."""
 
@@ -94,47 +89,3 @@ def _read(path: Path, *, mmap: bool = False) -> Any:
         return load_torch(path, mmap=mmap) if is_zip else None
     except ReadError:
         return None
-
-
-def append_line(path: Path, values: dict[str, float]) -> None:
-    """Append values to a file of JSON lines; a last line that was cut short is removed first.
-
-    Only a kill or a full disk in the midst of a line leaves such a one.
-    """
-    line = json.dumps(values).encode() + b"\n"
-    try:
-        with path.open("a+b") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = max(0, size - LONGEST_LINE)
-            file.seek(start)
-            tail = file.read()
-            cut = tail.rfind(b"\n") + 1
-            if _is_json(tail[cut:]):
-                file.write(b"\n")
-            else:
-                file.truncate(start + cut)
-            file.write(line)
-    except OSError as error:
-        raise ArtefactError(f"cannot append to {path}: {error.strerror or error}") from error
-
-
-def _is_json(text: bytes) -> bool:
-    try:
-        json.loads(text)
-    except ValueError:
-        return False
-    return True
-
-
-def write_scalars(folder: Path, values: dict[str, float]) -> None:
-    """Append values to TensorBoard's event files. Needs the extra ``tensorboard``."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise Caffe2TorchError(
-            "--tensorboard needs the package tensorboard: install caffe2torch[tensorboard]"
-        ) from error
-    with SummaryWriter(str(folder)) as writer:
-        for name, value in values.items():
-            if name != "step":
-                writer.add_scalar(name, value, int(values["step"]))

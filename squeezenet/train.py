@@ -19,15 +19,14 @@ from torch.nn import functional as F
 from caffe2torch.errors import Caffe2TorchError, NetError, ReadError, WeightsError
 from caffe2torch.preprocessing import Preprocessing
 from caffe2torch.training.distributed import Team, join_team
+from caffe2torch.training.log import append_line, scalar_writer
 from caffe2torch.training.optimisers import CaffeOptimiser, WeightAverage, freeze, parameter_groups
 from caffe2torch.training.rules import Schedule
 from squeezenet.checkpoint import (
-    append_line,
     damage_named,
     load_checkpoint,
     make_folder,
     save_checkpoint,
-    write_scalars,
 )
 from squeezenet.config import TrainConfig
 from squeezenet.data import (
@@ -348,7 +347,9 @@ class _Run:
         make_folder(self.out)
         append_line(self.out / "log.jsonl", values)
         if self.config.tensorboard:
-            write_scalars(self.out, values)
+            with scalar_writer()(str(self.out)) as writer:
+                for name in values.keys() - {"step"}:
+                    writer.add_scalar(name, values[name], int(values["step"]))
 
     def _save(self, *names: str) -> None:
         state = self._state()

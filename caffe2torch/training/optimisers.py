@@ -126,11 +126,16 @@ def freeze(model: nn.Module, patterns: tuple[str, ...]) -> None:
 def parameter_groups(
     model: nn.Module, weight_decay: float, lr_mult: Multipliers, decay_mult: Multipliers
 ) -> list[dict[str, Any]]:
-    """One group for every pair of multipliers, with its ``lr_mult`` and ``weight_decay``."""
+    """One group for every pair of multipliers, with its ``lr_mult`` and ``weight_decay``.
+
+    A parameter whose ``lr_mult`` is 0 is frozen: no gradient of it is computed, as in Caffe.
+    """
     _check_matches(model, tuple(pattern for pattern, _ in lr_mult), "lr_mult")
     _check_matches(model, tuple(pattern for pattern, _ in decay_mult), "decay_mult")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
+        if not _factor(name, lr_mult):
+            parameter.requires_grad_(False)
         if parameter.requires_grad:
             key = (_factor(name, lr_mult), _factor(name, decay_mult))
             groups.setdefault(key, []).append(parameter)

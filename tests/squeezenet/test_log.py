@@ -1,7 +1,7 @@
 import pytest
 
 from caffe2torch.errors import ArtefactError
-from squeezenet.checkpoint import append_line
+from caffe2torch.training.log import append_line
 
 
 def test_lines_are_appended(tmp_path):

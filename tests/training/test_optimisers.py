@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from caffe2torch.errors import NetError
-from caffe2torch.training.optimisers import CaffeOptimiser
+from caffe2torch.training.optimisers import CaffeOptimiser, parameter_groups
 from caffe2torch.training.rules import SOLVER_TYPES, register_solver_type
 from squeezenet.cli import train
 from squeezenet.solver import read_solver
@@ -188,3 +188,10 @@ def test_a_solver_type_from_outside_is_a_choice_and_steps(monkeypatch, tmp_path)
     assert read_solver(path)[0]["solver_type"] == "Sign"
     (option,) = (o for o in train.params if o.name == "solver_type")
     assert option.type.convert("Sign", option, None) == "Sign"
+
+
+def test_a_rate_of_zero_freezes() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    groups = parameter_groups(model, 0.1, (("0.*", 0.0),), ())
+    assert [len(group["params"]) for group in groups] == [2]
+    assert [p.requires_grad for p in model.parameters()] == [False, False, True, True]
