@@ -154,7 +154,7 @@ def test_class_names(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match=r"names\.txt:2: the line is empty, so the class 1 has no"):
         read_class_names(path)
     path.write_bytes(b"\xff")
-    with pytest.raises(ReadError, match=r"the class names .*names\.txt: is not UTF-16"):
+    with pytest.raises(ReadError, match=r"the class names .*names\.txt: is not UTF-8 text"):
         read_class_names(path)
     with pytest.raises(ReadError, match=r"cannot read the class names .*none\.txt"):
         read_class_names(tmp_path / "none.txt")
