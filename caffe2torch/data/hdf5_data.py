@@ -21,6 +21,7 @@ from caffe2torch.data.source import (
 from caffe2torch.errors import ReadError
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.files import text_of
+from caffe2torch.io.hdf5 import reader_of
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import net_error
 
@@ -134,12 +135,7 @@ class HDF5Data(ArraySource):
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """An HDF5 file. Raises ReadError if it cannot be opened or read."""
-    try:
-        import h5py
-    except ImportError:
-        raise ReadError(
-            f'{path}: is an HDF5 file, which needs h5py: pip install "caffe2torch[hdf5]"'
-        ) from None
+    h5py = reader_of(path)
     try:
         with h5py.File(path, "r") as file:
             yield file
@@ -153,12 +149,7 @@ def _listed_files(proto: Message, reading: Reading) -> list[Path]:
     try:
         names = text_of(source.read_bytes(), f"the list {source}").split()
     except (OSError, ValueError) as error:
-        cause = getattr(error, "strerror", None) or error
-        raise net_error(
-            proto,
-            f"cannot read the list of HDF5 files {name!r}{reading.tried(name)}: {cause}",
-            field,
-        ) from None
+        raise reading.cannot_read(proto, field, "the list of HDF5 files", error) from None
     if not names:
         raise net_error(proto, f"{source} names no HDF5 file; it is empty", field)
     for entry in names:

@@ -89,14 +89,11 @@ class ImageData(ImageSource):
 
     def _read_list(self, proto: Message, reading: Reading) -> None:
         """Columns of the list: ``names``, ``labels`` and the numbers of the ``lines``."""
-        field, source = "image_data_param.source", proto.image_data_param.source
+        field = "image_data_param.source"
         try:
             self.path.open("rb").close()
         except (OSError, ValueError) as error:
-            cause = getattr(error, "strerror", None) or error
-            raise net_error(
-                proto, f"cannot read the list {source!r}{reading.tried(source)}: {cause}", field
-            ) from None
+            raise reading.cannot_read(proto, field, "the list", error) from None
         self.names, self.labels, self.lines = read_columns(self.path, signed=True)
         if not len(self.labels):
             raise net_error(proto, f"the list {self.path} names no image; it is empty", field)

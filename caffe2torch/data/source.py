@@ -7,13 +7,14 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
 from zlib import crc32
 
 import numpy as np
 
-from caffe2torch.errors import Caffe2TorchWarning
+from caffe2torch.errors import Caffe2TorchWarning, NetError
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import net_error, unsupported
@@ -81,6 +82,12 @@ class Reading:
         if self.folder is None or os.path.isabs(name):
             return ""
         return f" (from the current folder, and from the net's, {self.folder})"
+
+    def cannot_read(self, proto: Message, field: str, what: str, error: Exception) -> NetError:
+        """An error for a file, ``what`` it is, that ``field`` names; raise what this returns."""
+        name = reduce(getattr, field.split("."), proto)
+        cause = getattr(error, "strerror", None) or error
+        return net_error(proto, f"cannot read {what} {name!r}{self.tried(name)}: {cause}", field)
 
 
 class ArraySource(ABC):

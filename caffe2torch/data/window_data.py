@@ -204,17 +204,12 @@ class WindowData(ArraySource):
 
     def _read_windows(self) -> None:
         """Fill ``images``, paths and what names them, and ``windows``, of back- and foreground."""
-        source, field = self.param.source, "window_data_param.source"
-        self.path = self.reading.find(source)
+        field = "window_data_param.source"
+        self.path = self.reading.find(self.param.source)
         try:
             text = text_of(self.path.read_bytes(), f"the window file {self.path}")
         except (OSError, ValueError) as error:
-            cause = getattr(error, "strerror", None) or error
-            raise net_error(
-                self.proto,
-                f"cannot read the window file {source!r}{self.reading.tried(source)}: {cause}",
-                field,
-            ) from None
+            raise self.reading.cannot_read(self.proto, field, "the window file", error) from None
         words = _Words(text, self.path)
         self.images: list[tuple[Path, str]] = []
         self.windows: tuple[list[Window], list[Window]] = ([], [])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import mmap
+import os
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,12 +31,7 @@ _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, UnicodeError)
 
 def read_hdf5(data: Buffer, path: str) -> tuple[Message, list[list[Blob]]]:
     """The net, of names alone, and each layer's arrays of the file ``path`` with ``data``."""
-    try:
-        import h5py
-    except ImportError:
-        raise ReadError(
-            f'{path}: is an HDF5 file, which needs h5py: pip install "caffe2torch[hdf5]"'
-        ) from None
+    h5py = reader_of(path)
     try:
         with h5py.File(path if isinstance(data, mmap.mmap) else io.BytesIO(data), "r") as file:
             return _Snapshot(path, len(data), h5py).read(file)
@@ -43,6 +39,17 @@ def read_hdf5(data: Buffer, path: str) -> tuple[Message, list[list[Blob]]]:
         raise ReadError(
             f"{path}: the HDF5 file is truncated or corrupt ({error}); copy it again"
         ) from None
+
+
+def reader_of(path: str | os.PathLike[str]) -> Any:
+    """The module h5py. Raises ReadError, which names the file ``path``, if it is not installed."""
+    try:
+        import h5py
+    except ImportError:
+        raise ReadError(
+            f'{path}: is an HDF5 file, which needs h5py: pip install "caffe2torch[hdf5]"'
+        ) from None
+    return h5py
 
 
 @contextmanager

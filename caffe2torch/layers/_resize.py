@@ -13,6 +13,11 @@ from caffe2torch.layers._base import Layer
 from caffe2torch.layers._spatial import require_axes
 
 
+def scaled(size: int, factor: float) -> int:
+    """The whole part of their product in float32, as C++ makes an int of it."""
+    return int(np.float32(size) * np.float32(factor))
+
+
 @dataclass(frozen=True)
 class ResizedMap(Layer):
     """Base of layers that resize (N, C, H, W) to ``size``, or by ``scale``, rounded down."""
@@ -26,9 +31,7 @@ class ResizedMap(Layer):
 
     def sizes(self, sizes: Sequence[int]) -> Shape:
         """The top's height and width for those of the bottom."""
-        return self.size or tuple(
-            int(np.float32(n) * np.float32(s)) for n, s in zip(sizes, self.scale, strict=True)
-        )
+        return self.size or tuple(scaled(n, s) for n, s in zip(sizes, self.scale, strict=True))
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         (shape,) = bottoms

@@ -18,6 +18,8 @@ from caffe2torch.layers import (
     net_error,
     register_layer,
 )
+from caffe2torch.layers._grids import apply_onnx
+from caffe2torch.layers._resize import scaled
 from caffe2torch.layers._runtime.cubic_weights import cubic_weights
 from caffe2torch.layers._spatial import require_axes
 
@@ -74,7 +76,7 @@ class ImResize(Layer):
             )
         if any(n <= 2 * margin for n, margin in zip(shape[2:], self._margins(shape), strict=True)):
             raise self.net_error("no pixel is left within the margin", "imresize_param.start_scale")
-        sizes = [int(np.float32(n) * np.float32(self.factor)) for n in shape[2:]]
+        sizes = [scaled(n, self.factor) for n in shape[2:]]
         return [(1, shape[1], *(sizes if self.factor else self.size))]
 
     def _margins(self, shape: Shape) -> Shape:
@@ -90,4 +92,4 @@ class ImResize(Layer):
         (top,) = self.infer_shapes([shape])
         sides = zip(shape[2:], top[2:], self._margins(shape), strict=True)
         high, wide = (np.array(cubic_weights(*side)) for side in sides)
-        return [g.op("MatMul", g.op("MatMul", g.const(high), x), g.const(wide.T))]
+        return [apply_onnx(g, x, high, wide)]

@@ -17,6 +17,8 @@ from caffe2torch.layers import (
     net_error,
     register_layer,
 )
+from caffe2torch.layers._grids import apply_onnx
+from caffe2torch.layers._resize import scaled
 from caffe2torch.layers._runtime.mask_weights import mask_weights
 from caffe2torch.layers._spatial import require_axes
 
@@ -59,7 +61,7 @@ class MaskResize(Layer):
         (shape,) = bottoms
         require_axes(self, shape)
         axes = zip(shape[2:], self.size, self.factors, strict=True)
-        sizes = [int(np.float32(n) * np.float32(f)) if f > 0 else size for n, size, f in axes]
+        sizes = [scaled(n, f) if f > 0 else size for n, size, f in axes]
         return [(*shape[:2], *sizes)]
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
@@ -70,4 +72,4 @@ class MaskResize(Layer):
         x, shape = inputs[0], g.shape(inputs[0])
         (top,) = self.infer_shapes([shape])
         high, wide = (np.array(mask_weights(*n)) for n in zip(shape[2:], top[2:], strict=True))
-        return [g.op("MatMul", g.op("MatMul", g.const(high), x), g.const(wide.T))]
+        return [apply_onnx(g, x, high, wide)]

@@ -145,11 +145,20 @@ def graph_with_weights(module: CaffeModule) -> Graph:
     """The graph of ``module`` with its present weights."""
     params: dict[str, FloatArray] = {}
     for node in module.caffe_graph.nodes:
-        layer = module.get_submodule(node.key)
-        for name, key in node.params.items():
-            tensor = getattr(layer, name)
-            params[key] = tensor.detach().float().cpu().numpy()
+        arrays = arrays_of(module, node)
+        params |= {key: arrays[name] for name, key in node.params.items()}
     return replace(module.caffe_graph, params=params)
+
+
+def arrays_of(module: nn.Module, node: Node) -> dict[str, FloatArray]:
+    """The present learned arrays of a node, by the layer's own names."""
+    own = module.get_submodule(node.key)
+    return {name: array_of(getattr(own, name)) for name in node.params}
+
+
+def array_of(tensor: Tensor) -> FloatArray:
+    """The values of a tensor on any device, in float32."""
+    return tensor.detach().float().cpu().numpy()
 
 
 class CaffeModule(nn.Module):

@@ -12,12 +12,11 @@ from caffe2torch.graph import FloatArray
 from caffe2torch.io.atomic import atomic_write
 from caffe2torch.io.caffemodel import read_caffemodel
 from caffe2torch.io.hdf5 import ABSENT, write_hdf5
-from caffe2torch.io.schema import message_class
 from caffe2torch.io.write_caffemodel import LayerBlobs, write_layers
 from caffe2torch.passes.attach_weights import shape_fits
-from caffe2torch.passes.resolve import AUTOMATIC
 from caffe2torch.passes.upgrade import blob_owner_names
 from caffe2torch.pycaffe.steps import Step
+from caffe2torch.training.net import saved_layer
 
 
 def require(*paths: str) -> None:
@@ -66,12 +65,7 @@ def layers_of(steps: Sequence[Step]) -> tuple[list[LayerBlobs], list[list[int]]]
     seen: set[int] = set()
     layers, owned = [], []
     for step in steps:
-        proto = message_class("LayerParameter")()
-        proto.CopyFrom(step.proto)
-        if proto.top and proto.top[0].startswith(AUTOMATIC):
-            proto.ClearField("top")
-        if any(step.weights) and not proto.loss_weight:
-            proto.loss_weight.append(step.weights[0])
+        proto = saved_layer(step.proto, step.weights[0] if any(step.weights) else 0)
         declared = None if step.node is None else step.node.layer.parameters
         shapes = [blob._shape for blob in step.blobs]
         layers.append(LayerBlobs(proto, shapes, _reader(step), declared))

@@ -93,6 +93,7 @@ class Net:
         self._device = CPU
         self._callbacks: dict[str, list[Callback]] = {}
         self._blobs_by_name = OrderedDict(self._named)
+        self._places = {id(blob): i for i, (_, blob) in reversed([*enumerate(self._named)])}
         own = {step.name: step.blobs for step in self._steps if step.blobs}
         self._params = OrderedDict(own)
 
@@ -385,10 +386,10 @@ class Net:
 
     def _inputs_named(self) -> Sequence[tuple[str, Blob]]:
         tops = [top for s in self._steps if s.type == "Input" for top in s.tops]
-        return [(self._blob_names[self._index_of(top)], top) for top in tops]
+        return list(zip(self._names_of(tops), tops, strict=True))
 
     def _index_of(self, blob: Blob) -> int:
-        return next(i for i, (_, own) in enumerate(self._named) if own is blob)
+        return self._places[id(blob)]
 
     def _names_of(self, blobs: Sequence[Blob]) -> list[str]:
         return [self._named[self._index_of(blob)][0] for blob in blobs]

@@ -38,6 +38,9 @@ class _Tested:
     def __init__(self, net: Net, trained: Net | None = None) -> None:
         self.net, self.trained = net, trained
         self.last = len(net.layers) - 1
+        weights = net.blob_loss_weights
+        self.weights = [(name, weights[name]) for name in net.outputs]
+        """The outputs, each with its weight in the loss."""
 
     def forward(self) -> Pass:
         """One pass, and what its outputs are."""
@@ -46,10 +49,9 @@ class _Tested:
         return self._pass(self.net._forward(0, self.last))
 
     def _pass(self, loss: float) -> Pass:
-        weights = self.net.blob_loss_weights
         outputs = [
-            Output(name, torch.from_numpy(self.net.blobs[name].data.flatten()), weights[name])
-            for name in self.net.outputs
+            Output(name, torch.from_numpy(self.net.blobs[name].data.flatten()), weight)
+            for name, weight in self.weights
         ]
         return Pass(torch.tensor(loss), outputs)
 

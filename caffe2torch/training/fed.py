@@ -16,10 +16,9 @@ from caffe2torch.graph import FloatArray, Graph, Node, Shape
 from caffe2torch.io.schema import Message, message_class
 from caffe2torch.io.write_caffemodel import LayerBlobs, node_blobs
 from caffe2torch.layers import Layer
-from caffe2torch.lower.to_torch import check_indices
-from caffe2torch.passes.resolve import AUTOMATIC
+from caffe2torch.lower.to_torch import array_of, arrays_of, check_indices
 from caffe2torch.training.engine import Output, Pass
-from caffe2torch.training.net import LearnedBlob, TrainingNet, insert_splits
+from caffe2torch.training.net import LearnedBlob, TrainingNet, insert_splits, saved_layer
 from caffe2torch.training.update import Slot
 
 
@@ -140,7 +139,7 @@ class FedNet:
         owned: list[list[int]] = []
         for proto in named.layer:
             if not nodes.get(proto.name):
-                layers.append(LayerBlobs(_bare(proto)))
+                layers.append(LayerBlobs(saved_layer(proto, 0)))
                 owned.append([])
                 continue
             node = nodes[proto.name].pop(0)
@@ -221,12 +220,6 @@ def _tie(net: TrainingNet) -> None:
             tensor.data = blob.tensors[0].data.view(tensor.shape)
 
 
-def arrays_of(module: nn.Module, node: Node) -> dict[str, FloatArray]:
-    """The present learned arrays of a node, by the layer's own names."""
-    own = module.get_submodule(node.key)
-    return {name: getattr(own, name).detach().float().cpu().numpy() for name in node.params}
-
-
 def _slot(net: TrainingNet, blob: LearnedBlob) -> Slot:
     node = blob.node
     bottoms = [net.graph.shapes[name] for name in node.inputs]
@@ -244,7 +237,7 @@ def _slot(net: TrainingNet, blob: LearnedBlob) -> Slot:
     name = names[blob.index]
 
     def to_caffe(tensor: Tensor) -> FloatArray:
-        arrays = {**arrays_of(net.module, node), name: tensor.detach().float().cpu().numpy()}
+        arrays = {**arrays_of(net.module, node), name: array_of(tensor)}
         return node.layer.export_blobs(arrays, bottoms)[blob.index]
 
     def from_caffe(array: FloatArray) -> FloatArray:
@@ -261,16 +254,7 @@ def _snapshot_proto(proto: Message, node: Node) -> Message:
     for field in ("bottom", "top", "loss_weight"):
         made.ClearField(field)
         getattr(made, field).extend(getattr(proto, field))
-    if node.layer.default_loss_weight and not made.loss_weight:
-        made.loss_weight.append(node.layer.default_loss_weight)
     if node.layer.type == "BatchNorm":
         while len(made.param) < len(node.params):
             made.param.add(lr_mult=0)
-    return _bare(made)
-
-
-def _bare(proto: Message) -> Message:
-    """The message without the top that a loss has only because it states none."""
-    if proto.top and proto.top[0].startswith(AUTOMATIC):
-        proto.ClearField("top")
-    return proto
+    return saved_layer(made, node.layer.default_loss_weight)

@@ -233,6 +233,19 @@ def _name_automatic_tops(net: Message) -> None:
             proto.top.append(f"{AUTOMATIC}{index}")
 
 
+def saved_layer(proto: Message, loss_weight: float) -> Message:
+    """A layer of ``TrainingNet.net`` as Caffe saves it (Net::ToProto), in a message of its own.
+
+    A loss states its weight, ``loss_weight`` if it gives none, and has no automatic top.
+    """
+    saved = deepcopy(proto)
+    if saved.top and saved.top[0].startswith(AUTOMATIC):
+        saved.ClearField("top")
+    if loss_weight and not saved.loss_weight:
+        saved.loss_weight.append(loss_weight)
+    return saved
+
+
 def _reads_data(proto: Message) -> bool:
     return role_of(proto) in (Role.DATA, Role.SAMPLE)
 

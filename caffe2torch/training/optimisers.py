@@ -134,11 +134,13 @@ def parameter_groups(
     _check_matches(model, tuple(pattern for pattern, _ in decay_mult), "decay_mult")
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in model.named_parameters():
-        if not _factor(name, lr_mult):
+        rate = _factor(name, lr_mult)
+        if not rate:
             parameter.requires_grad_(False)
         if parameter.requires_grad:
-            key = (_factor(name, lr_mult), _factor(name, decay_mult))
-            groups.setdefault(key, []).append(parameter)
+            groups.setdefault((rate, _factor(name, decay_mult)), []).append(parameter)
+    if not groups:
+        raise NetError("lr_mult leaves nothing to train: it is 0 for every parameter")
     return [
         {"params": params, "lr_mult": rate, "weight_decay": weight_decay * decay}
         for (rate, decay), params in groups.items()

@@ -17,7 +17,7 @@ from caffe2torch.io.atomic import atomic_group
 from caffe2torch.io.blob import read_blob
 from caffe2torch.io.fields import BYTES, VARINT, Fields
 from caffe2torch.io.files import HDF5_SIGNATURE, open_file
-from caffe2torch.io.hdf5 import new_hdf5, write_hdf5
+from caffe2torch.io.hdf5 import new_hdf5, reader_of, write_hdf5
 from caffe2torch.io.schema import message_class
 from caffe2torch.io.write_caffemodel import MAX_BYTES, LayerBlobs, blob_head, write_layers
 
@@ -157,12 +157,7 @@ def _write_hdf5_state(file: BinaryIO, state: SolverState, model: str) -> None:
 
 
 def _read_hdf5_state(path: str) -> SolverState:
-    try:
-        import h5py
-    except ImportError:
-        raise ReadError(
-            f'{path}: is an HDF5 file, which needs h5py: pip install "caffe2torch[hdf5]"'
-        ) from None
+    h5py = reader_of(path)
     try:
         with h5py.File(path, "r") as file:
             history = file["history"]

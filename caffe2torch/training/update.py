@@ -12,12 +12,9 @@ from torch import Tensor, nn
 
 from caffe2torch.errors import NetError, ReadError
 from caffe2torch.graph import FloatArray, Shape
+from caffe2torch.lower.to_torch import array_of
 from caffe2torch.training.optimisers import CaffeOptimiser
 from caffe2torch.training.solver import Solver
-
-
-def _as_array(tensor: Tensor) -> FloatArray:
-    return tensor.detach().float().cpu().numpy()
 
 
 @dataclass(frozen=True)
@@ -34,7 +31,7 @@ class Slot:
     lr_mult: float
     decay_mult: float
     parameter: nn.Parameter
-    to_caffe: Callable[[Tensor], FloatArray] = _as_array
+    to_caffe: Callable[[Tensor], FloatArray] = array_of
     from_caffe: Callable[[FloatArray], FloatArray] = np.asarray
     refresh: Callable[[], None] | None = None
 

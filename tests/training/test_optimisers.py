@@ -195,3 +195,5 @@ def test_a_rate_of_zero_freezes() -> None:
     groups = parameter_groups(model, 0.1, (("0.*", 0.0),), ())
     assert [len(group["params"]) for group in groups] == [2]
     assert [p.requires_grad for p in model.parameters()] == [False, False, True, True]
+    with pytest.raises(NetError, match="nothing to train"):
+        parameter_groups(model, 0.1, (("*", 0.0),), ())
