@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from caffe2torch.data.source import Source
@@ -42,7 +45,7 @@ class Prefetched(Iterator[tuple["Tensor", ...]]):
             batch_size=None,
             num_workers=workers,
             prefetch_factor=max(1, -(-ahead // workers)),
-            worker_init_fn=_ignore_interrupt,
+            worker_init_fn=partial(_begin, os.getpid()),
             # A generator of its own keeps the loader from drawing on the training's random state.
             generator=torch.Generator(),
         )
@@ -93,6 +96,9 @@ class _Batches:
             return error
 
 
-def _ignore_interrupt(worker: int) -> None:
+def _begin(trainer: int, worker: int) -> None:
     """Leave Ctrl-C to the process that trains, which may want to finish its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # torch ends a worker whose parent changes, and would not know of a change before now.
+    if multiprocessing.get_start_method() == "fork" and os.getppid() != trainer:
+        os._exit(1)

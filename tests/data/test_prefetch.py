@@ -82,9 +82,10 @@ print(*[p.pid for p in workers], flush=True)
 """
 
 
-def run_program(tmp_path, rest):
-    """The program with ``rest``, its workers, and a check that they end with it."""
-    (tmp_path / "program.py").write_text(PROGRAM + textwrap.dedent(rest))
+def run_program(tmp_path, rest, before=""):
+    """The program between two texts, its workers, and a check that they end with it."""
+    text = textwrap.dedent(before) + PROGRAM + textwrap.dedent(rest)
+    (tmp_path / "program.py").write_text(text)
     with subprocess.Popen(
         [sys.executable, str(tmp_path / "program.py")],
         stdout=subprocess.PIPE,
@@ -141,6 +142,21 @@ def test_a_worker_that_is_killed(tmp_path):
 @pytest.mark.slow
 def test_a_program_that_is_killed(tmp_path):
     steps = run_program(tmp_path, "time.sleep(60)")
+    next(steps).kill()
+    next(steps)
+    assert next(steps) == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_a_program_that_is_killed_before_a_worker_has_begun(tmp_path):
+    late = """
+        import time
+        from caffe2torch.data import prefetch
+
+        begin = prefetch._begin
+        prefetch._begin = lambda trainer, worker: (time.sleep(worker), begin(trainer, worker))
+    """
+    steps = run_program(tmp_path, "time.sleep(60)", late)
     next(steps).kill()
     next(steps)
     assert next(steps) == -signal.SIGKILL
