@@ -165,6 +165,7 @@ def convert(
     opset: int | None = None,
     batch: int | None = None,
     static: bool = False,
+    writer: Callable[..., None] | None = None,
     progress: Callable[[int], None] | None = None,
     **read_options: Unpack[ReadOptions],
 ) -> Path:
@@ -199,6 +200,8 @@ def convert(
             allows it.
         static: of an ``.onnx``: all sizes as the net declares them, for readers that take no open
             ones.
+        writer: what writes the graph in place of the suffix's own writer, with its arguments;
+            ``caffe2torch.consumers`` has some.
         progress: called with the number of bytes of each piece of the weights when it has
             been written.
 
@@ -207,7 +210,8 @@ def convert(
     """
     given = {"opset": opset, "batch": batch, "static": static or None}
     form = {name: value for name, value in given.items() if value is not None}
-    check_suffix(output, form)
+    if writer is None:
+        check_suffix(output, form)
     graph = read(model, prototxt, **read_options)
     with computing(graph.source_sha256):
         graph = _with_input(graph, input, mean, scale)
@@ -216,8 +220,8 @@ def convert(
 
             graph = fuse(graph)
         if layout is None:
-            told = progress or ignore
-            write_graph(graph, output, half=half, durable=False, progress=told, **form)
+            told, write = progress or ignore, writer or write_graph
+            write(graph, output, half=half, durable=False, progress=told, **form)
         else:
             write_layout(graph, output, layout, half=half)
     return Path(output)

@@ -15,6 +15,8 @@ from caffe2torch.io.atomic import atomic_group
 from caffe2torch.io.fields import head_bytes
 
 if TYPE_CHECKING:
+    import onnx
+
     from caffe2torch.lower.to_onnx import OnnxModel
 
 LARGEST = 2**31 - 1
@@ -36,10 +38,12 @@ def write_onnx(
     opset: int | None = None,
     batch: int | None = None,
     static: bool = False,
+    rewrite: Callable[[onnx.ModelProto], None] = lambda model: None,
 ) -> None:
     """Write the ONNX form, with its weights in half precision if ``half``.
 
     ``opset``, ``batch`` and ``static`` are as for ``to_onnx``, whose own opset is the default.
+    ``rewrite`` changes the finished graph, which is without its learned arrays, in place.
 
     A model above 2 GB has its weights in ``NAME.onnx.data`` beside it, published together
     with it. Raises UnsupportedLayerError where ONNX has no form for a layer, and
@@ -65,6 +69,7 @@ def write_onnx(
     metadata = metadata_of(graph if batch is None else with_batch(graph, batch))
     model = to_onnx(graph, opset=opset or OPSET, batch=batch, static=static)
     model = halve(model) if half else model
+    rewrite(model.skeleton)
     entry = model.skeleton.metadata_props.add()
     entry.key = FORMAT
 

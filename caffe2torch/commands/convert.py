@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -10,6 +11,13 @@ from caffe2torch import extensions
 from caffe2torch.commands import RegisteredChoice
 from caffe2torch.commands._options import NUMBERS, net_options, numbers, weights_of
 from caffe2torch.commands._output import progress_bar
+
+
+def consumer_names() -> Sequence[str]:
+    """The registered consumers; their files are imported when the choice is looked at."""
+    from caffe2torch import consumers
+
+    return consumers.consumer_names()
 
 
 class _Convert(click.Command):
@@ -62,11 +70,11 @@ class _Convert(click.Command):
 @click.option("--static", is_flag=True, help="Give an .onnx file no open sizes.")
 @click.option(
     "--for",
-    "reader",
-    type=click.Choice(["opencv5"]),
-    help="Write an .onnx only if the installed OpenCV runs it as ONNX Runtime does.",
+    "consumer",
+    type=RegisteredChoice(consumer_names),
+    help="Write the form that this program reads rightly, run by it where it is installed.",
 )
-def convert(model: str, output: str, reader: str | None, **options: Any) -> None:
+def convert(model: str, output: str, consumer: str | None, **options: Any) -> None:
     """Convert MODEL to the kind of file that the suffix of OUTPUT names.
 
     A .py is PyTorch source that runs without caffe2torch; its weights are written beside it.
@@ -77,17 +85,17 @@ def convert(model: str, output: str, reader: str | None, **options: Any) -> None
     from caffe2torch.io.checksum import OpenedFile, computing
 
     weights = weights_of(model, options)
-    if reader is None:
-        # Begun before the rest is imported, which takes as long as the checksum of 300 MB.
-        # Other files need none: artefacts carry the checksum of their source.
-        opened = OpenedFile(model) if model.endswith(".caffemodel") else None
-        with computing(opened.checksum if opened else None), progress_bar(model) as progress:
+    # Begun before the rest is imported, which takes as long as the checksum of 300 MB.
+    # Other files need none: artefacts carry the checksum of their source.
+    opened = OpenedFile(model) if model.endswith(".caffemodel") else None
+    with computing(opened.checksum if opened else None), progress_bar(model) as progress:
+        options["progress"] = progress
+        if consumer is None:
             from caffe2torch import api
 
-            path = api.convert(opened or weights, output, progress=progress, **options)
-    else:
-        from caffe2torch.opencv.check import convert_for_opencv
+            path = api.convert(opened or weights, output, **options)
+        else:
+            from caffe2torch.consumers._convert import convert_for
 
-        path, note = convert_for_opencv(weights, output, **options)
-        click.echo(note)
+            path = convert_for(consumer, opened or weights, output, report=click.echo, **options)
     click.echo(f"{path}  {path.stat().st_size:,} bytes")
