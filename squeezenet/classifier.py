@@ -49,8 +49,7 @@ def open_classifier(
     ONNX Runtime takes an .onnx file as it is; of other weights engines run the graph, and
     torch the model on ``device``. ``protocol`` overrides the one that the weights expect,
     which is Caffe's unless a checkpoint says otherwise; ``class_names`` is a file of names
-    for those that a checkpoint carries. In a ``precision`` below fp32, which is for the engine
-    torch, images and filters lie in memory with their channels last, which is faster then.
+    for those that a checkpoint carries. A ``precision`` below fp32 is for the engine torch.
     """
     if precision != "fp32" and engine != "torch":
         raise ReadError(f"--precision {precision} is for --engine torch, not {engine}")
@@ -61,12 +60,7 @@ def open_classifier(
     else:
         loaded = load_model(weights)
         if engine == "torch":
-            predict = on_device(
-                loaded.model,
-                choose_device(device),
-                precision=precision,
-                channels_last=precision != "fp32",
-            )
+            predict = on_device(loaded.model, choose_device(device), precision=precision)
         else:
             graph = graph_of(loaded.model, loaded.transform.crop, softmax=False)
             started = start_engine(engine, Job(graph, weights, every_blob=False))

@@ -158,7 +158,7 @@ _settings = _options(
     # The run.
     _setting("--out", str, "Folder for last.pt, best.pt and log.jsonl."),
     _setting("--precision", click.Choice(["fp32", "bf16", "fp16"]), "Of the forward pass."),
-    _setting("--channels-last/--no-channels-last", bool, "Memory order that GPUs like."),
+    _setting("--channels-last/--no-channels-last", bool, "Order of memory; by default the faster."),
     _setting("--compile/--no-compile", bool, "Compile the model with torch.compile."),
     _setting("--device", click.Choice(["auto", "cpu", "cuda"]), "Where to compute."),
     _setting("--threads", COUNT, "CPU threads; 0: torch's choice."),

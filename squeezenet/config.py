@@ -14,7 +14,8 @@ class TrainConfig:
     """What ``squeezenet train`` is asked to do; each field is an option of that name.
 
     ``batch_size`` counts the images of all processes in one forward pass, and ``iter_size``
-    passes make one step. ``epochs`` counts where ``max_iter`` is 0.
+    passes make one step. ``epochs`` counts where ``max_iter`` is 0. Where ``channels_last`` is
+    None, ``squeezenet.evaluate.prefers_channels_last`` decides.
     """
 
     data: str = "."
@@ -64,7 +65,7 @@ class TrainConfig:
     clip: float = 0.0
     ema: float = 0.0
     precision: str = "fp32"
-    channels_last: bool = False
+    channels_last: bool | None = None
     compile: bool = False
     device: str = "auto"
     threads: int = 0

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caffe2torch.errors import ReadError
+from caffe2torch.lower.fast import is_ordinary
 from caffe2torch.training.distributed import ALONE, Team
 from squeezenet.data import BadImages, ImageDataset, checked, eval_batches, make_loader
 from squeezenet.feed import Feed
@@ -92,11 +93,32 @@ class Metrics:
         }
 
 
+def prefers_channels_last(model: nn.Module, device: torch.device, precision: str) -> bool:
+    """Whether channels last is the faster order of memory for a model, and safe.
+
+    On a CPU it is faster in every precision (SqueezeNet's step 1.4 times in fp32, 1.7 times in
+    bf16), but not safe for a convolution whose window can lie in the padding alone, as in conv10
+    of v1.0. On a GPU the tensor cores, which compute in bf16 and fp16, take it.
+    """
+    if device.type != "cpu":
+        return precision != "fp32"
+    return all(is_ordinary(m) for m in model.modules() if isinstance(m, nn.Conv2d))
+
+
 def on_device(
-    model: nn.Module, device: torch.device, *, precision: str = "fp32", channels_last: bool = False
+    model: nn.Module,
+    device: torch.device,
+    *,
+    precision: str = "fp32",
+    channels_last: bool | None = None,
 ) -> Predict:
-    """What runs a model on ``device``, its convolutions in ``precision``."""
+    """What runs a model on ``device``, its convolutions in ``precision``.
+
+    The order of memory is the one that it prefers, unless ``channels_last`` says it.
+    """
     model = model.to(device)
+    if channels_last is None:
+        channels_last = prefers_channels_last(model, device, precision)
     if channels_last:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types the method without it
 

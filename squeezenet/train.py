@@ -39,7 +39,7 @@ from squeezenet.data import (
     open_split,
     train_batches,
 )
-from squeezenet.evaluate import DTYPES, Metrics, evaluate, on_device
+from squeezenet.evaluate import DTYPES, Metrics, evaluate, on_device, prefers_channels_last
 from squeezenet.feed import Feed
 from squeezenet.model import SqueezeNet
 from squeezenet.preprocess import Transform
@@ -113,7 +113,11 @@ class _Run:
                 f"pooling needs a crop of {least} or more"
             )
         freeze(self.model, config.freeze)
-        if config.channels_last:
+        last = config.channels_last
+        if last is None:
+            last = prefers_channels_last(self.model, team.device, config.precision)
+        self.channels_last = last
+        if self.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types the method without it
         self.average = WeightAverage(self.model, config.ema) if config.ema else None
 
@@ -229,7 +233,7 @@ class _Run:
         loader = make_loader(
             self.train_set, draws, workers=config.workers, pin=team.device.type == "cuda"
         )
-        feed = Feed(self.train_set.transform, team.device, channels_last=config.channels_last)
+        feed = Feed(self.train_set.transform, team.device, channels_last=self.channels_last)
         return feed(checked(loader, self.train_set, self.num_classes, self.bad))
 
     def _train_step(self, batches: Iterator[Batch]) -> None:
@@ -314,7 +318,7 @@ class _Run:
                 model,
                 self.team.device,
                 precision=self.config.precision,
-                channels_last=self.config.channels_last,
+                channels_last=self.channels_last,
             ),
             self.val_set,
             self.num_classes,

@@ -185,7 +185,7 @@ def measure(config: TrainConfig, seconds: float, forms: dict[str, dict[str, Any]
         for form, changes in forms.items():
             changed = replace(config, **changes)
             step = make_step(changed, device)
-            feed = Feed(transform, device, channels_last=changed.channels_last)
+            feed = Feed(transform, device, channels_last=bool(changed.channels_last))
             rates[f"model {form}"] = rate(taking(repeat(*feed([batch])), step), seconds, device)
             for kind, place in places.items():
                 work = taking(feed(batches(config, *place)), step)

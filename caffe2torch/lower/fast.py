@@ -163,6 +163,14 @@ class FastModule(CaffeModule):
         self._steps = steps_of(self.caffe_graph)
 
 
+def is_ordinary(convolution: nn.Conv2d) -> bool:
+    """Whether channels-last is safe on a CPU for images of the dilation's size or more."""
+    sizes = zip(
+        map(int, convolution.padding), convolution.dilation, convolution.kernel_size, strict=True
+    )
+    return convolution.in_channels > 1 and all(p <= d * (k - 1) for p, d, k in sizes)
+
+
 class FastConvolution(nn.Module):
     """Conv2d, perhaps followed by ReLU.
 
@@ -187,10 +195,7 @@ class FastConvolution(nn.Module):
         self.stride, self.padding = convolution.stride, tuple(map(int, convolution.padding))
         self.groups, kernel = convolution.groups, convolution.kernel_size
         self.dilation = convolution.dilation
-        self.is_ordinary = convolution.in_channels > 1 and all(
-            p <= d * (k - 1) for p, d, k in zip(self.padding, self.dilation, kernel, strict=True)
-        )
-        """Whether channels-last is safe for images of the dilation's size or more."""
+        self.is_ordinary = is_ordinary(convolution)
         self.is_pointwise = (kernel, self.stride, self.padding, self.groups) == (
             (1, 1), (1, 1), (0, 0), 1
         )  # fmt: skip

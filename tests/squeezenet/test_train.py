@@ -18,6 +18,8 @@ import torch
 from caffe2torch.errors import NetError, ReadError
 from squeezenet.checkpoint import is_checkpoint, load_checkpoint
 from squeezenet.config import TrainConfig
+from squeezenet.evaluate import prefers_channels_last
+from squeezenet.model import SqueezeNet
 from squeezenet.train import DivergedError, train
 from squeezenet.weights import load_model
 
@@ -242,6 +244,27 @@ def test_bf16_channels_last_and_tensorboard_run(data, tmp_path):
     )
     train(settings, report=quiet)
     assert any(path.name.startswith("events.out") for path in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("version", "device", "precision", "last"),
+    [
+        ("1.1", "cpu", "fp32", True),
+        ("1.0", "cpu", "bf16", False),  # The padding of conv10 is wider than its kernel.
+        ("1.1", "cuda", "fp32", False),
+        ("1.0", "cuda", "bf16", True),
+    ],
+)
+def test_the_order_of_memory_is_chosen(version, device, precision, last):
+    model = SqueezeNet(version, num_classes=2)
+    assert prefers_channels_last(model, torch.device(device), precision) is last
+
+
+@pytest.mark.parametrize("asked", [None, False])
+def test_training_takes_the_order_of_memory_that_is_asked_for(data, tmp_path, asked):
+    train(config(data, tmp_path, channels_last=asked, max_iter=1), report=quiet)
+    weight = load_checkpoint(tmp_path / "last.pt")["model"]["fire2.expand3x3.weight"]
+    assert weight.is_contiguous(memory_format=torch.channels_last) is (asked is None)
 
 
 def test_skipped_images_are_counted_at_the_end(data, tmp_path):
