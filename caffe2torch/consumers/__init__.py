@@ -67,6 +67,8 @@ class Consumer:
     says takes their place."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Pinned packages of pip's that install it: what tools/runtimes.py measures it with."""
+    node_packages: ClassVar[tuple[str, ...]] = ()
+    """The same of npm's, for ``node_modules`` in the environment's folder (``sys.prefix``)."""
     operators: ClassVar[frozenset[str] | None] = None
     """The ONNX operators that it reads; None: those that are not in ``unread``."""
     unread: ClassVar[Mapping[str, str]] = {}

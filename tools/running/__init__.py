@@ -1,0 +1,1 @@
+"""What tools/runtimes.py runs, and the page that it writes."""
