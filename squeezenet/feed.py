@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from squeezenet.data import Batch
 from squeezenet.preprocess import Transform
+
+if TYPE_CHECKING:
+    from squeezenet.data import Batch
 
 
 class Feed:

@@ -6,13 +6,12 @@ import os
 import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeAlias, Union
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, Union
 
 import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import NetError
-from caffe2torch.graph import FloatArray
 from caffe2torch.images import ImageError, Pixels, read_image
 from caffe2torch.io.blob import read_mean
 from caffe2torch.preprocessing import (
@@ -24,6 +23,9 @@ from caffe2torch.preprocessing import (
     normalise,
     to_input,
 )
+
+if TYPE_CHECKING:
+    from caffe2torch.graph import FloatArray
 
 RESIZE = 256
 CROP = 227

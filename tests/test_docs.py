@@ -114,6 +114,12 @@ CHANGES = (
         BENCHMARK,
     ),
     Change(
+        "docs/performance.md",
+        "--json gpu.json",
+        "--json gpu.json --device cpu --seconds 1 --batch-size 1",
+        "takes minutes on a GPU",
+    ),
+    Change(
         "docs/deep_compression.md",
         "caffe2torch parity compressed_SqueezeNet.net --prototxt SqueezeNet_deploy.prototxt "
         "--images imagenet_sample --reference imagenet_sample_pool10.npz",
