@@ -8,6 +8,8 @@ from caffe2torch.layers._base import OnnxBuilder
 from caffe2torch.layers._onnx import kept_rows, to_float
 
 LOWEST = float(np.finfo(np.float32).min)
+FAR = -1e6
+"""A coordinate before those of any image, at which float32 still tells 0.1 from 0."""
 FLOAT, INT64, BOOL = 1, 7, 9
 """The data types of ONNX's Cast."""
 
@@ -67,7 +69,7 @@ def _non_max_suppression(g: OnnxBuilder, boxes: str, scores: str, count: str, li
     ranks = g.op("Where", g.op("Greater", scores, g.const(LOWEST)), rank, g.const(0.0))
     chosen = g.op(
         "NonMaxSuppression",
-        boxes,
+        _apart(g, boxes, rank),
         g.op("Unsqueeze", ranks, one),
         count,
         g.const([min(limit, 1.0)]),
@@ -82,6 +84,19 @@ def _non_max_suppression(g: OnnxBuilder, boxes: str, scores: str, count: str, li
         g.op("Expand", g.const(1.0), number),
     )
     return str(g.op("Cast", mask, to=BOOL))
+
+
+def _apart(g: OnnxBuilder, boxes: str, rank: str) -> str:
+    """``boxes``, with those of no area each in a place of its own, where it meets no other.
+
+    Such a box overlaps none in Caffe, while OpenCV 5.0 takes all of them for one.
+    """
+    low, high = _halves(g, boxes)
+    area = g.op("ReduceProd", g.op("Sub", high, low), axes=[-1])
+    place = g.op("Sub", g.const(FAR), g.op("Mul", rank, g.const(2.0)))
+    place = g.op("Unsqueeze", place, g.const([1], np.int64))
+    unit = g.op("Add", place, g.const([[0.0, 0.0, 1.0, 1.0]]))
+    return str(g.op("Where", g.op("Greater", area, g.const(0.0)), boxes, unit))
 
 
 def _keep_first(
