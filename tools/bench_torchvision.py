@@ -76,12 +76,15 @@ def main(folder: str, seconds: float, batch_size: int, workers: int, crop: int, 
 
         return step
 
-    plain = stepper(None, torch.contiguous_format)
-    forms = {"fp32": plain, "bf16": stepper(torch.bfloat16, torch.channels_last)}
+    forms = {
+        "fp32": stepper(None, torch.contiguous_format),
+        "fp32, channels last": stepper(None, torch.channels_last),
+        "bf16, channels last": stepper(torch.bfloat16, torch.channels_last),
+    }
     rates = {"loading": rate(lambda: len(next(batches)[1]), seconds)}
     for form, step in forms.items():
         rates[f"model {form}"] = rate(partial(step, synthetic), seconds)
-    rates["training fp32"] = rate(lambda: plain(next(batches)), seconds)
+        rates[f"training {form}"] = rate(lambda step=step: step(next(batches)), seconds)  # type: ignore[misc]  # mypy infers no default
     print(json.dumps(rates))
 
 

@@ -10,6 +10,7 @@ computes on a CPU it shares the cores with the workers, so the limit there is
 
 ``--torchvision PYTHON`` names the Python of another environment, one with torchvision in it:
 its loader, its squeezenet1_1 and both together are measured there, right after the others.
+``--plot FILE`` draws the time that an image takes in each part (matplotlib: the extra ``report``).
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ FORMS: dict[str, dict[str, Any]] = {
 """Of the model's step; the settings are TrainConfig's."""
 BAR = 40
 """Characters of the longest bar."""
+STAGES = ("read", "decode", "resize and cut", "collate")
+"""Of loading from files."""
 
 
 def rate(
@@ -204,8 +207,8 @@ def taking(stream: Iterator[Batch], step: Step = lambda *_: None) -> Callable[[]
     return work
 
 
-def limits(rates: Rates, device: torch.device) -> dict[str, tuple[str, float]]:
-    """What training could reach at most, and what it did, for each form and kind of data."""
+def limits(rates: Rates, device: torch.device) -> dict[str, tuple[float, float]]:
+    """What training could reach at most, and the share that it did, by form and kind of data."""
     found = {}
     for name, reached in rates.items():
         if name.startswith("training "):
@@ -213,7 +216,7 @@ def limits(rates: Rates, device: torch.device) -> dict[str, tuple[str, float]]:
             loading, model = rates[f"loading, {kind}"], rates[f"model {form}"]
             one_device = device.type == "cpu"
             limit = 1 / (1 / loading + 1 / model) if one_device else min(loading, model)
-            found[name] = (f"{reached / limit:.0%} of the limit, {limit:.0f}", reached / limit)
+            found[name] = (limit, reached / limit)
     return found
 
 
@@ -234,14 +237,57 @@ def torchvision_rates(python: str, config: TrainConfig, seconds: float) -> Rates
     return {f"torchvision {name}": value for name, value in rates.items()}
 
 
-def table(rates: Rates, notes: dict[str, tuple[str, float]]) -> Iterator[str]:
+def table(rates: Rates, found: dict[str, tuple[float, float]]) -> Iterator[str]:
     """A row a rate, and a bar as long as the time that an image takes."""
     yield f"{'':34} {'images/s':>10} {'ms':>8}"
     longest = max(1 / value for value in rates.values())
     for name, value in rates.items():
         bar = "#" * round(BAR / value / longest)
-        note = notes.get(name, ("", 0.0))[0]
+        limit, share = found.get(name, (0.0, 0.0))
+        note = f"{share:.0%} of the limit, {limit:.0f}" if name in found else ""
         yield f"{name:34} {value:10.0f} {1000 / value:8.3f}  {bar:{BAR}} {note}".rstrip()
+
+
+def plot(rates: Rates, marks: dict[str, float], title: str, workers: int, path: Path) -> None:
+    """Draw the milliseconds an image of all parts but the list, with ``marks`` as lowest times.
+
+    Loading from files is split into its stages, whose processor time the workers share out.
+    """
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "caffe2torch"
+    from matplotlib import pyplot
+
+    names = [name for name in rates if name not in (*STAGES, "list")]
+    steps = [name for name in names if "model" in name or "training" in name]
+    panels = [[name for name in names if name not in steps], steps]
+    sizes = [len(panel) + 2 for panel in panels]
+    figure, both = pyplot.subplots(
+        2, figsize=(10, 0.3 * sum(sizes)), height_ratios=sizes, layout="constrained"
+    )
+    for axes, panel in zip(both, panels, strict=True):
+        for place, name in enumerate(panel):
+            whole, begun = 1000 / rates[name], 0.0
+            if name == "loading, files":
+                for number, stage in enumerate(STAGES):
+                    part = 1000 / rates[stage] / max(workers, 1)
+                    axes.barh(place, part, left=begun, color=f"C{number + 1}", label=stage)
+                    begun += part
+            axes.barh(place, max(whole - begun, 0), left=begun, color="C0")
+            axes.text(max(whole, begun), place, f" {rates[name]:,.0f} images/s", va="center")
+            if name in marks:
+                axes.vlines(1000 / marks[name], place - 0.4, place + 0.4, "k")
+        axes.set_yticks(range(len(panel)), panel)
+        axes.invert_yaxis()
+        axes.margins(x=0.45)  # For the legend.
+    both[1].vlines([], [], [], "k", label="least time that the parts allow")
+    both[1].set_xlabel("milliseconds an image")
+    both[0].set_title(title, fontsize="medium")
+    for axes in both:
+        axes.legend(loc="right")
+    figure.savefig(path, metadata={"Date": None} if path.suffix == ".svg" else None)
+    pyplot.close(figure)
 
 
 @click.command()
@@ -254,9 +300,10 @@ def table(rates: Rates, notes: dict[str, tuple[str, float]]) -> Iterator[str]:
 @click.option("--device", default="auto")
 @click.option("--torchvision", metavar="PYTHON", help="Of an environment with torchvision.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
+@click.option("--plot", "drawing", type=click.Path(path_type=Path), help="Draw the times there.")
 def main(
     data: str, seconds: float, batch_size: int, workers: int, threads: int, compiled: bool,
-    device: str, torchvision: str | None, as_json: bool,
+    device: str, torchvision: str | None, as_json: bool, drawing: Path | None,
 ) -> None:  # fmt: skip
     """Print the rates."""
     if threads:
@@ -272,14 +319,17 @@ def main(
         rates |= torchvision_rates(torchvision, config, seconds)
     chosen = choose_device(device)
     name = torch.cuda.get_device_name() if chosen.type == "cuda" else "CPU"
+    found = limits(rates, chosen)
+    title = f"{name}, {torch.get_num_threads()} threads, {workers} workers, batches of {batch_size}"
+    if drawing:
+        marks = {name: limit for name, (limit, _) in found.items()}
+        plot(rates, marks, title, workers, drawing)
     if as_json:
         report = {key: round(value, 1) for key, value in rates.items()}
         click.echo(json.dumps({"device": name, "threads": torch.get_num_threads(), **report}))
         return
-    click.echo(
-        f"{name}, {torch.get_num_threads()} threads, {workers} workers, batches of {batch_size}"
-    )
-    for line in table(rates, limits(rates, chosen)):
+    click.echo(title)
+    for line in table(rates, found):
         click.echo(line)
 
 
