@@ -12,7 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,9 @@ from caffe2torch.errors import ArtefactError, NetError
 from caffe2torch.preprocessing import MOST_PIXELS, PROTOCOLS
 from caffe2torch.training.rules import POLICIES, SOLVER_TYPES
 from squeezenet.commands import COUNT, PATH, Parsed, compress, demo, mean, pack, report
+
+if TYPE_CHECKING:
+    from squeezenet.config import TrainConfig
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -60,6 +63,18 @@ def _steps(text: str) -> tuple[int, ...]:
         raise ValueError("is not numbers with commas between them") from None
 
 
+def _lr_scale(text: str) -> tuple[str, int]:
+    from squeezenet.config import LR_RULES
+
+    rule, _, batch = text.partition(":")
+    if rule in LR_RULES and batch.isdecimal() and int(batch):
+        return rule, int(batch)
+    raise ValueError(
+        f"is not a rule ({', '.join(LR_RULES)}), a colon and the images a step for which --lr was "
+        "chosen, as in linear:256"
+    )
+
+
 def _mean(text: str) -> tuple[float, ...] | str:
     """Three numbers, or the path of a mean image."""
     try:
@@ -73,6 +88,7 @@ def _mean(text: str) -> tuple[float, ...] | str:
 
 MULTIPLIER = Parsed("pattern=factor", _multiplier)
 STEPS = Parsed("n,n,...", _steps)
+LR_SCALE = Parsed("rule:batch", _lr_scale)
 MEAN = Parsed("b,g,r|file", _mean)
 PROTOCOL = RegisteredChoice(lambda: tuple(PROTOCOLS))
 POLICY = RegisteredChoice(lambda: tuple(POLICIES))
@@ -138,6 +154,7 @@ _settings = _options(
     _setting("--iter-size", POSITIVE, "Passes whose gradients make one step."),
     _setting("--solver-type", SOLVER, "Caffe's update rule."),
     _setting("--lr", FACTOR, "Learning rate (Caffe: base_lr)."),
+    _setting("--lr-scale", LR_SCALE, "Scale --lr from steps of BATCH images: linear or sqrt."),
     _setting("--schedule", POLICY, "How the rate falls (Caffe: lr_policy)."),
     _setting("--gamma", FACTOR, f"{_readers('gamma')}."),
     _setting("--power", FACTOR, f"{_readers('power')}."),
@@ -169,13 +186,23 @@ _settings = _options(
 )
 
 
+def _settings_of(checkpoint: Path) -> TrainConfig:
+    from squeezenet.checkpoint import damage_named, load_checkpoint
+    from squeezenet.config import TrainConfig
+
+    state = load_checkpoint(checkpoint)
+    with damage_named(checkpoint):
+        return TrainConfig.from_plain(state["config"])
+
+
 @main.command()
 @click.option("--solver", type=PATH, help="solver.prototxt to take the settings from.")
 @click.option("--init-from", type=PATH, help="Checkpoint to go on from, settings included.")
+@click.option("--resume", is_flag=True, help="Go on from last.pt in --out, once there is one.")
 @_settings
 @click.pass_context
 def train(
-    ctx: click.Context, /, solver: Path | None, init_from: Path | None, **values: Any
+    ctx: click.Context, /, solver: Path | None, init_from: Path | None, resume: bool, **values: Any
 ) -> None:
     """Train or fine-tune. Options given here win over --solver, and that over --init-from."""
     from squeezenet.config import TrainConfig
@@ -186,13 +213,9 @@ def train(
         for name, value in values.items()
         if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
     }
-    config = TrainConfig()
-    if init_from is not None:
-        from squeezenet.checkpoint import damage_named, load_checkpoint
-
-        state = load_checkpoint(init_from)
-        with damage_named(init_from):
-            config = TrainConfig.from_plain(state["config"])
+    config = TrainConfig() if init_from is None else _settings_of(init_from)
+    if resume and (last := Path(given.get("out", config.out)) / "last.pt").exists():
+        init_from, config = last, replace(_settings_of(last), out=str(last.parent))
     if solver is not None:
         from squeezenet.solver import read_solver
 

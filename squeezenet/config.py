@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
 from caffe2torch.errors import ReadError
 from caffe2torch.training.rules import Multipliers
+
+LR_RULES: dict[str, Callable[[float], float]] = {"linear": float, "sqrt": math.sqrt}
+"""What the learning rate is multiplied by where a step has so many times the images: as many
+times, for SGD (Goyal et al. 2017), or their square root, as is usual with Adam."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +20,8 @@ class TrainConfig:
     """What ``squeezenet train`` is asked to do; each field is an option of that name.
 
     ``batch_size`` counts the images of all processes in one forward pass, and ``iter_size``
-    passes make one step. ``epochs`` counts where ``max_iter`` is 0. Where ``channels_last`` is
+    passes make one step. ``epochs`` counts where ``max_iter`` is 0. ``lr_scale`` is a rule of
+    ``LR_RULES`` and the images a step for which ``lr`` was chosen. Where ``channels_last`` is
     None, ``squeezenet.evaluate.prefers_channels_last`` decides.
     """
 
@@ -46,6 +53,7 @@ class TrainConfig:
     iter_size: int = 1
     solver_type: str = "SGD"
     lr: float = 0.001
+    lr_scale: tuple[str, int] | None = None
     schedule: str = "cosine"
     gamma: float = 0.1
     power: float = 1.0
@@ -73,6 +81,19 @@ class TrainConfig:
     eval_every: int = 0
     snapshot: int = 0
     tensorboard: bool = False
+
+    @property
+    def images_per_step(self) -> int:
+        """The images of all processes whose gradients make one step."""
+        return self.batch_size * self.iter_size
+
+    @property
+    def base_lr(self) -> float:
+        """The learning rate for the images of this run's steps."""
+        if self.lr_scale is None:
+            return self.lr
+        rule, batch = self.lr_scale
+        return self.lr * LR_RULES[rule](self.images_per_step / batch)
 
     @classmethod
     def from_plain(cls, values: dict[str, Any]) -> TrainConfig:

@@ -230,17 +230,18 @@ def train_batches(
 ) -> Iterator[list[Draw]]:
     """Batches of an endless stream: one permutation of the data set after another.
 
-    Batch k of the whole job is the stream from k * batch_size on, and every process takes
-    its part of it, so the samples of a step do not depend on the number of processes. No
-    batch is short: one that reaches the end of an epoch goes on in the next. The stream is
-    a function of the seed, so a position in it, the batch ``start``, is all that resuming needs.
+    The batches of the whole job are the stream, cut into pieces of ``batch_size``, and every
+    process takes its part of each, so the samples of a step do not depend on the number of
+    processes. The parts differ by one image where ``batch_size`` is not a multiple of that number,
+    and some are empty where it is smaller. No batch is short: one that reaches the end of an epoch
+    goes on in the next. The stream is a function of the seed, so a position in it, the ``start``
+    images that were taken before, is all that resuming needs, with whatever processes.
     """
-    assert batch_size % world == 0
-    share = batch_size // world
+    begin, end = (batch_size * place // world for place in (rank, rank + 1))
     epoch, order = -1, np.empty(0, np.int64)
-    for first in itertools.count(start * batch_size + rank * share, batch_size):
+    for first in itertools.count(start, batch_size):
         batch = []
-        for position in range(first, first + share):
+        for position in range(first + begin, first + end):
             if position // size != epoch:
                 epoch = position // size
                 order = np.random.default_rng((seed, epoch)).permutation(size)

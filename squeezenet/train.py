@@ -7,10 +7,11 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich import progress
 from torch import Tensor, nn
@@ -60,7 +61,9 @@ def train(
     """Train as the settings say and return how the last model does on the validation set.
 
     ``init_from`` is a checkpoint to go on from: model, optimiser, average, random state and
-    position in the data are restored, so the outcome is that of a run never interrupted.
+    position in the data are restored, so the outcome is that of a run never interrupted. With
+    another number of processes, too, each image of an epoch moves the model once; sums are
+    rounded otherwise then, and dropout takes other masks.
     ``out/last.pt`` and ``out/best.pt`` are written, and ``out/log.jsonl`` gets a line for
     each line of the log.
     """
@@ -86,10 +89,6 @@ class _Run:
         val_split = open_split(root, config.val_list, "val")
         self.num_classes = count_classes(train_split, val_split, config.num_classes)
         self.class_names = list(train_split.class_names)
-        if config.batch_size % team.world:
-            raise NetError(
-                f"batch_size {config.batch_size} is not a multiple of the {team.world} processes"
-            )
         self.train_set = ImageDataset(
             train_split.source, make_transform(config, config.protocol), seed=config.seed
         )
@@ -98,11 +97,10 @@ class _Run:
         )
         self.bad = BadImages(config.on_bad_image, report)
         images = len(train_split.source)
-        self.images_per_step = config.batch_size * config.iter_size
-        self.max_iter = config.max_iter or max(
-            1, math.ceil(config.epochs * images / self.images_per_step)
-        )
-        self.eval_every = config.eval_every or math.ceil(images / self.images_per_step)
+        # Steps taken, and images of the stream of training images that they took.
+        self.step, self.images = 0, 0
+        self.max_iter = self._last_step()
+        self.eval_every = config.eval_every or math.ceil(images / config.images_per_step)
 
         # Model: new, or with weights from a file; the classifier is new if the classes differ.
         self.model = self._make_model().to(team.device)
@@ -128,7 +126,7 @@ class _Run:
         self.optimiser = CaffeOptimiser(
             groups,
             config.solver_type,
-            lr=config.lr,
+            lr=config.base_lr,
             momentum=config.momentum,
             momentum2=config.momentum2,
             delta=config.delta,
@@ -137,7 +135,7 @@ class _Run:
         )
         self.schedule = Schedule(
             policy=config.schedule,
-            base_lr=config.lr,
+            base_lr=config.base_lr,
             max_iter=self.max_iter,
             gamma=config.gamma,
             power=config.power,
@@ -145,8 +143,10 @@ class _Run:
             stepvalue=config.stepvalue,
             warmup=config.warmup,
         )
+        if team.rank:
+            self._seed_masks()
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=config.precision == "fp16")
-        self.step, self.best = 0, (-1.0, math.inf)
+        self.best = (-1.0, math.inf)
         self.progress = progress.Progress(
             progress.TextColumn("training"),
             progress.BarColumn(),
@@ -154,6 +154,13 @@ class _Run:
             progress.TimeRemainingColumn(),
             disable=not (show_progress and team.leads),
         )
+
+    def _last_step(self) -> int:
+        """Where the run ends: the images of ``epochs`` that are left may come in other batches."""
+        config = self.config
+        # Rounded, so that a fraction of an epoch counts the same wherever it is counted from.
+        left = round(config.epochs * len(self.train_set) - self.images, 6)
+        return config.max_iter or max(1, self.step + math.ceil(left / config.images_per_step))
 
     def _make_model(self) -> SqueezeNet:
         config = self.config
@@ -184,12 +191,22 @@ class _Run:
             model.replace_classifier(self.num_classes)
         return model
 
+    def _seed_masks(self) -> None:
+        """Set the random state of dropout, whose masks are each process's own."""
+        place = (self.config.seed, self.step, self.team.rank)
+        torch.manual_seed(int(np.random.default_rng(place).integers(2**63)))
+
     def go(self, init_from: Path | None) -> Metrics:
         """Train from the first step, or from the one a checkpoint was written after."""
         if init_from is not None:
             state = load_checkpoint(init_from)
             with damage_named(init_from):
                 self._restore(state)
+        if len(set(steps := self.team.gather(self.step))) > 1:
+            raise ReadError(
+                f"the processes go on from different steps, {min(steps)} to {max(steps)}: --out "
+                "has to be one folder for all machines"
+            )
         self.forward = self.team.wrap(self.model)
         if self.config.compile:
             self.forward = torch.compile(self.forward)  # type: ignore[assignment]  # a callable module
@@ -206,6 +223,7 @@ class _Run:
                 if self.average:
                     self.average.update(self.model, self.step)
                 self.step += 1
+                self.images += self.config.images_per_step
                 self.progress.update(bar, completed=self.step)
                 if self.step % self.config.log_every == 0 or self.step == self.max_iter:
                     self._log()
@@ -228,7 +246,7 @@ class _Run:
             seed=config.seed,
             rank=team.rank,
             world=team.world,
-            start=self.step * config.iter_size,
+            start=self.images,
         )
         loader = make_loader(
             self.train_set, draws, workers=config.workers, pin=team.device.type == "cuda"
@@ -245,7 +263,7 @@ class _Run:
             with self._gradients_stay_local(index < last):
                 loss = self._loss(batch)
                 # Bad images add nothing; torch averages over the processes, hence ``world``.
-                self.scaler.scale(loss * (self.team.world / self.images_per_step)).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+                self.scaler.scale(loss * (self.team.world / config.images_per_step)).backward()  # type: ignore[no-untyped-call]  # untyped in torch
             total += loss.detach()
             count += len(batch.labels)
         if config.clip:
@@ -300,7 +318,7 @@ class _Run:
                 f"(now {self.schedule.rate(self.step - 1):.4g}) or set --clip or --warmup"
             )
         speed = images / (time.perf_counter() - self.window_start)
-        epoch = self.step * self.images_per_step / len(self.train_set)
+        epoch = self.images / len(self.train_set)
         rate = self.schedule.rate(self.step - 1)
         self.report(
             f"step {self.step}/{self.max_iter}  epoch {epoch:.2f}  loss {loss:.4f}  "
@@ -376,6 +394,7 @@ class _Run:
             "scaler": self.scaler.state_dict(),
             "max_iter": self.max_iter,
             "step": self.step,
+            "images": self.images,
             "best": self.best,
             "random": self.team.gather(random),
             "bad_images": self.bad.seen,
@@ -393,12 +412,17 @@ class _Run:
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
         self.step, self.best = state["step"], tuple(state["best"])
+        self.images = state["images"]
+        self.max_iter = self._last_step()
+        self.schedule = replace(self.schedule, max_iter=self.max_iter)
         self.bad.seen.update(state["bad_images"])
         if len(state["random"]) == self.team.world:
             cpu, *cuda = state["random"][self.team.rank]
             torch.set_rng_state(cpu)
             if cuda and self.team.device.type == "cuda":
                 torch.cuda.set_rng_state(cuda[0], self.team.device)
+        else:
+            self._seed_masks()
         self.report(f"going on after step {self.step} of {self.max_iter}")
 
 

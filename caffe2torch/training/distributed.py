@@ -12,6 +12,8 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from caffe2torch.errors import Caffe2TorchError
 
@@ -96,11 +98,39 @@ def join_team(device: str, index: int = 0) -> Iterator[Team]:
         return
     # The others wait while one tests, however long that takes.
     patience = timedelta(days=1)
-    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=patience)
+    store, rank, world = next(rendezvous("env://", timeout=patience))
+    dist.init_process_group(
+        "nccl" if chosen.type == "cuda" else "gloo",
+        store=PrefixStore(_attempt(), store),
+        rank=rank,
+        world_size=world,
+        timeout=patience,
+    )
     try:
         yield Team(dist.get_rank(), world, chosen)
     finally:
         dist.destroy_process_group()
+
+
+def _attempt() -> str:
+    """A name for this start of the job, which the addresses of its processes are kept under.
+
+    PyTorch keeps them where those of the processes that torchrun ended remain (since 2.4, see
+    torch/distributed/rendezvous.py: _create_c10d_store), so that some would be called in vain, for
+    as long as they wait for each other. On one machine the restarts are counted alike.
+    """
+    get = os.environ.get
+    if (
+        get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+        and get("TORCHELASTIC_MAX_RESTARTS", "0") != "0"
+        and get("GROUP_WORLD_SIZE", "1") != "1"
+    ):
+        raise Caffe2TorchError(
+            "on several machines torchrun --max-restarts would leave the addresses of ended "
+            "processes behind: use --rdzv-backend c10d, and set the environment variable "
+            "TORCH_DISABLE_SHARE_RDZV_TCP_STORE to 1 for each torchrun"
+        )
+    return f"start {get('TORCHELASTIC_RESTART_COUNT', '0')}"
 
 
 def choose_device(name: str, local_rank: int = 0) -> torch.device:

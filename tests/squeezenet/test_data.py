@@ -170,15 +170,22 @@ def test_sampler_gives_every_image_once_an_epoch_and_resumes_anywhere():
         assert {e for e, _ in part} == {epoch}
         assert sorted(index for _, index in part) == list(range(7))
     assert stream[:7] != [(0, index) for _, index in stream[7:14]]
-    resumed = train_batches(7, 3, seed=5, start=5)
+    resumed = train_batches(7, 3, seed=5, start=15)
     assert [batch for batch, _ in zip(resumed, range(9), strict=False)] == first[5:]
 
 
-def test_processes_share_each_batch():
-    whole = iter(train_batches(7, 6, seed=5))
-    parts = [iter(train_batches(7, 6, seed=5, rank=rank, world=3)) for rank in range(3)]
+@pytest.mark.parametrize(("world", "shares"), [(3, [2, 2, 2]), (4, [1, 2, 1, 2]), (9, None)])
+def test_processes_share_each_batch(world, shares):
+    """Whatever their number, and whatever it was before: a position is enough to go on from."""
+    whole = iter(train_batches(7, 6, seed=5, start=4))
+    parts = [train_batches(7, 6, seed=5, rank=r, world=world, start=4) for r in range(world)]
     for _ in range(5):
-        assert next(whole) == [draw for part in parts for draw in next(part)]
+        pieces = [next(part) for part in parts]
+        assert next(whole) == [draw for piece in pieces for draw in piece]
+        assert shares in (None, [len(piece) for piece in pieces])
+
+
+def test_processes_share_an_evaluation():
     shares = [list(eval_batches(7, 2, rank=rank, world=3)) for rank in range(3)]
     assert sorted(i for share in shares for batch in share for _, i in batch) == list(range(7))
 
