@@ -57,6 +57,7 @@ def build(running: TrainingNet) -> tuple[list[Step], list[tuple[str, Blob]]]:
         step.node = node
         steps.append(step)
     _set_gradients(running, steps, named)
+    running.module.requires_grad_(False)  # A shared parameter has one if any of its layers learns.
     for step in steps:
         for top, weight in zip(step.tops, step.weights, strict=True):
             if weight:

@@ -65,7 +65,8 @@ def layers_of(steps: Sequence[Step]) -> tuple[list[LayerBlobs], list[list[int]]]
     seen: set[int] = set()
     layers, owned = [], []
     for step in steps:
-        proto = saved_layer(step.proto, step.weights[0] if any(step.weights) else 0)
+        weight = step.weights[0] if any(step.weights) else 0
+        proto = saved_layer(step.proto, weight, sorted(step.statistics))
         declared = None if step.node is None else step.node.layer.parameters
         shapes = [blob._shape for blob in step.blobs]
         layers.append(LayerBlobs(proto, shapes, _reader(step), declared))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from caffe2torch.graph import FloatArray, Node, Shape
 from caffe2torch.pycaffe.blob import CPU, Blob, BlobVec, Memory
+from caffe2torch.training.net import statistics_of
 
 
 class Learned:
@@ -42,9 +43,7 @@ class Learned:
             else:
                 blob = Blob._of(spec.shape, owner._data, owner._diff)
             self.blobs.append(blob)
-        self.statistics = [
-            i for i, spec in enumerate(self.specs) if spec.name not in self._differentiable()
-        ]
+        self.statistics = statistics_of(node, bottoms)
         self._bound: list[tuple[Tensor | None, int]] = []
         self._device = CPU
         self._is_alias = False
@@ -54,9 +53,6 @@ class Learned:
         """Tells whether the module has changed an array, or has another."""
         tensors = [getattr(self.module, name) for name in self.names]
         return [(id(tensor), tensor._version) for tensor in tensors]
-
-    def _differentiable(self) -> set[str]:
-        return {name for name, _ in self.module.named_parameters(recurse=False)}
 
     def bind(self, device: torch.device) -> None:
         """Have the module compute with the present values of the blobs."""

@@ -39,10 +39,8 @@ class Function:
     def __init__(self, type_name: str, inputs: tuple[Top, ...], params: dict[str, Any]) -> None:
         for index, top in enumerate(inputs):
             if not isinstance(top, Top):
-                raise TypeError(
-                    f"input {index} of a {type_name} layer is no Top but a {type(top).__name__}; "
-                    "give what a layer returned, or the name by bottom=..."
-                )
+                # Caffe's own words.
+                raise TypeError(f"{type_name} input {index} is not a Top (type is {type(top)})")
         self.type_name, self.inputs, self.params = type_name, inputs, params
         self.ntop: int = params.pop("ntop", 1)
         self.in_place: bool = params.pop("in_place", False)

@@ -185,9 +185,8 @@ class TorchStep(Step):
         if self.learned is not None:
             wanted = [learns and self.need_backward for learns in self.learns]
             self.parameters = self.learned.parameters(wanted)
-            names = {name for name, _ in self.parameters}
-            for name, parameter in self.module.named_parameters(recurse=False):
-                parameter.requires_grad_(name in names)
+            for _, parameter in self.parameters:
+                parameter.requires_grad_()
 
     def reshape(self) -> None:
         layer, shapes = self.layer, [blob._shape for blob in self.bottoms]

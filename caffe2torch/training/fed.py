@@ -18,7 +18,13 @@ from caffe2torch.io.write_caffemodel import LayerBlobs, node_blobs
 from caffe2torch.layers import Layer
 from caffe2torch.lower.to_torch import array_of, arrays_of, check_indices
 from caffe2torch.training.engine import Output, Pass
-from caffe2torch.training.net import LearnedBlob, TrainingNet, insert_splits, saved_layer
+from caffe2torch.training.net import (
+    LearnedBlob,
+    TrainingNet,
+    insert_splits,
+    saved_layer,
+    statistics_of,
+)
 from caffe2torch.training.update import Slot
 
 
@@ -144,7 +150,8 @@ class FedNet:
                 continue
             node = nodes[proto.name].pop(0)
             arrays = partial(arrays_of, self.module, node)
-            blobs = node_blobs(node, _snapshot_proto(proto, node), self.net.graph, arrays)
+            graph = self.net.graph
+            blobs = node_blobs(node, _snapshot_proto(proto, node, graph), graph, arrays)
             layers.append(blobs)
             owned.append([i for i in range(len(blobs.shapes)) if (id(node), i) in mine])
         return layers, owned
@@ -248,13 +255,11 @@ def _slot(net: TrainingNet, blob: LearnedBlob) -> Slot:
     return Slot(*multipliers, blob.tensors[0], to_caffe, from_caffe)
 
 
-def _snapshot_proto(proto: Message, node: Node) -> Message:
+def _snapshot_proto(proto: Message, node: Node, graph: Graph) -> Message:
     """The layer's own message with the bottoms, tops and weights of Splits, as Caffe leaves it."""
     made = deepcopy(node.proto)
     for field in ("bottom", "top", "loss_weight"):
         made.ClearField(field)
         getattr(made, field).extend(getattr(proto, field))
-    if node.layer.type == "BatchNorm":
-        while len(made.param) < len(node.params):
-            made.param.add(lr_mult=0)
-    return saved_layer(made, node.layer.default_loss_weight)
+    bottoms = [graph.shapes[value] for value in node.inputs]
+    return saved_layer(made, node.layer.default_loss_weight, statistics_of(node, bottoms))

@@ -233,12 +233,25 @@ def _name_automatic_tops(net: Message) -> None:
             proto.top.append(f"{AUTOMATIC}{index}")
 
 
-def saved_layer(proto: Message, loss_weight: float) -> Message:
+def statistics_of(node: Node, bottoms: Sequence[Shape]) -> tuple[int, ...]:
+    """Which learned blobs of a layer are statistics, which no gradient reaches (BatchNorm)."""
+    return tuple(
+        index
+        for index, spec in enumerate(node.layer.blob_specs(bottoms))
+        if spec.name in node.layer.buffers or spec.name not in node.params
+    )
+
+
+def saved_layer(proto: Message, loss_weight: float, statistics: Sequence[int] = ()) -> Message:
     """A layer of ``TrainingNet.net`` as Caffe saves it (Net::ToProto), in a message of its own.
 
     A loss states its weight, ``loss_weight`` if it gives none, and has no automatic top.
+    Learned blobs that are ``statistics`` state that they do not learn (batch_norm_layer.cpp).
     """
     saved = deepcopy(proto)
+    for index in statistics:
+        if len(saved.param) == index:
+            saved.param.add(lr_mult=0)
     if saved.top and saved.top[0].startswith(AUTOMATIC):
         saved.ClearField("top")
     if loss_weight and not saved.loss_weight:
@@ -281,11 +294,11 @@ def _learned_blobs(graph: Graph, module: CaffeModule) -> tuple[LearnedBlob, ...]
     for position, node in enumerate(graph.nodes):
         own = module.get_submodule(node.key)
         bottoms = [graph.shapes[name] for name in node.inputs]
+        statistics = statistics_of(node, bottoms)
         for index, spec in enumerate(node.layer.blob_specs(bottoms)):
             param = node.proto.param[index : index + 1]
             name = param[0].name if param else ""
-            is_buffer = spec.name in node.layer.buffers or spec.name not in node.params
-            tensors = () if is_buffer else (getattr(own, spec.name),)
+            tensors = () if index in statistics else (getattr(own, spec.name),)
             blob = LearnedBlob(
                 node,
                 index,

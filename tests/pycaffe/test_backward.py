@@ -52,3 +52,21 @@ def _differences(folder: Path) -> list[str]:
         except AssertionError as error:
             found.append(str(error))
     return found
+
+
+def test_a_layer_that_does_not_learn_leaves_a_shared_blob_to_the_one_that_does(
+    tmp_path: Path,
+) -> None:
+    layer = """
+        layer {{ name: "{1}" type: "InnerProduct" bottom: "{0}" top: "{1}" {2}
+          inner_product_param {{ num_output: 2 bias_term: false
+            weight_filler {{ type: "constant" value: 2 }} }} }}"""
+    text = """layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 1 dim: 2 } } }"""
+    text += layer.format("x", "a", 'param { name: "w" }')
+    text += layer.format("a", "b", 'param { name: "w" lr_mult: 0 } loss_weight: 1')
+    (tmp_path / "net.prototxt").write_text(text)
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
+    net.forward(x=np.array([[3, 5]], np.float32))
+    net.backward(b=np.array([[1, 0]], np.float32))
+    # Of layer a alone: its top's diff, (2, 2), times its bottom.
+    np.testing.assert_array_equal(net.params["a"][0].diff, [[6, 10], [6, 10]])

@@ -135,7 +135,11 @@ def assigned(value: Any) -> Any:
 
 
 REFUSED: dict[str, tuple[type[Exception], Callable[[], Any], str]] = {
-    "a name as bottom": (TypeError, lambda: layers.ReLU("data"), "input 0 of a ReLU layer"),
+    "a name as bottom": (
+        TypeError,
+        lambda: layers.ReLU("data"),
+        r"^ReLU input 0 is not a Top \(type is <class 'str'>\)$",
+    ),
     "tops at once": (AttributeError, lambda: assigned(layers.Slice(data(), ntop=2)), "'bad'"),
     "a number": (AttributeError, lambda: assigned(3), "'bad' of the NetSpec is a int"),
     "no Top": (AttributeError, lambda: to_proto(layers.Silence(data(), ntop=0)), "takes Tops"),

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import caffe2torch.pycaffe as caffe
+from caffe2torch.training.run import open_fed
 
 NET = """
 name: "fit"
@@ -178,3 +179,21 @@ def test_a_first_loss_that_is_no_number_is_an_error_that_names_the_layer(solver_
     with pytest.raises(RuntimeError, match=r"layer 'fc' \(InnerProduct\) is the first"):
         solver.step(1)
     assert solver.iter == 0
+
+
+def test_a_saved_net_states_what_a_snapshot_of_training_does(tmp_path: Path) -> None:
+    norm = """layer { name: "bn" type: "BatchNorm" bottom: "y" top: "y" PARAM }
+        layer { name: "silence" type: "Silence" bottom: "x" }\n"""
+    for stated, rates in (("", [0, 0, 0]), ("param { lr_mult: 0 }", [0, 0, 0])):
+        text = NET.replace('layer { name: "l"', norm.replace("PARAM", stated) + 'layer { name: "l"')
+        (tmp_path / "net.prototxt").write_text(text)
+        net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
+        net.save(str(tmp_path / "net.caffemodel"))
+        saved = caffe.proto.caffe_pb2.NetParameter()
+        saved.ParseFromString((tmp_path / "net.caffemodel").read_bytes())
+        with open_fed(tmp_path / "net.prototxt", "TRAIN") as fed:
+            layers, _ = fed.layers()
+        assert [spec.lr_mult for spec in saved.layer[3].param] == rates
+        for one, other in zip(saved.layer, layers, strict=True):
+            one.ClearField("blobs")
+            assert str(one) == str(other.proto)
