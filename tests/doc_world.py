@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -43,6 +44,7 @@ def make_world(folder: Path) -> None:
         cv2.imwrite(str(folder / name), cv2.imread(str(digit)))
     _models(folder / "MODELS")
     _data(folder / "DATA")
+    _imagenet(folder, folder / "DATA" / "imagenet_sample" / "images")
     for pattern in ("MODELS/squeezenet*/*.caffemodel", f"MODELS/{COMPRESSED}/*", "DATA/*"):
         for path in folder.glob(pattern):
             (folder / path.name).symlink_to(path)
@@ -104,6 +106,25 @@ def _data(folder: Path) -> None:
                 _link(files[:IMAGES], own)
             else:
                 _draw(own)
+
+
+def _imagenet(folder: Path, images: Path) -> None:
+    """ImageNet's tar files with two classes of two images, and Caffe's list of labels."""
+    files = sorted(images.iterdir())[:IMAGES]
+    names = [f"ILSVRC2012_val_{number:08}.JPEG" for number in range(1, len(files) + 1)]
+    with tarfile.open(folder / "ILSVRC2012_img_val.tar", "w") as outer:
+        for name, file in zip(names, files, strict=True):
+            outer.add(file.resolve(), name)
+    labels = "".join(f"{name} {number % 2}\n" for number, name in enumerate(names))
+    (folder / "val.txt").write_text(labels)
+    with tarfile.open(folder / "ILSVRC2012_img_train.tar", "w") as outer:
+        for number, synset in enumerate(("n01440764", "n01443537")):
+            inner = folder / f"{synset}.tar"
+            with tarfile.open(inner, "w") as archive:
+                for file in files[number::2]:
+                    archive.add(file.resolve(), f"{synset}_{file.name}")
+            outer.add(inner, inner.name)
+            inner.unlink()
 
 
 def _link(files: Iterable[Path], folder: Path) -> None:

@@ -159,11 +159,25 @@ CHANGES = (
         '"train", 4), (caffe_pb2.TEST, "val", 4)',
         "takes a minute",
     ),
+    Change(
+        "docs/imagenet.md",
+        "squeezenet train ",
+        "squeezenet train --device cpu --threads 1 --max-iter 1 ",
+        "takes GPUs and hours",
+    ),
+    Change("docs/imagenet.md", "--nproc-per-node 8", "--nproc-per-node 2", "takes eight GPUs"),
+    Change("docs/imagenet.md", "--nnodes 8", "--nnodes 1", "takes eight machines"),
+    Change("docs/imagenet.md", "HOST:29400", "localhost:0", "takes eight machines"),
+    Change("docs/imagenet.md", "--max-iter 21250 ", "", "takes minutes on 64 GPUs"),
+    Change("docs/imagenet.md", "--epochs 5 --batch-size 512", "--batch-size 4", "takes GPUs"),
+    Change("docs/imagenet.md", "--batch-size 512", "--batch-size 4", "takes GPUs"),
+    Change("docs/imagenet.md", "--batch-size 4096", "--batch-size 4", "takes GPUs"),
+    Change("docs/imagenet.md", "--workers 16", "--workers 1", "is for more cores"),
     Change("docs/training.md", "max_iter: 62", "max_iter: 2", "takes a minute"),
     Change("docs/training.md", "insects_iter_62", "insects_iter_2", "takes a minute"),
     Change("docs/training.md", "--seconds 5", "--seconds 0.1 --batch-size 8", "takes minutes"),
 )
-SLOW = {"README.md", "docs/faq.md", "docs/outputs.md", "docs/training.md"}
+SLOW = {"README.md", "docs/faq.md", "docs/imagenet.md", "docs/outputs.md", "docs/training.md"}
 """Pages whose commands take more than 20 s together on two cores."""
 PLACEHOLDERS = {"COMMAND"}
 
