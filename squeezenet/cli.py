@@ -217,12 +217,12 @@ def train(
     if resume and (last := Path(given.get("out", config.out)) / "last.pt").exists():
         init_from, config = last, replace(_settings_of(last), out=str(last.parent))
     if solver is not None:
+        from caffe2torch.training.solver import warn_idle
         from squeezenet.solver import read_solver
 
-        settings, ignored = read_solver(solver)
+        settings, described = read_solver(solver)
         config = replace(config, **settings)
-        if ignored:
-            click.echo(f"{solver}: without effect here: {', '.join(ignored)}", err=True)
+        warn_idle(described)
     config = replace(config, **given)
     if config.crop > config.resize:
         raise NetError(f"--crop {config.crop} is larger than --resize {config.resize}")

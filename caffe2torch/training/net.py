@@ -108,7 +108,7 @@ def open_net(
     """
     origin = Origin.of(net)
     with located(origin):
-        filtered = _filtered(run(UPGRADES, Draft(deepcopy(net), state=state)))
+        filtered = layers_of(net, state)
         for proto in filtered.layer:
             cls = class_of(proto)
             if cls is None or not (cls.converts or cls.role is Role.DATA):
@@ -209,8 +209,13 @@ def _split_top(layers: Sequence[Message], made: tuple[int, int], number: int) ->
     return f"{proto.top[position]}_{proto.name}_{position}_split_{number}"
 
 
-def _filtered(draft: Draft) -> Message:
-    """The layers of the state, with the rules that they have, as a running Caffe keeps them."""
+def layers_of(net: Message, state: State) -> Message:
+    """The net with the layers of ``state`` in today's form, as a running Caffe keeps it.
+
+    They still have the rules by which they were chosen. ``net`` is of any generation, and is not
+    changed.
+    """
+    draft = run(UPGRADES, Draft(deepcopy(net), state=state))
     layers = [deepcopy(layer) for layer in draft.net.layer]
     run((filter_layers,), draft)
     excluded = list(draft.excluded)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from caffe2torch.errors import Caffe2TorchWarning, NetError
+from caffe2torch.errors import NetError
 from caffe2torch.io.caffemodel import read_caffemodel
 from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.passes.draft import BlobSource, State
@@ -22,7 +21,7 @@ from caffe2torch.training.fed import FedNet
 from caffe2torch.training.log import Log
 from caffe2torch.training.net import open_net
 from caffe2torch.training.snapshot import learned_net, read_state
-from caffe2torch.training.solver import NetOf, Solver, read_solver
+from caffe2torch.training.solver import NetOf, Solver, read_solver, warn_idle
 
 
 def train(
@@ -66,8 +65,6 @@ def train(
         raise NetError(
             "weights and a snapshot are given, of which one can be: a snapshot names its weights"
         )
-    if solver.max_iter < 1:
-        raise NetError(f"{solver.path}: the solver sets no max_iter: there is nothing to do")
     if weights:
         solver = replace(solver, weights=tuple(weights))
     if device == "auto" and not solver.on_gpu:
@@ -105,9 +102,8 @@ def open_engine(
 
     The arguments are as for ``train``.
     """
-    for field, why in solver.idle.items() if team.leads else ():
-        message = f"{solver.path}: {field} has no effect: {why}"
-        warnings.warn(message, Caffe2TorchWarning, stacklevel=2)
+    if team.leads:
+        warn_idle(solver)
     state = None if snapshot is None else read_state(snapshot)
     files: list[str | Path] = list(solver.weights)
     if state is not None and snapshot is not None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from caffe2torch.errors import Caffe2TorchError, NetError, ReadError
+from caffe2torch.errors import Caffe2TorchError, Caffe2TorchWarning, NetError, ReadError
 from caffe2torch.io.files import text_of
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
 from caffe2torch.io.schema import Message, enum_name
@@ -22,6 +23,8 @@ IDLE = {
     "plateau_winsize": "it belongs to the policy plateau of a fork",
 }
 """Fields of SolverParameter that change nothing here, and why."""
+TRAIN_NETS = ("net", "net_param", "train_net", "train_net_param")
+"""The fields of which one gives the training net."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +49,8 @@ class Solver:
     ``display``, ``test_interval`` or ``snapshot`` is never. ``clip_gradients`` below 0 clips
     nothing. ``seed`` is ``random_seed``, 0 if it gives none: the same run every time. ``weights``
     are files in the order in which they are loaded. ``on_gpu`` and ``device_id`` are
-    the device that the file asks for. ``idle`` names the fields that have no effect, with why.
+    the device that the file asks for. ``given`` names the fields that the file has, ``idle`` those
+    that have no effect, with why.
     """
 
     path: str
@@ -77,6 +81,7 @@ class Solver:
     on_gpu: bool
     device_id: int
     weights: tuple[str, ...]
+    given: tuple[str, ...]
     idle: dict[str, str]
 
     def tests_before(self, iteration: int) -> int:
@@ -89,13 +94,18 @@ class Solver:
 
 
 def read_solver(
-    path: str | os.PathLike[str], level: int = 0, stages: tuple[str, ...] = ()
+    path: str | os.PathLike[str],
+    level: int = 0,
+    stages: tuple[str, ...] = (),
+    *,
+    needs_net: bool = True,
 ) -> Solver:
-    """Read a solver and the nets that it names.
+    """Read the solver of a whole training, and the nets that it names.
 
     Files are looked for from the current folder, as Caffe does, and then from the solver's.
     ``level`` and ``stages`` are added to the training net's state, as options of
-    ``caffe train`` are. Raises ReadError or NetError for what Caffe would not train.
+    ``caffe train`` are. Where the caller has a net, ``needs_net`` is False: a solver without one
+    gets a training net without layers. Raises ReadError or NetError for what Caffe would not train.
     """
     name = os.fspath(path)
     try:
@@ -106,7 +116,20 @@ def read_solver(
     if level:
         proto.train_state.level = level
     proto.train_state.stage.extend(stages)
-    return solver_of(proto, name)
+    if not needs_net and not _given(proto, TRAIN_NETS):
+        proto.ClearField("test_iter")
+        proto.train_net_param.SetInParent()
+    solver = solver_of(proto, name)
+    if solver.max_iter < 1:
+        raise NetError(f"{name}: the solver sets no max_iter: there is nothing to do")
+    return solver
+
+
+def warn_idle(solver: Solver) -> None:
+    """Warn of each field that has no effect."""
+    for field, why in solver.idle.items():
+        message = f"{solver.path}: {field} has no effect: {why}"
+        warnings.warn(message, Caffe2TorchWarning, stacklevel=3)
 
 
 def solver_of(proto: Message, path: str) -> Solver:
@@ -144,6 +167,7 @@ def solver_of(proto: Message, path: str) -> Solver:
             on_gpu=enum_name(proto, "solver_mode") == "GPU",
             device_id=proto.device_id,
             weights=_names(proto.weights),
+            given=tuple(field.name for field, _ in proto.ListFields()),
             idle={f: why for f, why in IDLE.items() if _is_given(proto, f)} | _unread(proto),
         )
     except Caffe2TorchError as error:
@@ -182,6 +206,8 @@ def _check(proto: Message) -> None:
 def _schedule(proto: Message) -> Schedule:
     policy = proto.lr_policy
     known = [name for name, entry in POLICIES.items() if entry.in_caffe]
+    if not policy:
+        raise NetError(f"the solver sets no lr_policy: choose {', '.join(known)}")
     if policy not in known:
         raise NetError(f"unknown learning rate policy {policy!r}: choose {', '.join(known)}")
     if "gamma" in POLICIES[policy].reads and proto.gamma < 0:
@@ -209,7 +235,7 @@ def _type(proto: Message) -> str:
 
 
 def _train_net(proto: Message, folder: Path) -> NetOf:
-    fields = [f for f in ("net", "net_param", "train_net", "train_net_param") if proto.HasField(f)]
+    fields = _given(proto, TRAIN_NETS)
     if len(fields) != 1:
         given = f"{' and '.join(fields)} are given" if fields else "none is given"
         raise NetError(
@@ -293,6 +319,10 @@ def _snapshot_prefix(proto: Message, path: str) -> str:
 def _names(values: list[str]) -> tuple[str, ...]:
     """Names of files, of which a string may hold several with commas between them."""
     return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+
+
+def _given(proto: Message, fields: tuple[str, ...]) -> list[str]:
+    return [field for field in fields if proto.HasField(field)]
 
 
 def _is_given(proto: Message, field: str) -> bool:

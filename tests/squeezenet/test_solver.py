@@ -35,14 +35,18 @@ def write(folder, solver=SOLVER, net=NET):
 
 
 def test_every_field_becomes_its_setting(tmp_path):
-    settings, ignored = read_solver(write(tmp_path))
+    settings, solver = read_solver(write(tmp_path))
     assert settings == {
         "lr": 0.04,
         "schedule": "multistep",
         "gamma": 0.5,
         "power": 0.0,
+        "stepsize": 0,
         "stepvalue": (30, 70),
         "momentum": 0.9,
+        "momentum2": 0.999,
+        "delta": 1e-8,
+        "rms_decay": 0.99,
         "weight_decay": 0.0002,
         "regularization": "L1",
         "solver_type": "Nesterov",
@@ -62,7 +66,7 @@ def test_every_field_becomes_its_setting(tmp_path):
         "lr_mult": (("fire2.squeeze1x1.weight", 3.0), ("fire2.squeeze1x1.bias", 2.0)),
         "decay_mult": (("fire2.squeeze1x1.weight", 0.5), ("fire2.squeeze1x1.bias", 0.0)),
     }
-    assert ignored == ["test_iter", "snapshot_prefix", "solver_mode"]
+    assert list(solver.idle) == ["test_iter", "snapshot_prefix", "solver_mode"]
     replace(TrainConfig(), **settings)
 
 
@@ -80,8 +84,48 @@ def test_a_solver_that_cannot_train_is_refused(tmp_path, field):
 def test_a_missing_net_is_named(tmp_path):
     path = write(tmp_path)
     (tmp_path / "net.prototxt").unlink()
-    with pytest.raises(ReadError, match=r"trains the net 'net.prototxt', which is neither"):
+    with pytest.raises(ReadError, match=r"net 'net.prototxt' is neither in the current folder nor"):
         read_solver(path)
+
+
+def test_a_solver_may_name_no_net(tmp_path):
+    settings, solver = read_solver(write(tmp_path, SOLVER.replace('net: "net.prototxt"', "")))
+    assert settings["lr"] == 0.04
+    assert not {"batch_size", "lr_mult", "mean"} & settings.keys()
+    assert "gamma" not in solver.idle
+
+
+def test_the_net_is_looked_for_where_caffe_does_and_then_beside_the_solver(tmp_path, monkeypatch):
+    path = write(tmp_path)
+    (tmp_path / "mean.binaryproto").touch()
+    beside = NET.replace(
+        "mean_value: 3 mean_value: 5 mean_value: 7", 'mean_file: "mean.binaryproto"'
+    )
+    (tmp_path / "net.prototxt").write_text(beside)
+    assert read_solver(path)[0]["mean"] == str(tmp_path / "mean.binaryproto")
+    current = tmp_path / "current"
+    current.mkdir()
+    (current / "net.prototxt").write_text(NET.replace("batch_size: 6", "batch_size: 3"))
+    monkeypatch.chdir(current)
+    assert read_solver(path)[0]["batch_size"] == 3
+
+
+def test_the_layers_are_those_of_the_training_state_in_any_generation(tmp_path):
+    text = """layers { name: "conv1" type: CONVOLUTION bottom: "data" top: "x"
+      blobs_lr: 3 blobs_lr: 2 convolution_param { num_output: 16 kernel_size: 1 } }"""
+    (tmp_path / "old").mkdir()
+    settings, _ = read_solver(write(tmp_path / "old", net='input: "data"' + text))
+    assert settings["lr_mult"] == (("conv1.weight", 3.0), ("conv1.bias", 2.0))
+    staged = NET.replace("batch_size: 6", "batch_size: 9").replace("TRAIN", "TRAIN stage: 'big'")
+    (tmp_path / "new").mkdir()
+    assert "batch_size" not in read_solver(write(tmp_path / "new", net=staged))[0]
+    chosen = SOLVER + "train_state { stage: 'big' }"
+    assert read_solver(write(tmp_path / "new", chosen, staged))[0]["batch_size"] == 9
+
+
+def test_an_interval_of_never_and_a_seed_that_is_not_given_leave_the_settings(tmp_path):
+    text = SOLVER.replace("display: 5", "display: 0").replace("random_seed: 42", "")
+    assert not {"log_every", "seed"} & read_solver(write(tmp_path, text))[0].keys()
 
 
 def test_the_published_solver_maps():

@@ -303,7 +303,7 @@ def test_a_net_that_cannot_be_trained(folder: Path, change: tuple[str, str], mes
         (("test_interval: 6", "test_interval: 6 test_state {} test_state {}"), "given 2 times"),
         (("max_iter: 12", ""), "no max_iter"),
         (("base_lr: 0.1", ""), "no base_lr"),
-        (('lr_policy: "fixed"', ""), "unknown learning rate policy ''"),
+        (('lr_policy: "fixed"', ""), "sets no lr_policy: choose fixed"),
         (('lr_policy: "fixed"', 'lr_policy: "cosine"'), "unknown learning rate policy 'cosine'"),
         (('lr_policy: "fixed"', 'lr_policy: "step"'), "needs a positive stepsize"),
         (('lr_policy: "fixed"', 'lr_policy: "exp" gamma: -1'), "gamma is -1"),
