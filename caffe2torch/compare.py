@@ -122,6 +122,13 @@ def _difference(first: Array, second: Array) -> Array:
         return np.where(same, 0, np.abs(first - second))
 
 
+def in_float32_range(array: Array) -> Array:
+    """float64, infinite where a float32 would be; what has no value has Caffe's mark again."""
+    largest = np.finfo(np.float32).max
+    outside = np.where(np.abs(array) == np.finfo(np.float64).max, largest, np.inf)
+    return np.where(np.abs(array) > largest, np.copysign(outside, array), array)
+
+
 @dataclass
 class Count:
     """Of how many images the first, and the first five, classes are those that were wanted."""

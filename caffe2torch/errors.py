@@ -103,5 +103,9 @@ class EngineError(ParityError):
     """An engine cannot run the net: a comparison leaves it out and says why."""
 
 
+class NotInstalledError(EngineError):
+    """An engine's library, or a part of it, is not installed."""
+
+
 class SessionError(Caffe2TorchError):
     """ONNX Runtime cannot load or run a model."""

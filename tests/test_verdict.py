@@ -249,7 +249,7 @@ def test_torch_is_no_culprit_where_another_float32_is_the_same(files: tuple[Path
     graph = caffe2torch.read(*files)
     data = {"x": np.zeros((2, 5, 9, 7), np.float32)}
     blobs = {blob: np.zeros(3) for blob in graph.blobs}
-    judge = Judge(graph, data, {"torch": blobs, "onnxruntime": blobs})
+    judge = Judge(graph, data, {"torch": blobs, "onnxruntime": blobs}, {})
     right = Step((), (), 0.0, 1.0, by_torch=True)
     for of_torch, kind in ((True, ROUNDING), (False, DIFFERS)):
         wrong = Step((), (), np.inf, 0.0, by_torch=of_torch)

@@ -46,12 +46,12 @@ class RegisteredChoice(click.Choice):  # type: ignore[type-arg]  # generic since
         return tuple(self._names())
 
 
-def engine_choice() -> RegisteredChoice:
-    """The registered engines; their files are imported when the choice is looked at."""
+def engine_choice(*beside: str) -> RegisteredChoice:
+    """The registered engines and ``beside``; their files are imported when it is looked at."""
 
     def names() -> Sequence[str]:
         from caffe2torch.engines import engine_names
 
-        return engine_names()
+        return *engine_names(), *beside
 
     return RegisteredChoice(names)

@@ -12,6 +12,7 @@ import click
 from caffe2torch.commands import engine_choice
 from caffe2torch.commands._options import net_options, weights_of
 from caffe2torch.commands._output import print_table, write_text
+from caffe2torch.engines import ALL
 from caffe2torch.parity import RANDOM_BATCHES
 
 if TYPE_CHECKING:
@@ -38,9 +39,10 @@ DIFFERENT = 1
 @click.option(
     "--engine",
     "engines",
-    type=engine_choice(),
+    type=engine_choice(ALL),
     multiple=True,
-    help="Run only this engine; again for more. The first is the baseline.  [default: all]",
+    help="Run only this engine; again for more. The first is the baseline. 'all': every one that "
+    "is installed.  [default: torch, onnxruntime, opencv]",
 )
 @click.option("--reference", type=click.Path(), help="An .npz of recorded Caffe outputs.")
 @click.option(
@@ -66,7 +68,7 @@ def parity(
     engines: tuple[str, ...],
     **options: Any,
 ) -> None:
-    """Run MODEL on torch, ONNX Runtime and OpenCV and compare every blob.
+    """Run MODEL on several engines and compare every blob.
 
     Exit code 0: all agree, but for rounding and known faults of an engine, which are named;
     1: a blob differs; 2: unusable input.
@@ -130,6 +132,8 @@ def print_report(report: ParityReport) -> None:
     for c in report.comparisons:
         for line in c.notes():
             click.echo(f"{c.engine} / {c.baseline}: {line}")
+    for name, precision in report.precisions.items():
+        click.echo(f"{name} computes in {precision}")
     for name, score in report.scores.items():
         click.echo(f"{name}: top-1 {score.top1}/{score.images}, top-5 {score.top5}/{score.images}")
     for name, reason in report.skipped.items():

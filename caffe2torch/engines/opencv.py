@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from caffe2torch.compare import is_detections
 from caffe2torch.engines import Blobs, Job, register_engine
-from caffe2torch.errors import EngineError, first_line
+from caffe2torch.engines.onnxruntime import ShownModel
+from caffe2torch.errors import EngineError, NotInstalledError, first_line
 
 if TYPE_CHECKING:
     from caffe2torch.graph import Array, FloatArray
@@ -33,7 +34,10 @@ class OpenCVEngine:
 
         graph, model, prototxt = job.graph, job.model, job.prototxt
         if not has_caffe_reader():
-            raise EngineError("the installed OpenCV has no Caffe reader (4.x has one)")
+            raise NotInstalledError(
+                "the installed OpenCV has no Caffe reader, 4.x has one: pip install "
+                "'opencv-python-headless<5'"
+            )
         if graph.phase != "TEST":
             raise EngineError(f"OpenCV runs nets of phase TEST, this one is of {graph.phase}")
         if model is None or is_deep_compression(model) or is_artefact(model):
@@ -126,6 +130,33 @@ class OpenCVOnnxEngine:
             for name, array in inputs.items():
                 self.net.setInput(array, name)
             return _forward(self.net, self.outputs)
+
+
+@register_engine("opencv-onnx", by_default=False)
+class OpenCVLoweringEngine:
+    """OpenCV's ONNX reader (4 or 5) on the ONNX lowering, at the batch that is fed."""
+
+    def __init__(self, job: Job) -> None:
+        from caffe2torch.lower.batch import batch_of
+
+        self.job, self.batch = job, batch_of(job.graph)
+        self.made: dict[int | None, tuple[ShownModel, OpenCVOnnxEngine]] = {}
+
+    def run(self, inputs: Mapping[str, FloatArray]) -> Blobs:
+        """Every blob that is a value of the graph."""
+        batch = None
+        if self.batch is not None:  # The first input that follows it says how large it is.
+            declared = next(i for i in self.job.graph.inputs if i.shape[:1] == (self.batch,))
+            batch = len(inputs[declared.name])
+        if batch not in self.made:
+            shown = ShownModel(self.job, batch)
+            outputs = [output.name for output in shown.model.graph.output]
+            with quiet():
+                engine = OpenCVOnnxEngine(shown.model.SerializeToString(), outputs)
+            self.made[batch] = shown, engine
+        shown, engine = self.made[batch]
+        with quiet():
+            return shown.named(engine.run(inputs))
 
 
 def _forward(net: Any, outputs: Sequence[str]) -> dict[str, Array]:

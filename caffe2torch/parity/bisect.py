@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from caffe2torch.compare import BlobDifference, common_blobs, worst_item
-from caffe2torch.engines import BASELINE, Blobs, Job, start_engine
+from caffe2torch.engines import BASELINE, FLOAT32, Blobs, Job, precision_of, start_engine
 from caffe2torch.engines.reference import REFERENCE
 from caffe2torch.errors import Caffe2TorchError, EngineError, UnsupportedLayerError
 from caffe2torch.graph import Array, FloatArray, Graph, Node
@@ -53,12 +53,15 @@ def bisect(
     names = names[::-1] if case.engine == REFERENCE else names
     baseline, engine = names
     whole = with_every_value(graph)
-    values = [_values(whole, graph, n, case, model, prototxt) for n in names]
-    first, second = values
+    shown = [_values(whole, graph, n, case, model, prototxt) for n in names]
+    first, second = (values for values, _ in shown)
     float64 = Float64(whole, case.inputs)
 
     def is_rounding(value: str) -> bool:
-        steps = (float64.step(value, v, n == BASELINE) for n, v in zip(names, values, strict=True))
+        steps = (
+            float64.step(value, values, name == BASELINE, precision)
+            for name, (values, precision) in zip(names, shown, strict=True)
+        )
         return tolerance is None and all(step.explained for step in steps)
 
     suspects = find_suspects(whole, case.inputs, first, second, tolerance, is_rounding)
@@ -124,14 +127,16 @@ def _values(
     case: Case,
     model: PathLike | None,
     prototxt: PathLike | None,
-) -> Blobs:
+) -> tuple[Blobs, str]:
+    """What an engine shows, with the inputs, and what it computes in."""
     if name == REFERENCE:
-        return {graph.blobs[blob]: array for blob, array in case.record.items()} | dict(case.inputs)
+        record = {graph.blobs[blob]: array for blob, array in case.record.items()}
+        return record | dict(case.inputs), FLOAT32
     try:
         engine = start_engine(name, Job(whole, model, prototxt))
     except (EngineError, UnsupportedLayerError) as error:
         raise Caffe2TorchError(f"{name} cannot show every value: {error}") from error
-    return {**engine.run(case.inputs), **case.inputs}
+    return {**engine.run(case.inputs), **case.inputs}, precision_of(engine)
 
 
 def with_every_value(graph: Graph) -> Graph:

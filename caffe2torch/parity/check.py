@@ -7,7 +7,17 @@ from collections.abc import Mapping, Sequence
 from math import prod
 from typing import TYPE_CHECKING
 
-from caffe2torch.engines import Blobs, Engine, Job, PathLike, engine_names, start_engines
+from caffe2torch.engines import (
+    ALL,
+    FLOAT32,
+    Blobs,
+    Engine,
+    Job,
+    PathLike,
+    engine_names,
+    precision_of,
+    start_engines,
+)
 from caffe2torch.engines.reference import REFERENCE, ReferenceEngine
 from caffe2torch.errors import EngineError, ParityError
 from caffe2torch.parity import RANDOM_BATCHES
@@ -44,9 +54,9 @@ def check_parity(
         model: as for ``read``; an artefact has no OpenCV engine.
         inputs: arrays by input blob, or an ``.npz`` of them, fed as one batch; else
             ``images`` (a folder), else ``random`` batches of seeded random numbers.
-        engines: names of registered engines, of which the first is the baseline; None for
-            all of them, ``torch`` first. An engine that cannot run the net is skipped with
-            its reason in the report.
+        engines: names of registered engines, of which the first is the baseline; ``all`` for
+            every one, ``torch`` first; None for those that run by default. An engine that cannot
+            run the net is skipped with its reason in the report.
         reference: an ``.npz`` of recorded outputs, in the order of the inputs; it becomes
             one more engine.
         tolerance: largest absolute difference of a blob; the default is 1e-4 of its peak.
@@ -56,7 +66,8 @@ def check_parity(
         read_options: as for ``read``.
 
     Raises:
-        ParityError: the inputs, the engines or the reference are unusable.
+        ParityError: the inputs, the engines or the reference are unusable, or an engine that is
+            named is not installed.
         Caffe2TorchError: the model is.
     """
     from caffe2torch.api import read
@@ -66,7 +77,9 @@ def check_parity(
     from caffe2torch.parity.provenance import file_records, versions
 
     known = engine_names()
-    chosen = known if engines is None else engines
+    chosen = known if ALL in (engines or ()) else engines
+    if chosen is None:
+        chosen = engine_names(by_default=True)
     unknown = [name for name in chosen if name not in known]
     if unknown or not chosen:
         raise ParityError(f"unknown engine {unknown or 'list'}; known are {', '.join(known)}.")
@@ -75,7 +88,8 @@ def check_parity(
     warn_not_finite(graph)
     _check_size(graph)
     fed = feed(graph, inputs, images, random)
-    running, skipped = start_engines(chosen, Job(graph, model, prototxt))
+    job = Job(graph, model, prototxt)
+    running, skipped = start_engines(chosen, job, demanded=chosen is engines)
     if reference is not None:
         name = None if model is None else os.fspath(model)
         running[REFERENCE] = ReferenceEngine(reference, graph, name)
@@ -99,6 +113,7 @@ def check_parity(
         tolerance=tolerance,
         files=file_records(files),
         versions=versions(),
+        precisions={n: p for n, e in running.items() if (p := precision_of(e)) != FLOAT32},
         class_names=names,
     )
     for batch in fed:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from caffe2torch.compare import BlobDifference, is_detections
+from caffe2torch.compare import BlobDifference, in_float32_range, is_detections
+from caffe2torch.engines import FLOAT32
 from caffe2torch.errors import Caffe2TorchError
 from caffe2torch.graph import Array, FloatArray, Graph, Node
 from caffe2torch.lower.batch import fed_shapes
@@ -25,9 +26,9 @@ from caffe2torch.parity.reproducer import subgraph
 if TYPE_CHECKING:
     from caffe2torch.engines import Blobs
 
-NUDGE = 2.0**-23
-"""How far the numbers of a nudged run are moved at most, relatively: one unit in a float32's last
-place. Whole numbers stay: they are exact, and may be indices."""
+NUDGE = {FLOAT32: 2.0**-23, "float16": 2.0**-10, "bfloat16": 2.0**-7}
+"""How far the numbers of a nudged run are moved at most, relatively, by what the engine computes
+in: one unit in the last place. Whole numbers stay: they are exact, and may be indices."""
 NUDGED_RUNS = 3
 SEED = 0
 ROUNDING = 16.0
@@ -64,8 +65,8 @@ class Float64:
         self.shapes = fed_shapes(graph, inputs)
         self.producer = {value: node for node in graph.nodes for value in node.outputs}
 
-    def step(self, blob: str, blobs: Blobs, is_torch: bool) -> Step:
-        """How an engine that shows ``blobs`` fares at ``blob``.
+    def step(self, blob: str, blobs: Blobs, is_torch: bool, precision: str = FLOAT32) -> Step:
+        """How an engine that shows ``blobs``, and computes in ``precision``, fares at ``blob``.
 
         Of torch itself (``is_torch``) only float64 is the judge; of others it is enough that the
         torch module agrees on the same numbers.
@@ -83,7 +84,8 @@ class Float64:
             block = _Block(subgraph(self.graph, ordered, inputs), inputs, value)
         except Caffe2TorchError:  # Its own blobs have shapes that the layers do not take.
             return Step(ordered, reads, inf, 0.0)
-        return Step(ordered, reads, *_judged(block, ordered, shown[value], is_torch))
+        nudge = NUDGE[precision]
+        return Step(ordered, reads, *_judged(block, ordered, shown[value], is_torch, nudge))
 
     def _as_declared(self, value: str, array: Array) -> FloatArray:
         """``array`` in the shape of the value: engines leave axes of size 1 out, or put them in."""
@@ -93,7 +95,7 @@ class Float64:
 
 
 def _judged(
-    block: _Block, nodes: tuple[Node, ...], found: Array, is_torch: bool
+    block: _Block, nodes: tuple[Node, ...], found: Array, is_torch: bool, nudge: float
 ) -> tuple[float, float, bool]:
     """Error and limit of ``found``, an engine's value of the block, and whether it is torch's."""
     free = nodes[-1].layer.free_axes
@@ -107,7 +109,7 @@ def _judged(
     if not apart.exceeds(None):
         return apart.max_abs, apart.limit(None), by_torch
     rng = np.random.default_rng(SEED)
-    nudged = [block.run(double=True, rng=rng) for _ in range(NUDGED_RUNS)]
+    nudged = [block.run(double=True, rng=rng, nudge=nudge) for _ in range(NUDGED_RUNS)]
     if free:
         runs = [exact, *nudged] if is_torch else [plain, exact, *nudged]
         explained = rows_left_open(runs, found, min(free))
@@ -128,7 +130,9 @@ class _Block:
     def __init__(self, net: Graph, inputs: Mapping[str, FloatArray], value: str) -> None:
         self.net, self.inputs, self.value = net, inputs, value
 
-    def run(self, double: bool, rng: np.random.Generator | None = None) -> Array:
+    def run(
+        self, double: bool, rng: np.random.Generator | None = None, nudge: float = 0.0
+    ) -> Array:
         """The value; with ``rng``, what is read and the weights are nudged first."""
         import torch
 
@@ -142,24 +146,17 @@ class _Block:
         with torch.no_grad():
             if rng is not None:
                 for tensor in (*module.parameters(), *module.buffers(), *inputs.values()):
-                    _nudge(tensor, rng)
+                    _nudge(tensor, rng, nudge)
             found: Array = module.blobs(inputs)[self.value].numpy()
         return in_float32_range(found) if double else found
 
 
-def in_float32_range(array: Array) -> Array:
-    """float64, infinite where a float32 would be; what has no value has Caffe's mark again."""
-    largest = np.finfo(np.float32).max
-    outside = np.where(np.abs(array) == np.finfo(np.float64).max, largest, np.inf)
-    return np.where(np.abs(array) > largest, np.copysign(outside, array), array)
-
-
-def _nudge(tensor: Any, rng: np.random.Generator) -> None:
-    """Move each number that is not whole by up to one unit in a float32's last place."""
+def _nudge(tensor: Any, rng: np.random.Generator, nudge: float) -> None:
+    """Move each number that is not whole by up to ``nudge`` of itself."""
     import torch
 
     if tensor.is_floating_point():
-        noise = torch.from_numpy(1 + rng.uniform(-NUDGE, NUDGE, tuple(tensor.shape)))
+        noise = torch.from_numpy(1 + rng.uniform(-nudge, nudge, tuple(tensor.shape)))
         tensor.mul_(torch.where(tensor == tensor.round(), torch.ones_like(noise), noise))
 
 

@@ -243,7 +243,8 @@ class ParityReport:
 
     Every engine stands against the first, and against the recorded outputs if there are any.
     ``images`` counts the items fed; ``scores`` are by engine, where labels are known.
-    ``bisection`` is there if it was asked for and an engine differs.
+    ``bisection`` is there if it was asked for and an engine differs. ``precisions`` says what
+    engines compute in that do not in float32.
     """
 
     model: str
@@ -258,6 +259,7 @@ class ParityReport:
     top5: TopFive = field(default_factory=TopFive)
     files: Sequence[FileRecord] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
+    precisions: Mapping[str, str] = field(default_factory=dict)
     class_names: Sequence[str] = ()
     bisection: Bisection | None = None
 
@@ -270,7 +272,7 @@ class ParityReport:
         """Take what the engines made of one batch into account."""
         self.images += max((len(a) for a in batch.inputs.values() if a.ndim), default=1)
         order = [blob for blob in self.graph.blobs if blob not in batch.inputs]
-        judge = Judge(self.graph, batch.inputs, results)
+        judge = Judge(self.graph, batch.inputs, results, self.precisions)
         for pair in self.comparisons:
             if pair.engine in results and pair.baseline in results:
                 pair.add(batch, order, judge)
@@ -309,6 +311,7 @@ class ParityReport:
             },
             "files": [asdict(record) for record in self.files],
             "versions": self.versions,
+            "precisions": self.precisions,
             "skipped": self.skipped,
             "scores": {name: asdict(score) for name, score in self.scores.items()},
             "comparisons": [comparison.to_dict() for comparison in self.comparisons],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from caffe2torch.compare import BlobDifference, is_detections
-from caffe2torch.engines import BASELINE, Blobs
+from caffe2torch.engines import BASELINE, FLOAT32, Blobs
 from caffe2torch.parity.float64 import Float64, Step
 from caffe2torch.parity.known_faults import known_fault
 
@@ -31,12 +31,19 @@ class Verdict:
 
 
 class Judge:
-    """Judges the blobs of one batch; ``results`` are what the engines made of ``inputs``."""
+    """Judges the blobs of one batch; ``results`` are what the engines made of ``inputs``.
+
+    ``precisions`` says what engines compute in that do not in float32.
+    """
 
     def __init__(
-        self, graph: Graph, inputs: Mapping[str, FloatArray], results: Mapping[str, Blobs]
+        self,
+        graph: Graph,
+        inputs: Mapping[str, FloatArray],
+        results: Mapping[str, Blobs],
+        precisions: Mapping[str, str],
     ) -> None:
-        self.graph, self.results = graph, results
+        self.graph, self.results, self.precisions = graph, results, precisions
         self.float64 = Float64(graph, inputs)
         self._steps: dict[tuple[str, str], Step] = {}
         self._marred: set[tuple[str, str]] = set()
@@ -67,7 +74,9 @@ class Judge:
             self._marred.update((name, value) for name in suspects)
             return Verdict(KNOWN, next(filter(None, reasons)), steps)
         if tolerance is None and not wrong:
-            return Verdict(ROUNDING, "both agree with float64 on their own blobs below", steps)
+            reason = "both agree with float64 on their own blobs below"
+            lower = [f"{n} as {self.precisions[n]} rounds" for n in steps if n in self.precisions]
+            return Verdict(ROUNDING, ", ".join([reason, *lower]), steps)
         shapes = [self.results[name][blob].shape for name in (baseline, engine)]
         if self._size(baseline, blob) != self._size(engine, blob):
             return Verdict(DIFFERS, f"shapes {shapes[0]} and {shapes[1]}", steps)
@@ -85,7 +94,8 @@ class Judge:
 
     def _step(self, blob: str, name: str) -> Step:
         if (name, blob) not in self._steps:
-            found = self.float64.step(blob, self.results[name], name == BASELINE)
+            precision = self.precisions.get(name, FLOAT32)
+            found = self.float64.step(blob, self.results[name], name == BASELINE, precision)
             self._steps[name, blob] = found
         return self._steps[name, blob]
 

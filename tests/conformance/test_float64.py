@@ -10,9 +10,8 @@ import torch
 from support import CASE_NAMES, CASES, NEAR_ZERO, OF_LAYER, OF_NET, recorded
 
 import caffe2torch
-from caffe2torch.compare import BlobDifference
+from caffe2torch.compare import BlobDifference, in_float32_range
 from caffe2torch.lower.to_torch import to_torch
-from caffe2torch.parity.float64 import in_float32_range
 
 PLAIN = {"expect": "ok", "phase": "TEST", "level": 0, "stages": []}
 

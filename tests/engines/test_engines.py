@@ -63,7 +63,9 @@ def test_an_engine_from_outside_is_named_run_and_compared(plugin: str, tmp_path:
     assert {"onnxruntime", "twice"} <= {c.engine for c in report.comparisons}
     assert {c.baseline for c in report.comparisons} == {"torch"}
     result = CliRunner().invoke(main, ["parity", "--plugin", plugin, "--help"])
-    assert "[torch|onnxruntime|opencv|twice|never]" in result.output
+    listed = "".join(result.output.split()).partition("--engine[")[2].partition("]")[0].split("|")
+    assert listed[:5] == ["torch", "onnxruntime", "opencv", "twice", "never"]
+    assert {"openvino", "source", "torch-export", "all"} <= set(listed[5:])
 
 
 def test_an_unknown_engine_is_refused_with_those_there_are(tmp_path: Path) -> None:
@@ -110,7 +112,10 @@ def test_names_do_not_depend_on_what_was_imported_first() -> None:
         "print(*engine_names())"
     )
     done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
-    assert done.stdout.split() == ["torch", "onnxruntime", "opencv"]
+    names = done.stdout.split()
+    assert names[:3] == ["torch", "onnxruntime", "opencv"]
+    assert names[-4:] == ["source", "torch-float64", "torch-export", "torch-trace"]
+    assert engine_names(by_default=True)[:3] == ("torch", "onnxruntime", "opencv")
 
 
 def test_opencv_is_skipped_where_it_shows_no_blob_by_its_name() -> None:

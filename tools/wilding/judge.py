@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from caffe2torch.api import read
+from caffe2torch.compare import in_float32_range
 from caffe2torch.engines import BASELINE, Blobs, Job, start_engine
 from caffe2torch.errors import ArtefactError, Caffe2TorchError, EngineError, WeightsError
 from caffe2torch.graph import FloatArray, Graph, Shape
@@ -23,7 +24,6 @@ from caffe2torch.io.unknown import describe
 from caffe2torch.io.write_caffemodel import write_caffemodel
 from caffe2torch.layers import find_layer
 from caffe2torch.lower.to_torch import to_torch
-from caffe2torch.parity.float64 import in_float32_range
 from caffe2torch.parity.inputs import Batch
 from caffe2torch.parity.result import Comparison
 from caffe2torch.parity.verdict import DIFFERS, KNOWN, ROUNDING, Judge
@@ -167,7 +167,7 @@ class _Judgement:
             else:
                 results[engine] = start_engine(engine, job).run(inputs)
             pair = Comparison(engine, BASELINE, "", None)
-            pair.add(Batch(dict(inputs)), order, Judge(graph, inputs, results))
+            pair.add(Batch(dict(inputs)), order, Judge(graph, inputs, results, {}))
             notes += [
                 f"{engine}: {kind} {len(found)}"
                 for kind in (ROUNDING, KNOWN, DIFFERS)
