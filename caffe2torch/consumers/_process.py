@@ -69,7 +69,7 @@ class Process:
         answer = self._answer(json.dumps(job).encode() + b"\n")
         if answer["error"] is not None:
             raise EngineError(one_line(answer["error"]))
-        with np.load(folder / "outputs.npz") as file:
+        with np.load(folder / "outputs.npz", allow_pickle=False) as file:
             return {name: file[f"arr_{i}"] for i, name in enumerate(answer["outputs"])}
 
     def _answer(self, job: bytes) -> dict[str, Any]:
@@ -154,7 +154,7 @@ def _import(module: str, place: str) -> None:
 
 def _run(job: Mapping[str, Any]) -> list[str]:
     folder = Path(job["folder"])
-    with np.load(folder / "inputs.npz") as file:
+    with np.load(folder / "inputs.npz", allow_pickle=False) as file:
         inputs = {name: file[f"arr_{i}"] for i, name in enumerate(job["inputs"])}
     outputs = {name: tuple(shape) for name, shape in job["outputs"].items()}
     found = consumer(job["consumer"]).run(Path(job["model"]), inputs, outputs)
