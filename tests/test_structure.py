@@ -102,6 +102,7 @@ HEAVY_AT_THE_TOP = {
     "caffe2torch/training/net.py": {"torch"},
     "caffe2torch/training/update.py": {"torch"},
     "caffe2torch/training/fed.py": {"torch"},
+    "caffe2torch/training/loop.py": {"torch"},
     "caffe2torch/training/engine.py": {"torch"},
     "caffe2torch/training/run.py": {"torch"},
     "caffe2torch/training/score.py": {"torch"},

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from caffe2torch.training.solver import Solver
+from caffe2torch.commands.running import progress_bar, signals
 
 EFFECTS = click.Choice(["stop", "snapshot", "none"])
 
@@ -85,12 +83,14 @@ def train(
     files = tuple(filter(None, weights.split(",")))
     with (
         _running(python_layers),
-        _signals(sigint_effect, sighup_effect) as requested,
-        _progress() as (write, watch),
+        signals(sigint_effect, sighup_effect) as requested,
+        progress_bar() as (write, progress),
     ):
         log = Log(write, log_json, tensorboard)
         try:
-            run.train(solver, log=log, weights=files, requested=requested, watch=watch, **options)
+            run.train(
+                solver, log=log, weights=files, requested=requested, progress=progress, **options
+            )
         finally:
             log.close()
 
@@ -106,53 +106,3 @@ def _running(folder: str | None) -> Iterator[None]:
     sys.path.insert(0, folder)
     with python_layers():
         yield
-
-
-@contextmanager
-def _signals(sigint: str, sighup: str) -> Iterator[Callable[[], Any]]:
-    """Within the block, the two signals ask for actions; a second Ctrl-C ends the program."""
-    from caffe2torch.training.engine import Action
-
-    asked: list[Action] = []
-
-    def on(number: int, frame: object) -> None:
-        effect = effects[signal.Signals(number)]
-        if number == signal.SIGINT and asked[-1:] == [Action.STOP]:
-            raise KeyboardInterrupt
-        if effect != "none":
-            asked.append(Action[effect.upper()])
-
-    effects = {signal.SIGINT: sigint}
-    if hasattr(signal, "SIGHUP"):
-        effects[signal.SIGHUP] = sighup
-    before = {number: signal.signal(number, on) for number in effects}
-    try:
-        yield lambda: asked.pop(0) if asked else Action.NONE
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _progress() -> Iterator[
-    tuple[Callable[[str], None], Callable[[Solver], Callable[[int], None]]]
-]:
-    """Where lines go, and what shows how far a run is: a bar, if stderr is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda text: click.echo(text, err=True), lambda solver: lambda iteration: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
-
-        def write(text: str) -> None:
-            console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-        def watch(solver: Solver) -> Callable[[int], None]:
-            task = bar.add_task("", total=solver.max_iter)
-            return lambda iteration: bar.update(task, completed=iteration)
-
-        yield write, watch

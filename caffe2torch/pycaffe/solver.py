@@ -115,13 +115,11 @@ class SolverParameter:
     @property
     def base_lr(self) -> float:
         """The rate that the policy starts from; a new one holds from the next update on."""
-        return self._engine.solver.schedule.base_lr
+        return self._engine.schedule.base_lr
 
     @base_lr.setter
     def base_lr(self, rate: float) -> None:
-        solver = self._engine.solver
-        schedule = replace(solver.schedule, base_lr=float(rate))
-        self._engine.solver = replace(solver, schedule=schedule)
+        self._engine.schedule = replace(self._engine.schedule, base_lr=float(rate))
 
     @property
     def max_iter(self) -> int:
@@ -190,9 +188,7 @@ class Solver:
     @property
     def lr(self) -> float:
         """The rate of the next update, before each blob's lr_mult."""
-        engine, schedule = self._engine, self._engine.solver.schedule
-        drops = schedule.advance(engine.iteration, engine.current_step)
-        return float(torch.tensor(schedule.rate(engine.iteration, drops)))
+        return float(torch.tensor(self._engine.next_rate()))
 
     @property
     def param(self) -> SolverParameter:

@@ -1,20 +1,18 @@
-"""The loop of a solver: tests, passes, log, update, snapshots, in Caffe's order (solver.cpp)."""
+"""Training as Caffe does it: what its solver does around the loop (solver.cpp)."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from caffe2torch.errors import NetError
 from caffe2torch.io.write_caffemodel import LayerBlobs
 from caffe2torch.training.distributed import ALONE, Team
 from caffe2torch.training.log import Log, named_values, number, score_line
+from caffe2torch.training.loop import Action, Loop
 from caffe2torch.training.snapshot import SolverState, check_prefix, write_snapshot
 from caffe2torch.training.solver import Solver
 from caffe2torch.training.update import Slot, Update
@@ -63,34 +61,12 @@ class TrainedNet(TestedNet, Protocol):
         """Where in the last pass the first value that is not finite came from."""
 
 
-class Action(Enum):
-    """What may be asked of a running solver from outside."""
-
-    NONE = 0
-    SNAPSHOT = 1
-    STOP = 2
-
-
-@dataclass
-class Hooks:
-    """Functions that are called at each iteration: before its passes, and with its gradients."""
-
-    on_start: list[Callable[[], object]] = field(default_factory=list)
-    on_gradients_ready: list[Callable[[], object]] = field(default_factory=list)
-
-
-class DivergedError(NetError):
-    """The loss is no number from the start."""
-
-
-class Engine:
+class Engine(Loop):
     """Trains ``net`` as ``solver`` says, and tests ``tests``, which share its learned blobs.
 
-    ``iteration`` counts the updates so far. ``requested`` is asked after each update, and
-    before each pass of a test. ``progress`` is called with the iteration after each update.
-    The nets give passes and gradients (``TrainedNet``); all else is done here: schedule,
-    accumulation, averages, log, tests, update, snapshots. Of several processes, ``team.leads``
-    tests, speaks and writes; the others wait.
+    The nets give passes and gradients (``TrainedNet``); tests, log, update rule and snapshots are
+    Caffe's. Of several processes, ``team.leads`` tests, speaks and writes; the others wait.
+    ``requested`` is asked before each pass of a test, too.
     """
 
     def __init__(
@@ -102,26 +78,27 @@ class Engine:
         log: Log,
         team: Team = ALONE,
         requested: Callable[[], Action] = lambda: Action.NONE,
-        progress: Callable[[int], None] = lambda iteration: None,
+        progress: Callable[[int, int], None] = lambda iteration, end: None,
     ) -> None:
-        self.solver, self.net, self.tests = solver, net, tests
-        self.log, self.team, self.requested, self.progress = log, team, requested, progress
-        self.update = Update(net.slots, solver)
-        self.iteration = self.current_step = 0
-        self.rate = 0.0
-        self.stopped = self._begun = False
-        self.hooks = Hooks()
+        super().__init__(
+            solver.schedule,
+            iter_size=solver.iter_size,
+            average_loss=solver.average_loss,
+            snapshot_interval=solver.snapshot,
+            team=team,
+            requested=requested,
+            progress=progress,
+        )
+        self.solver, self.net, self.tests, self.log = solver, net, tests, log
+        self.rule = Update(net.slots, solver)
         self.scores: list[dict[str, float]] = [{} for _ in tests]
         """The means of each test net's last test, by output."""
-        self.smoothed = torch.zeros(())
-        self._losses: list[Tensor] = []
-        self._clock, self._displayed = time.perf_counter(), 0
         if solver.snapshot and team.leads:
             check_prefix(solver.snapshot_prefix)
 
     def restore(self, state: SolverState, path: str) -> None:
         """Go on where the solverstate ``path`` was written; the net has its weights already."""
-        self.update.restore(state.history, path)
+        self.rule.restore(state.history, path)
         self.iteration, self.current_step = state.iteration, state.current_step
 
     def solve(self) -> None:
@@ -129,74 +106,56 @@ class Engine:
         solver = self.solver
         self._say(f"Solving {self.net.name}", 287)
         self._say(f"Learning Rate Policy: {solver.schedule.policy}", 288)
-        self.stopped = False
-        start = self.iteration
         if solver.snapshot_after_train and self.team.leads:
             check_prefix(solver.snapshot_prefix)  # Sooner than after days of training.
         self.step(solver.max_iter - self.iteration)
-        if solver.snapshot_after_train and not (
-            solver.snapshot and self.iteration % solver.snapshot == 0
-        ):
+        if solver.snapshot_after_train and not self.due(solver.snapshot):
             self.snapshot()
         if self.stopped:
             self._say("Optimization stopped early.", 308)
             return
-        if solver.display and self.iteration % solver.display == 0:
-            self._smooth(self.net.forward().loss, start)
+        if self.due(solver.display):
+            self.smooth(self.net.forward().loss)
             self._say(f"Iteration {self.iteration}, loss = {number(float(self.smoothed))}", 326)
             self._record("train", {"loss": float(self.smoothed)}, {})
-        if solver.test_interval and self.iteration % solver.test_interval == 0:
+        if self.due(solver.test_interval):
             self.test_all()
         self._say("Optimization Done.", 332)
 
-    def step(self, iterations: int) -> None:
-        """Train for a number of iterations (Solver::Step)."""
-        solver = self.solver
-        start, stop = self.iteration, self.iteration + iterations
-        self._losses, self.smoothed = [], torch.zeros(())
-        self._clock, self._displayed = time.perf_counter(), self.iteration
-        while self.iteration < stop:
-            self.net.clear_gradients()
-            first = self.iteration == 0 and not solver.test_initialization
-            if solver.test_interval and self.iteration % solver.test_interval == 0 and not first:
-                self.test_all()
-                if self._agreed(Action.STOP if self.stopped else Action.NONE) is Action.STOP:
-                    self.stopped = True
-                    break
-            for hook in self.hooks.on_start:
-                hook()
-            passes = [self.net.forward_backward() for _ in range(solver.iter_size)]
-            loss = torch.stack([one.loss for one in passes]).sum() / solver.iter_size
-            if not self._begun:
-                self._check_loss(loss)
-            self._smooth(loss, start)
-            display = bool(solver.display) and self.iteration % solver.display == 0
-            if display:
-                self._display(passes[-1])
-            for hook in self.hooks.on_gradients_ready:
-                hook()
-            self.apply_update(display)
-            self.iteration += 1
-            self.progress(self.iteration)
-            request = self._agreed(self.requested())
-            due = solver.snapshot and self.iteration % solver.snapshot == 0
-            if due or request is Action.SNAPSHOT:
-                self.snapshot()
-            if request is Action.STOP:
-                self.stopped = True
-                break
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """The learned blobs'."""
+        return (slot.parameter for slot in self.net.slots)
 
-    def apply_update(self, display: bool = False) -> None:
-        """One update from the gradients that there are (SGDSolver::ApplyUpdate)."""
-        schedule = self.solver.schedule
-        self.current_step = schedule.advance(self.iteration, self.current_step)
-        self.rate = schedule.rate(self.iteration, self.current_step)
-        if display:
-            self._say(
-                f"Iteration {self.iteration}, lr = {number(self.rate)}", 105, "sgd_solver.cpp"
-            )
-        self.team.average(slot.parameter for slot in self.net.slots)
-        self.update.apply(self.iteration, self.rate)
+    def clear_gradients(self) -> None:
+        """Make the gradients of all learned blobs 0."""
+        self.net.clear_gradients()
+
+    def before_passes(self) -> None:
+        """Test, where a test is due: before the first iteration, too (test_initialization)."""
+        solver = self.solver
+        if self.due(solver.test_interval) and (self.iteration or solver.test_initialization):
+            self.test_all()
+            stop = Action.STOP if self.stopped else Action.NONE
+            self.stopped = self.agreed(stop) is Action.STOP
+
+    def forward_backward(self) -> Tensor:
+        """One pass on the net's next batch."""
+        self._last = self.net.forward_backward()
+        return self._last.loss
+
+    def before_update(self) -> None:
+        """Show the iteration, where a display is due."""
+        if self.due(self.solver.display):
+            self._display(self._last)
+
+    def update(self) -> None:
+        """Update the learned blobs by the solver's rule."""
+        self.rule.apply(self.iteration, self.rate)
+
+    def why_not_finite(self) -> str:
+        """Where in the last pass the first value that is not finite came from."""
+        why = self.net.why_not_finite()
+        return f"{why}; correct the data, the weights or the fillers"
 
     def test_all(self) -> None:
         """Test every net, unless a stop is asked for in between (Solver::TestAll)."""
@@ -209,7 +168,7 @@ class Engine:
         """Write the weights and the solver's state (Solver::Snapshot)."""
         if not self.team.leads:
             return
-        state = SolverState(self.iteration, self.current_step, self.update.history())
+        state = SolverState(self.iteration, self.current_step, self.rule.history())
         solver = self.solver
         names = write_snapshot(
             solver.snapshot_prefix, state, self.net.name, *self.net.layers(), solver.snapshot_format
@@ -252,39 +211,16 @@ class Engine:
         self.scores[index] = named_values([(name, value) for name, value, _ in means])
         self._record(f"test {index}", computed, self.scores[index])
 
-    def _check_loss(self, loss: Tensor) -> None:
-        """Raise DivergedError if the first loss of all is no number."""
-        if not bool(loss.isfinite()):
-            raise DivergedError(
-                f"the loss is {float(loss)} at iteration {self.iteration}, before any update: "
-                f"{self.net.why_not_finite()}; correct the data, the weights or the fillers"
-            )
-        self._begun = True
-
-    def _smooth(self, loss: Tensor, start: int) -> None:
-        """Take a loss into the mean over the last ``average_loss`` ones, in Caffe's float32."""
-        size = self.solver.average_loss
-        if len(self._losses) < size:
-            self._losses.append(loss)
-            count = len(self._losses)
-            self.smoothed = (self.smoothed.to(loss.device) * (count - 1) + loss) / count
-        else:
-            place = (self.iteration - start) % size
-            self.smoothed = self.smoothed + (loss - self._losses[place]) / size
-            self._losses[place] = loss
-
     def _display(self, last: Pass) -> None:
-        """The log of an iteration: loss, speed and every value of every output."""
+        """The log of an iteration: loss, speed, every value of every output, rate."""
         loss = float(self.smoothed)
-        now = time.perf_counter()
-        lapse = now - self._clock
-        speed = (self.iteration - self._displayed) / (lapse or 1)
+        seconds, iterations = self.lapse()
+        speed = iterations / (seconds or 1)
         self._say(
-            f"Iteration {self.iteration} ({number(speed)} iter/s, {number(lapse)}s/"
+            f"Iteration {self.iteration} ({number(speed)} iter/s, {number(seconds)}s/"
             f"{self.solver.display} iters), loss = {number(loss)}",
             239,
         )
-        self._clock, self._displayed = now, self.iteration
         shown = [
             (output.name, value, output.weight)
             for output in last.outputs
@@ -292,15 +228,10 @@ class Engine:
         ]
         for index, (name, value, weight) in enumerate(shown):
             self._say(score_line("Train", index, name, value, weight), 258)
-        schedule = self.solver.schedule
-        step = schedule.advance(self.iteration, self.current_step)
-        rate = schedule.rate(self.iteration, step)
+        rate = self.next_rate()
+        self._say(f"Iteration {self.iteration}, lr = {number(rate)}", 105, "sgd_solver.cpp")
         values = named_values([(name, value) for name, value, _ in shown])
         self._record("train", {"loss": loss, "lr": rate, "iter_per_s": speed}, values)
-
-    def _agreed(self, request: Action) -> Action:
-        """The strongest request that any process has."""
-        return Action(self.team.largest(request.value))
 
     def _say(self, text: str, line: int, file: str = "solver.cpp") -> None:
         if self.team.leads:

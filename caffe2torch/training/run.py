@@ -16,9 +16,10 @@ from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.passes.draft import BlobSource, State
 from caffe2torch.pipeline import blob_source
 from caffe2torch.training.distributed import Team, choose_device, join_team
-from caffe2torch.training.engine import Action, Engine
+from caffe2torch.training.engine import Engine
 from caffe2torch.training.fed import FedNet
 from caffe2torch.training.log import Log
+from caffe2torch.training.loop import Action
 from caffe2torch.training.net import open_net
 from caffe2torch.training.snapshot import learned_net, read_state
 from caffe2torch.training.solver import NetOf, Solver, read_solver, warn_idle
@@ -36,7 +37,7 @@ def train(
     level: int = 0,
     stages: tuple[str, ...] = (),
     requested: Callable[[], Action] = lambda: Action.NONE,
-    watch: Callable[[Solver], Callable[[int], None]] = lambda solver: lambda iteration: None,
+    progress: Callable[[int, int], None] = lambda iteration, end: None,
 ) -> Engine:
     """Train the net of a solver.prototxt up to its max_iter; return the engine at its end.
 
@@ -54,7 +55,7 @@ def train(
         level: of the training net's state.
         stages: of the training net's state.
         requested: asked for what to do after each update.
-        watch: gets the solver once it is read, and gives what is called after each update.
+        progress: gets the iteration and the last one after each update.
 
     Raises:
         Caffe2TorchError: Caffe would not train this, a file is missing, or there is nothing to
@@ -79,7 +80,7 @@ def train(
             resume_data=resume_data,
             workers=workers,
             requested=requested,
-            progress=watch(solver),
+            progress=progress,
         ) as engine,
     ):
         engine.solve()
@@ -96,7 +97,7 @@ def open_engine(
     resume_data: bool = False,
     workers: int = 0,
     requested: Callable[[], Action] = lambda: Action.NONE,
-    progress: Callable[[int], None] = lambda iteration: None,
+    progress: Callable[[int, int], None] = lambda iteration, end: None,
 ) -> Iterator[Engine]:
     """The engine of a solver with its nets; the processes that read data end with the block.
 

@@ -64,13 +64,13 @@ def test_a_resumed_run_is_one_never_interrupted(
         file.write(f"snapshot_format: {form} weight_decay: 0.01\n")
     with engine_of(writes=True) as (engine, net):
         engine.step(ITERATIONS)
-        whole, history = weights_of(net), engine.update.history()
+        whole, history = weights_of(net), engine.rule.history()
     suffix = ".h5" if form == "HDF5" else ""
     state = f"snap_iter_10.solverstate{suffix}"
     with engine_of(state, resume_data=True) as (engine, net):
         assert engine.iteration == 10
         engine.step(ITERATIONS - 10)
-        again, history_again = weights_of(net), engine.update.history()
+        again, history_again = weights_of(net), engine.rule.history()
     for key, array in whole.items():
         np.testing.assert_array_equal(again[key], array, err_msg=key)
     for index, array in enumerate(history):
@@ -139,7 +139,7 @@ def differences(expected: dict[str, Any], snapshot: str) -> list[str]:
                 array = held[key.split("/", 1)[1]]
                 compare(key, array, key, WEIGHTS, max(np.abs(expected[key]).max(), 1e-30))
             if engine.iteration == 10 and "history/0" in expected:
-                history = engine.update.history()
+                history = engine.rule.history()
                 assert engine.current_step == expected["history_current_step"]
                 assert f"history/{len(history)}" not in expected
                 for index, array in enumerate(history):
