@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
+from caffe2torch.data import prefetch
 from caffe2torch.data.lmdb import LmdbSource, is_lmdb
 from caffe2torch.errors import Caffe2TorchError, ReadError
 from caffe2torch.images import (
@@ -109,21 +109,49 @@ class ImageDataset(Dataset[Any]):
         except ImageError as error:
             return Bad(self.source.where(index), str(error))
 
+    def __getitems__(self, draws: Sequence[Draw]) -> _Items:
+        """What a loader hands to ``collate`` as the items of a batch."""
+        return _Items(self, draws)
 
-def collate(items: Sequence[Any]) -> Batch:
+
+@dataclass(frozen=True)
+class _Items:
+    """The items of some draws, each made when it is its turn, so that one exists at a time."""
+
+    dataset: ImageDataset
+    draws: Sequence[Draw]
+
+    def __len__(self) -> int:
+        return len(self.draws)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.dataset.__getitem__, self.draws)
+
+
+def collate(items: Collection[Any]) -> Batch:
     """Stack samples; bad ones are set apart and not replaced, so that a batch may be short."""
-    good = [item for item in items if not isinstance(item, Bad)]
-    images = [torch.from_numpy(cut.pixels) for cut, _, _ in good]
-    numbers = torch.tensor(
-        [(cut.top, cut.left, cut.mirrored, label, index) for cut, label, index in good],
-        dtype=torch.int64,
-    ).reshape(-1, 5)
+    images, bad = torch.empty(0), []
+    rows: list[tuple[int, ...]] = []
+    for item in items:
+        if isinstance(item, Bad):
+            bad.append(item)
+            continue
+        cut, label, index = item
+        pixels = torch.from_numpy(cut.pixels)
+        if not rows:
+            images = torch.empty(len(items), *pixels.shape, dtype=pixels.dtype)
+            if get_worker_info():
+                # Where they are handed over without another copy.
+                images.share_memory_()  # type: ignore[no-untyped-call]  # untyped in torch
+        images[len(rows)] = pixels
+        rows.append((cut.top, cut.left, cut.mirrored, label, index))
+    numbers = torch.tensor(rows, dtype=torch.int64).reshape(-1, 5)
     return Batch(
-        default_collate(images) if images else torch.empty(0),  # In a worker, in shared memory.
+        images[: len(rows)],
         numbers[:, :3].contiguous(),
         numbers[:, 3].contiguous(),
         numbers[:, 4].contiguous(),
-        [item for item in items if isinstance(item, Bad)],
+        bad,
     )
 
 
@@ -262,19 +290,12 @@ def make_loader(
     dataset: ImageDataset, batches: Iterable[list[Draw]], *, workers: int, pin: bool = False
 ) -> DataLoader[Any]:
     """Load the batches that a sampler names, with ``workers`` processes (0: in this one)."""
-    if workers:
-        # Here and not in the workers: a fork has OpenCV's pool without its threads, and to
-        # change their number there waits for them forever.
-        cv2.setNumThreads(1)
-    return DataLoader(
+    return prefetch.make_loader(
         dataset,
+        workers=workers,
         batch_sampler=batches,
-        num_workers=workers,
         collate_fn=collate,
         pin_memory=pin,
-        prefetch_factor=4 if workers else None,
-        # A generator of its own keeps the loader from drawing on the training's random state.
-        generator=torch.Generator(),
     )
 
 

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 from rich import progress
 from rich.console import Console
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from caffe2torch.data.lmdb import LmdbSource
+from caffe2torch.data.prefetch import make_loader
 from caffe2torch.errors import ReadError
 from caffe2torch.graph import FloatArray
 from caffe2torch.images import ImageError
@@ -74,9 +75,7 @@ def mean_image(source: LmdbSource, *, workers: int = 0, show_progress: bool = Fa
     chunks: Iterator[Any] = (
         range(first, min(first + CHUNK, size)) for first in range(0, size, CHUNK)
     )
-    loader: DataLoader[Any] = DataLoader(
-        _Sums(source), batch_sampler=chunks, num_workers=workers, collate_fn=_as_it_is
-    )
+    loader = make_loader(_Sums(source), workers=workers, batch_sampler=chunks, collate_fn=_as_it_is)
     total: npt.NDArray[np.uint64] | None = None
     with progress.Progress(console=Console(stderr=True), disable=not show_progress) as bar:
         task = bar.add_task("adding", total=size)

@@ -16,8 +16,9 @@ import cv2
 import numpy as np
 from rich import progress
 from rich.console import Console
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
+from caffe2torch.data.prefetch import make_loader
 from caffe2torch.errors import ArtefactError, ReadError, first_line
 from caffe2torch.images import ImageError, ImageList, read_image
 from caffe2torch.io.atomic import atomic_write
@@ -199,10 +200,8 @@ def _records(
     chunks: Iterator[Any] = (
         numbers[first : first + CHUNK] for first in range(0, len(numbers), CHUNK)
     )
-    if workers:
-        cv2.setNumThreads(1)  # As in squeezenet.data.make_loader.
-    loader: DataLoader[Any] = DataLoader(
-        _Records(images, packing), batch_sampler=chunks, num_workers=workers, collate_fn=list
+    loader = make_loader(
+        _Records(images, packing), workers=workers, batch_sampler=chunks, collate_fn=list
     )
     try:
         yield from loader

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import multiprocessing
 import os
@@ -15,6 +16,7 @@ from caffe2torch.errors import Caffe2TorchError
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from torch.utils.data import DataLoader
 
 
 class Prefetched(Iterator[tuple["Tensor", ...]]):
@@ -31,23 +33,12 @@ class Prefetched(Iterator[tuple["Tensor", ...]]):
 
     @staticmethod
     def _in_processes(source: Source, start: int, workers: int, ahead: int) -> Any:
-        import cv2
-        import torch
-        from torch.utils.data import DataLoader
-
-        # Here and not in the workers: a fork has OpenCV's pool without its threads, and to change
-        # their number there waits for them forever.
-        cv2.setNumThreads(1)
-        batches: Any = _Batches(source)
-        loader: DataLoader[Any] = DataLoader(
-            batches,
+        loader = make_loader(
+            _Batches(source),
+            workers=workers,
+            ahead=max(1, -(-ahead // workers)),
             sampler=itertools.count(start),
             batch_size=None,
-            num_workers=workers,
-            prefetch_factor=max(1, -(-ahead // workers)),
-            worker_init_fn=partial(_begin, os.getpid()),
-            # A generator of its own keeps the loader from drawing on the training's random state.
-            generator=torch.Generator(),
         )
         return iter(loader)
 
@@ -96,9 +87,35 @@ class _Batches:
             return error
 
 
+def make_loader(dataset: Any, *, workers: int, ahead: int = 2, **options: Any) -> DataLoader[Any]:
+    """A DataLoader whose ``workers`` processes (0: none) end with this one, with a thread each.
+
+    Each makes ``ahead`` batches before they are asked for; ``options`` are those of torch's class.
+    """
+    import cv2
+    import torch
+    from torch.utils.data import DataLoader
+
+    if workers:
+        # Here and not in the workers: a fork has OpenCV's pool without its threads, and to change
+        # their number there waits for them forever.
+        cv2.setNumThreads(1)
+    return DataLoader(
+        dataset,
+        num_workers=workers,
+        prefetch_factor=ahead if workers else None,
+        worker_init_fn=partial(_begin, os.getpid()),
+        # A generator of its own keeps the loader from drawing on the training's random state.
+        generator=torch.Generator(),
+        **options,
+    )
+
+
 def _begin(trainer: int, worker: int) -> None:
     """Leave Ctrl-C to the process that trains, which may want to finish its step."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The collector would write to each object that this process shares with its parent.
+    gc.freeze()
     # torch ends a worker whose parent changes, and would not know of a change before now.
     if multiprocessing.get_start_method() == "fork" and os.getppid() != trainer:
         os._exit(1)
