@@ -156,6 +156,10 @@ class Layer:
     """Axes of the tops whose size depends on the data, so that none is declared in ONNX."""
     index_bottoms: ClassVar[frozenset[int]] = frozenset()
     """Bottoms that hold indices (labels, words, items of the batch), not measurements."""
+    barred_bottoms: ClassVar[frozenset[int]] = frozenset()
+    """Bottoms of which Caffe has no gradient: its Backward ends the process if asked for it."""
+    unforced_bottoms: ClassVar[frozenset[int]] = frozenset()
+    """Bottoms that a net's ``force_backward`` leaves out (Caffe: AllowForceBackward)."""
     default_loss_weight: ClassVar[float] = 0
     """The ``loss_weight`` of the first top where none is given: 1 for losses."""
     shares_pixels: ClassVar[bool] = False

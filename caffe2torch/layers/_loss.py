@@ -30,6 +30,8 @@ class Loss(Layer):
     role = Role.LOSS
     bottoms = (2, 2)
     tops = (0, 1)
+    barred_bottoms = frozenset({1})
+    unforced_bottoms = frozenset({1})
     default_loss_weight = 1
 
     num_tops: int

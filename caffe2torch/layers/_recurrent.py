@@ -34,6 +34,8 @@ class Recurrent(Layer):
     do not flow from pass to pass, nor through exposed states.
     """
 
+    barred_bottoms = frozenset({1})
+    unforced_bottoms = frozenset({1})
     fixes_batch = True
     gates: ClassVar[int]
     """Rows of the input weights for each output."""

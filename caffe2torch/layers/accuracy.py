@@ -34,6 +34,7 @@ class Accuracy(Layer):
     """
 
     type = "Accuracy"
+    barred_bottoms = frozenset({0, 1})
     index_bottoms = frozenset({1})
     role = Role.LOSS
     bottoms = (2, 2)

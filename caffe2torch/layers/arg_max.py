@@ -38,6 +38,7 @@ class ArgMax(Layer):
     """
 
     type = "ArgMax"
+    barred_bottoms = frozenset({0})
 
     axis: int | None
     top_k: int

@@ -19,6 +19,7 @@ class BatchReindex(Layer):
     """
 
     type = "BatchReindex"
+    barred_bottoms = frozenset({1})
     index_bottoms = frozenset({1})
     bottoms = (2, 2)
 

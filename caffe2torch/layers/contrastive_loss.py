@@ -25,6 +25,8 @@ class ContrastiveLoss(Loss):
     """
 
     type = "ContrastiveLoss"
+    barred_bottoms = frozenset()
+    unforced_bottoms = frozenset({2})
     bottoms = (3, 3)
 
     margin: float

@@ -21,6 +21,7 @@ class Embed(Layer):
     """
 
     type = "Embed"
+    barred_bottoms = frozenset({0})
     index_bottoms = frozenset({0})
 
     num_output: int

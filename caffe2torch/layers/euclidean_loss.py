@@ -20,6 +20,8 @@ class EuclideanLoss(Loss):
     """
 
     type = "EuclideanLoss"
+    barred_bottoms = frozenset()
+    unforced_bottoms = frozenset()
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:

@@ -43,6 +43,7 @@ class InfogainLoss(Loss):
     """
 
     type = "InfogainLoss"
+    barred_bottoms = frozenset({1, 2})
     index_bottoms = frozenset({1})
     bottoms = (2, 3)
     tops = (0, 2)

@@ -21,6 +21,8 @@ class LSTMUnit(Layer):
     """
 
     type = "LSTMUnit"
+    barred_bottoms = frozenset({2})
+    unforced_bottoms = frozenset({2})
     bottoms = (3, 3)
     tops = (2, 2)
 

@@ -21,6 +21,8 @@ class SmoothL1Loss(Loss):
     """
 
     type = "SmoothL1Loss"
+    barred_bottoms = frozenset()
+    unforced_bottoms = frozenset()
     bottoms = (2, 4)
 
     @classmethod

@@ -16,6 +16,7 @@ class Threshold(Layer):
     """1 where x is above ``threshold`` (default 0), 0 elsewhere (Caffe: threshold_layer.cpp)."""
 
     type = "Threshold"
+    barred_bottoms = frozenset({0})
     works_in_place = True
 
     threshold: float

@@ -17,6 +17,7 @@ from caffe2torch.pycaffe.steps import (
     Step,
     TorchStep,
 )
+from caffe2torch.training.backward import needs_of
 from caffe2torch.training.net import TrainingNet
 
 
@@ -56,7 +57,10 @@ def build(running: TrainingNet) -> tuple[list[Step], list[tuple[str, Blob]]]:
             step.weights = [running.loss_weights.get(value, 0.0) for value in node.outputs]
         step.node = node
         steps.append(step)
-    _set_gradients(running, steps, named)
+    layers = [(step.proto, step.node) for step in steps]
+    needs = needs_of(layers, graph, force=running.net.force_backward)
+    for step, of_step in zip(steps, needs, strict=True):
+        step.needs = of_step
     running.module.requires_grad_(False)  # A shared parameter has one if any of its layers learns.
     for step in steps:
         for top, weight in zip(step.tops, step.weights, strict=True):
@@ -84,50 +88,3 @@ def _step(
     if layer.shares_memory:
         return SharedStep(proto, node, bottoms, tops)
     return TorchStep(proto, node, module, bottoms, tops, learned)
-
-
-def _set_gradients(
-    running: TrainingNet, steps: Sequence[Step], named: Sequence[tuple[str, Blob]]
-) -> None:
-    """Which layers, bottoms and learned blobs have gradients (Net::Init)."""
-    needs: set[int] = set()
-    for step in steps:
-        stated = list(step.proto.propagate_down)
-        needed = [id(bottom) in needs for bottom in step.bottoms]
-        step.propagate = [bool(given) for given in stated] or list(needed)
-        step.learns = [
-            index not in step.statistics and _lr_mult(step, index) != 0
-            for index in range(len(step.blobs))
-        ]
-        step.need_backward = any(needed) or any(step.learns)
-        if step.need_backward:
-            needs |= {id(top) for top in step.tops}
-    _leave_out(steps)
-    if running.net.force_backward:
-        for step in steps:
-            step.need_backward = True
-            step.propagate = [
-                wanted or step.allows_backward(index) for index, wanted in enumerate(step.propagate)
-            ]
-            step.learns = [index not in step.statistics for index in range(len(step.blobs))]
-
-
-def _leave_out(steps: Sequence[Step]) -> None:
-    """Leave out layers below no loss, and those none of whose tops is propagated through."""
-    below: set[int] = set()
-    skipped: set[int] = set()
-    for step in reversed(steps):
-        contributes = any(step.weights) or any(id(top) in below for top in step.tops)
-        if all(id(top) in skipped for top in step.tops) or not contributes:
-            step.need_backward = False
-            step.propagate = [False] * len(step.bottoms)
-        for bottom, wanted in zip(step.bottoms, step.propagate, strict=True):
-            if contributes:
-                below.add(id(bottom))
-            if not wanted:
-                skipped.add(id(bottom))
-
-
-def _lr_mult(step: Step, index: int) -> float:
-    param = step.proto.param
-    return float(param[index].lr_mult) if index < len(param) else 1.0

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from caffe2torch.graph import FloatArray, Node, Shape
 from caffe2torch.pycaffe.blob import CPU, Blob, BlobVec, Memory
-from caffe2torch.training.net import statistics_of
+from caffe2torch.training.backward import statistics_of
 
 
 class Learned:

@@ -348,7 +348,7 @@ class Net:
         with aborting():
             for index in range(first, last - 1, -1):
                 self._call("before_backward", index)
-                if self._steps[index].need_backward:
+                if self._steps[index].needs.layer:
                     self._steps[index].backward()
                 self._call("after_backward", index)
 

@@ -11,17 +11,13 @@ from caffe2torch.data import Source
 from caffe2torch.errors import first_line
 from caffe2torch.graph import Node
 from caffe2torch.io.schema import Message
-from caffe2torch.layers._loss import Loss
 from caffe2torch.lower.to_torch import function_of
 from caffe2torch.pycaffe import mode
 from caffe2torch.pycaffe.blob import Blob, BlobVec, BoolVec
 from caffe2torch.pycaffe.layer import Host
 from caffe2torch.pycaffe.learned import Learned
+from caffe2torch.training.backward import Needs, check_gradients
 
-_BOTH_BOTTOMS = frozenset({"EuclideanLoss", "SmoothL1Loss", "ContrastiveLoss"})
-"""Losses that have a gradient for their second bottom too; it is the target of all others."""
-_INDICATORS = {"LSTM": 1, "RNN": 1, "LSTMUnit": 2}
-"""Which bottom says where sequences go on (recurrent_layer.hpp, lstm_layer.hpp)."""
 _WITHOUT_GRADIENT = frozenset({"PriorBox", "PriorBoxClustered", "Silence"})
 """Layers whose Backward in Caffe leaves no gradient, where that of others aborts."""
 
@@ -29,9 +25,8 @@ _WITHOUT_GRADIENT = frozenset({"PriorBox", "PriorBoxClustered", "Silence"})
 class Step:
     """One layer of a net that runs. This one does nothing, as Input.
 
-    ``propagate`` says for each bottom whether its diff is computed, ``learns`` for each learned
-    blob, ``need_backward`` whether the layer takes part in backward at all; Net sets them.
-    ``weights`` are the tops' weights in the loss.
+    ``needs`` says what backward computes, ``weights`` are the tops' weights in the loss; Net sets
+    them.
     """
 
     def __init__(self, proto: Message, bottoms: Sequence[Blob], tops: Sequence[Blob]) -> None:
@@ -40,16 +35,10 @@ class Step:
         self.bottoms, self.tops = BlobVec(bottoms), BlobVec(tops)
         self.blobs = BlobVec()
         self.weights: list[float] = [0.0] * len(tops)
-        self.propagate: list[bool] = []
-        self.learns: list[bool] = []
-        self.need_backward = False
+        self.needs = Needs(False, (False,) * len(bottoms), ())
         self.node: Node | None = None
         self.statistics: frozenset[int] = frozenset()
         """Learned blobs that no gradient reaches."""
-
-    def allows_backward(self, bottom: int) -> bool:
-        """Whether ``force_backward`` reaches this bottom (Caffe: AllowForceBackward)."""
-        return True
 
     def prepare(self) -> None:
         """Get ready for forward and backward, now that it is known which diffs are wanted."""
@@ -121,7 +110,7 @@ class SharedStep(Step):
         self.reshape()
 
     def backward(self) -> None:
-        if self.type == "Split" and self.propagate[0]:
+        if self.type == "Split" and self.needs.propagate[0]:
             first, *others = [top._diff.view(top._shape, mode.device()) for top in self.tops]
             total = first.clone()
             for diff in others:
@@ -171,19 +160,12 @@ class TorchStep(Step):
         self.parameters: list[tuple[str, nn.Parameter]] = []
         self.record: tuple[list[Tensor], list[Tensor]] | None = None
 
-    def allows_backward(self, bottom: int) -> bool:
-        layer = self.layer
-        if isinstance(layer, Loss):
-            is_target = bottom == 1 and self.type not in _BOTH_BOTTOMS
-            return not is_target and bottom not in layer.index_bottoms
-        return bottom != _INDICATORS.get(self.type)
-
     def moved(self) -> None:
         self.own = [*self.module.parameters(), *self.module.buffers()]
 
     def prepare(self) -> None:
         if self.learned is not None:
-            wanted = [learns and self.need_backward for learns in self.learns]
+            wanted = [learns and self.needs.layer for learns in self.needs.learns]
             self.parameters = self.learned.parameters(wanted)
             for _, parameter in self.parameters:
                 parameter.requires_grad_()
@@ -217,7 +199,7 @@ class TorchStep(Step):
             self.learned.bind(device)
         leaves = [blob._data.view(blob._shape, device) for blob in self.bottoms]
         try:
-            if self.need_backward:
+            if self.needs.layer:
                 outputs = self._recorded(leaves)
             else:
                 with torch.no_grad():
@@ -230,7 +212,7 @@ class TorchStep(Step):
         return outputs
 
     def _recorded(self, leaves: list[Tensor]) -> list[Tensor]:
-        for i, is_wanted in enumerate(self.propagate):
+        for i, is_wanted in enumerate(self.needs.propagate):
             if self.in_place[i] and self.bottoms[i]._data.is_held:
                 leaves[i] = leaves[i].clone()  # What backward reads of it is overwritten.
             leaves[i].requires_grad_(is_wanted)
@@ -240,6 +222,8 @@ class TorchStep(Step):
         return outputs
 
     def backward(self) -> None:
+        assert self.node is not None
+        check_gradients(self.node, self.needs)
         if self.record is None:
             self._run()
         assert self.record is not None
@@ -298,7 +282,7 @@ class PythonStep(Step):
         self.instance.forward(self.bottoms, self.tops)
 
     def backward(self) -> None:
-        self.instance.backward(self.tops, BoolVec(self.propagate), self.bottoms)
+        self.instance.backward(self.tops, BoolVec(self.needs.propagate), self.bottoms)
 
 
 def _as_list(result: Tensor | Sequence[Tensor]) -> list[Tensor]:

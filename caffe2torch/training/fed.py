@@ -13,17 +13,17 @@ from torch import Tensor, nn
 
 from caffe2torch.data import Prefetched
 from caffe2torch.graph import FloatArray, Graph, Node, Shape
-from caffe2torch.io.schema import Message, message_class
+from caffe2torch.io.schema import Message
 from caffe2torch.io.write_caffemodel import LayerBlobs, node_blobs
 from caffe2torch.layers import Layer
 from caffe2torch.lower.to_torch import array_of, arrays_of, check_indices
+from caffe2torch.training.backward import statistics_of
 from caffe2torch.training.engine import Output, Pass
 from caffe2torch.training.net import (
     LearnedBlob,
     TrainingNet,
-    insert_splits,
     saved_layer,
-    statistics_of,
+    split_layers,
 )
 from caffe2torch.training.update import Slot
 
@@ -134,21 +134,14 @@ class FedNet:
     def layers(self) -> tuple[list[LayerBlobs], list[list[int]]]:
         """What a snapshot holds: the layers as Caffe's Net::ToProto has them, Splits included."""
         self._settle()
-        named = message_class("NetParameter")()
-        named.CopyFrom(self.net.net)
-        insert_splits(named)
-        nodes: dict[str, list[Node]] = {}
-        for node in self.net.graph.nodes:
-            nodes.setdefault(node.layer.name, []).append(node)
         mine = {(id(blob.node), blob.index) for blob in self.net.learned}
         layers: list[LayerBlobs] = []
         owned: list[list[int]] = []
-        for proto in named.layer:
-            if not nodes.get(proto.name):
+        for proto, node in split_layers(self.net.net, self.net.graph):
+            if node is None:
                 layers.append(LayerBlobs(saved_layer(proto, 0)))
                 owned.append([])
                 continue
-            node = nodes[proto.name].pop(0)
             arrays = partial(arrays_of, self.module, node)
             graph = self.net.graph
             blobs = node_blobs(node, _snapshot_proto(proto, node, graph), graph, arrays)

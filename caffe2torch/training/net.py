@@ -21,6 +21,7 @@ from caffe2torch.passes.draft import BlobSource, Draft, Options, State
 from caffe2torch.passes.filter_layers import filter_layers
 from caffe2torch.passes.resolve import AUTOMATIC, class_of, role_of
 from caffe2torch.pipeline import UPGRADES, build_graph, run
+from caffe2torch.training.backward import Needs, needs_of, statistics_of
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class TrainingNet:
     """A net that can run: the graph, its module, and what feeds it.
 
     ``net`` is the definition in Caffe's terms, data layers and all, of the layers of this phase.
-    ``sources`` are what the data layers read, by layer name in the net's order.
+    ``sources`` are what the data layers read, by layer name in the net's order. ``needs`` says
+    what backward computes of each node.
     ``loss_weights`` is the weight, by value, of every top that counts into the loss. ``outputs``
     are the blobs that Caffe reports, in its order. ``learned`` are the learned blobs in
     Caffe's order, each once.
@@ -59,6 +61,7 @@ class TrainingNet:
     loss_weights: Mapping[str, float]
     outputs: tuple[str, ...]
     learned: tuple[LearnedBlob, ...]
+    needs: Sequence[Needs]
 
     def inputs(self, batches: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
         """What the module is fed: the tops of each data layer, given by its name."""
@@ -135,6 +138,9 @@ def open_net(
     options = Options(allow_missing=True, seed=seed, runs=True)
     graph = build_graph(fed, weights or BlobSource(), state, options)
     module = to_torch(graph)
+    layers = split_layers(filtered, graph)
+    needs = needs_of(layers, graph, force=filtered.force_backward)
+    by_node = {id(node): one for (_, node), one in zip(layers, needs, strict=True) if node}
     return TrainingNet(
         net=filtered,
         graph=graph,
@@ -142,8 +148,25 @@ def open_net(
         sources=sources,
         loss_weights=_loss_weights(graph),
         outputs=tuple(blob for blob in graph.outputs if not blob.startswith(AUTOMATIC)),
-        learned=_learned_blobs(graph, module),
+        learned=_learned_blobs(graph, module, by_node),
+        needs=[by_node[id(node)] for node in graph.nodes],
     )
+
+
+def split_layers(net: Message, graph: Graph) -> list[tuple[Message, Node | None]]:
+    """The layers of ``TrainingNet.net`` with the Splits that Caffe inserts, each with its node.
+
+    Data layers, and Splits that the net was not opened with, have no node.
+    """
+    named = deepcopy(net)
+    insert_splits(named)
+    nodes: dict[str, list[Node]] = {}
+    for node in graph.nodes:
+        nodes.setdefault(node.layer.name, []).append(node)
+    return [
+        (proto, nodes[proto.name].pop(0) if nodes.get(proto.name) else None)
+        for proto in named.layer
+    ]
 
 
 def insert_splits(net: Message) -> None:
@@ -238,15 +261,6 @@ def _name_automatic_tops(net: Message) -> None:
             proto.top.append(f"{AUTOMATIC}{index}")
 
 
-def statistics_of(node: Node, bottoms: Sequence[Shape]) -> tuple[int, ...]:
-    """Which learned blobs of a layer are statistics, which no gradient reaches (BatchNorm)."""
-    return tuple(
-        index
-        for index, spec in enumerate(node.layer.blob_specs(bottoms))
-        if spec.name in node.layer.buffers or spec.name not in node.params
-    )
-
-
 def saved_layer(proto: Message, loss_weight: float, statistics: Sequence[int] = ()) -> Message:
     """A layer of ``TrainingNet.net`` as Caffe saves it (Net::ToProto), in a message of its own.
 
@@ -290,10 +304,14 @@ def _loss_weights(graph: Graph) -> dict[str, float]:
     return weights
 
 
-def _learned_blobs(graph: Graph, module: CaffeModule) -> tuple[LearnedBlob, ...]:
+def _learned_blobs(
+    graph: Graph, module: CaffeModule, needs: Mapping[int, Needs]
+) -> tuple[LearnedBlob, ...]:
     """The learned blobs in Caffe's order; those of one ``param { name }`` are one.
 
-    A multiplier that the owner does not state is that of the first other layer that does.
+    A multiplier that the owner does not state is that of the first other layer that does. A
+    layer that shares a blob and does not learn has a tensor of its own on the same memory, so
+    that no gradient comes from there. ``needs`` are those of each node, by its identity.
     """
     found: dict[object, list[LearnedBlob]] = {}
     for position, node in enumerate(graph.nodes):
@@ -303,14 +321,18 @@ def _learned_blobs(graph: Graph, module: CaffeModule) -> tuple[LearnedBlob, ...]
         for index, spec in enumerate(node.layer.blob_specs(bottoms)):
             param = node.proto.param[index : index + 1]
             name = param[0].name if param else ""
-            tensors = () if index in statistics else (getattr(own, spec.name),)
+            if index not in statistics:
+                learns = needs[id(node)].learns[index]
+                if name and not learns:
+                    setattr(own, spec.name, nn.Parameter(getattr(own, spec.name).data))
+                getattr(own, spec.name).requires_grad_(learns)
             blob = LearnedBlob(
                 node,
                 index,
                 spec.shape,
                 lr_mult=param[0].lr_mult if param else 1.0,
                 decay_mult=param[0].decay_mult if param else 1.0,
-                tensors=tensors,
+                tensors=() if index in statistics else (getattr(own, spec.name),),
             )
             found.setdefault(name or (position, index), []).append(blob)
     return tuple(_as_one(blobs) for blobs in found.values())
@@ -332,8 +354,7 @@ def _as_one(blobs: Sequence[LearnedBlob]) -> LearnedBlob:
         stated[field] = float(given[0]) if given else 1.0
     if not owner.tensors:
         stated["lr_mult"] = 0.0  # Statistics: Caffe sets it so (batch_norm_layer.cpp).
-    for tensor in tensors.values():
-        tensor.requires_grad_(stated["lr_mult"] != 0)
-    return LearnedBlob(
-        owner.node, owner.index, owner.shape, tensors=tuple(tensors.values()), **stated
-    )
+    # All gradients are added up in the first, which is one that has them, if there is one.
+    shape = owner.tensors[0].shape if owner.tensors else ()
+    ordered = sorted(tensors.values(), key=lambda t: (t.shape != shape, not t.requires_grad))
+    return LearnedBlob(owner.node, owner.index, owner.shape, tensors=tuple(ordered), **stated)

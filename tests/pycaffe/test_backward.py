@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from support import OF_LAYER, assert_close, genuine
 
 import caffe2torch.pycaffe as caffe
@@ -70,3 +71,39 @@ def test_a_layer_that_does_not_learn_leaves_a_shared_blob_to_the_one_that_does(
     net.backward(b=np.array([[1, 0]], np.float32))
     # Of layer a alone: its top's diff, (2, 2), times its bottom.
     np.testing.assert_array_equal(net.params["a"][0].diff, [[6, 10], [6, 10]])
+
+
+LOSS = """
+    layer { name: "x" type: "Input" top: "x" top: "y"
+      input_param { shape { dim: 2 dim: 3 } shape { dim: 2 } } }
+    layer { name: "bn" type: "BatchNorm" bottom: "x" top: "n" }
+    layer { name: "r" type: "TanH" bottom: "n" top: "r" }
+    layer { name: "l" type: "SoftmaxWithLoss" bottom: "r" bottom: "y" top: "l" }
+"""
+
+
+def test_statistics_that_state_no_rate_ask_for_gradients_as_in_caffe(tmp_path: Path) -> None:
+    for stated, has_diff in (("", True), ("param { lr_mult: 0 } " * 3, False)):
+        text = LOSS.replace('top: "n"', f'top: "n" {stated}')
+        (tmp_path / "net.prototxt").write_text(text)
+        net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
+        net.forward(x=np.array([[1, 2, 3], [4, 0, 9]]), y=np.array([0, 1]))
+        net.backward()
+        assert net.blobs["n"].diff.any() == has_diff
+
+
+def test_labels_have_no_gradient(tmp_path: Path) -> None:
+    labels = 'layer { name: "s" type: "Power" bottom: "y" top: "z" } layer { name: "l"'
+    for changed in (
+        LOSS.replace('bottom: "y"', 'bottom: "y" propagate_down: true propagate_down: true'),
+        "force_backward: true"
+        + LOSS.replace('layer { name: "l"', labels).replace('bottom: "y" top: "l"', 'bottom: "z"'),
+    ):
+        (tmp_path / "net.prototxt").write_text(changed)
+        net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TRAIN)
+        net.forward()
+        if "force" in changed:
+            net.backward()  # The loss leaves its labels out.
+        else:
+            with pytest.raises(RuntimeError, match="a gradient of bottom 1, 'y', is asked for"):
+                net.backward()

@@ -1,6 +1,7 @@
 """Nets with their losses: Splits as Caffe inserts them, loss weights, learned blobs."""
 
 import pytest
+import torch
 
 from caffe2torch.errors import NetError
 from caffe2torch.io.prototxt import parse_prototxt
@@ -56,6 +57,25 @@ def test_a_shared_blob_takes_the_multiplier_that_is_stated() -> None:
     assert weight is net.module.get_submodule("b").weight
     assert weight.requires_grad
     assert not bias.requires_grad
+
+
+@pytest.mark.parametrize("rates", [("", "lr_mult: 0"), ("lr_mult: 0", "")])
+def test_of_layers_that_share_a_blob_each_says_whether_a_gradient_comes_from_it(
+    rates: tuple[str, str],
+) -> None:
+    layer = """layer {{ name: "{1}" type: "InnerProduct" bottom: "{0}" top: "{1}"
+        param {{ name: "w" {2} }} inner_product_param {{ num_output: 3 bias_term: false
+          weight_filler {{ type: "constant" value: 2 }} }} }}"""
+    text = layer.format("x", "a", rates[0]) + layer.format("a", "b", rates[1])
+    net = opened(text.replace('top: "b"', 'top: "b" loss_weight: 1'))
+    weight = net.learned[0]
+    assert weight.lr_mult == 0
+    net.loss(net.module.values({"x": torch.ones(2, 3)})).backward()  # type: ignore[no-untyped-call]
+    # Both would be 12 + 12: the diff of a is 6, its bottom 1; that of b is 1, its bottom 6.
+    gradients = [tensor.grad for tensor in weight.tensors if tensor.grad is not None]
+    assert [gradient.tolist() for gradient in gradients] == [[[12.0] * 3] * 3]
+    assert weight.tensors[0].requires_grad
+    assert len({tensor.data_ptr() for tensor in weight.tensors}) == 1
 
 
 def test_a_blob_that_is_shared_in_other_shapes_is_one_memory() -> None:

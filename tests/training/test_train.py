@@ -277,6 +277,12 @@ def test_labels_out_of_range_are_named(folder: Path) -> None:
         (('type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss"',
           'type: "Silence" bottom: "ip"  bottom: "label"'), "has no loss in phase TRAIN"),
         (("num_output: 7", "num_output: 0"), "num_output"),
+        (('bottom: "label" top: "loss"',
+          'bottom: "label" top: "loss" propagate_down: true propagate_down: true'),
+         "propagate_down: a gradient of bottom 1, 'label', is asked for, and Caffe ends here"),
+        (('layer { name: "loss"', """force_backward: true
+          layer { name: "largest" type: "ArgMax" bottom: "ip" top: "m" }
+          layer { name: "loss\""""), "a gradient of bottom 0, 'ip', is asked for"),
     ],
 )  # fmt: skip
 def test_a_net_that_cannot_be_trained(folder: Path, change: tuple[str, str], message: str) -> None:

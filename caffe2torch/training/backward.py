@@ -1,0 +1,131 @@
+"""What the backward pass of a net computes: which layers, bottoms and learned blobs (net.cpp)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from caffe2torch.graph import Graph, Node, Shape
+from caffe2torch.io.schema import Message
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What backward computes of one layer.
+
+    ``layer`` says whether the layer takes part at all, ``propagate`` for each bottom whether its
+    gradient is asked for, ``learns`` the same for each learned blob.
+    """
+
+    layer: bool
+    propagate: tuple[bool, ...]
+    learns: tuple[bool, ...]
+
+
+def needs_of(
+    layers: Iterable[tuple[Message, Node | None]], graph: Graph, *, force: bool
+) -> list[Needs]:
+    """The needs of a net's layers, in their order, as Net::Init finds them.
+
+    A layer takes part if a blob of it learns, or a bottom depends on one that does, and if a loss
+    depends on it. Each layer's own ``lr_mult`` decides, also where it shares the blob.
+
+    Args:
+        layers: the layers with the Splits that Caffe inserts, each with its node; data layers
+            and inserted Splits may have none.
+        graph: the net.
+        force: the net's ``force_backward``: gradients of all that has one.
+    """
+    needing: set[str] = set()
+    known = list(layers)
+    found: list[Needs] = []
+    for proto, node in known:
+        needed = [name in needing for name in proto.bottom]
+        propagate = [bool(flag) for flag in proto.propagate_down] or needed
+        rates = [_lr_mult(proto, index) for index in range(_blob_count(node, graph))]
+        # Statistics that state no rate count as if they learned, in Caffe too.
+        is_needed = any(needed) or any(rates)
+        if is_needed:
+            needing.update(proto.top)
+        learns = _of_gradients([rate != 0 for rate in rates], node, graph)
+        found.append(Needs(is_needed, tuple(propagate), learns))
+    found = _without_idle(known, found)
+    if not force:
+        return found
+    return [
+        Needs(
+            True,
+            tuple(
+                wanted or node is None or index not in node.layer.unforced_bottoms
+                for index, wanted in enumerate(one.propagate)
+            ),
+            _of_gradients([True] * len(one.learns), node, graph),
+        )
+        for (_, node), one in zip(known, found, strict=True)
+    ]
+
+
+def statistics_of(node: Node, bottoms: Sequence[Shape]) -> tuple[int, ...]:
+    """Which learned blobs of a layer are statistics, which no gradient reaches (BatchNorm)."""
+    return tuple(
+        index
+        for index, spec in enumerate(node.layer.blob_specs(bottoms))
+        if spec.name in node.layer.buffers or spec.name not in node.params
+    )
+
+
+def _of_gradients(learns: Sequence[bool], node: Node | None, graph: Graph) -> tuple[bool, ...]:
+    """``learns``, but not for statistics."""
+    statistics = () if node is None else statistics_of(node, _bottoms(node, graph))
+    return tuple(flag and index not in statistics for index, flag in enumerate(learns))
+
+
+def _without_idle(
+    layers: Sequence[tuple[Message, Node | None]], needs: Sequence[Needs]
+) -> list[Needs]:
+    """Leave out layers below no loss, and those none of whose tops is propagated through."""
+    below: set[str] = set()
+    skipped: set[str] = set()
+    found = []
+    for (proto, node), one in zip(reversed(layers), reversed(needs), strict=True):
+        contributes = _is_loss(proto, node) or any(top in below for top in proto.top)
+        if not contributes or all(top in skipped for top in proto.top):
+            one = Needs(False, (False,) * len(proto.bottom), one.learns)
+        if contributes:
+            below.update(proto.bottom)
+        skipped.update(
+            name for name, wanted in zip(proto.bottom, one.propagate, strict=True) if not wanted
+        )
+        found.append(one)
+    return found[::-1]
+
+
+def check_gradients(node: Node, needs: Needs) -> None:
+    """Raise UnsupportedLayerError where a bottom's gradient is asked for that Caffe does not have.
+
+    Caffe ends the process then, in the layer's Backward: labels and indices have none.
+    """
+    for index, is_wanted in enumerate(needs.propagate):
+        if needs.layer and is_wanted and index in node.layer.barred_bottoms:
+            raise node.layer.unsupported(
+                f"a gradient of bottom {index}, {node.proto.bottom[index]!r}, is asked for, and "
+                "Caffe ends here, as it has none; state propagate_down: false for this bottom and "
+                "leave out force_backward",
+                "propagate_down",
+            )
+
+
+def _is_loss(proto: Message, node: Node | None) -> bool:
+    return any(proto.loss_weight or [0 if node is None else node.layer.default_loss_weight])
+
+
+def _blob_count(node: Node | None, graph: Graph) -> int:
+    return 0 if node is None else len(node.layer.blob_specs(_bottoms(node, graph)))
+
+
+def _bottoms(node: Node, graph: Graph) -> list[Shape]:
+    return [graph.shapes[name] for name in node.inputs]
+
+
+def _lr_mult(proto: Message, index: int) -> float:
+    return float(proto.param[index].lr_mult) if index < len(proto.param) else 1.0
