@@ -20,7 +20,17 @@ from caffe2torch.commands import Commands, RegisteredChoice, engine_choice
 from caffe2torch.errors import ArtefactError, NetError
 from caffe2torch.preprocessing import MOST_PIXELS, PROTOCOLS
 from caffe2torch.training.rules import POLICIES, SOLVER_TYPES
-from squeezenet.commands import COUNT, PATH, Parsed, compress, demo, mean, pack, report
+from squeezenet.commands import (
+    COUNT,
+    PATH,
+    Parsed,
+    compress,
+    demo,
+    mean,
+    pack,
+    report,
+    runtime_option,
+)
 
 if TYPE_CHECKING:
     from squeezenet.config import TrainConfig
@@ -346,12 +356,29 @@ def info(version: str, bypass: str | None, num_classes: int, weights: Path | Non
 
 @main.command()
 @click.option("--weights", type=PATH, required=True, help="Checkpoint or other weights.")
+@click.option("--synset-words", type=PATH, help="For .html: the classes' names, one a line.")
+@runtime_option
 @click.argument("output", type=PATH)
-def export(weights: Path, output: Path) -> None:
-    """Write the model as OUTPUT: .onnx, .safetensors, .pt, or .caffemodel with a .prototxt."""
+def export(weights: Path, synset_words: Path | None, runtime: Path | None, output: Path) -> None:
+    """Write the model as OUTPUT: .onnx, .safetensors, .pt, or .caffemodel with a .prototxt.
+
+    With .html, it is a page that classifies images in a browser, without a network.
+    """
     from squeezenet.export import export as write
     from squeezenet.weights import load_model
 
+    is_page = output.suffix == ".html"
+    if not is_page and (synset_words, runtime) != (None, None):
+        raise click.UsageError("--synset-words and --runtime are for an OUTPUT of .html")
     loaded = load_model(weights)
+    if is_page:
+        from caffe2torch.images import read_class_names
+        from squeezenet.web import write_page
+
+        if synset_words is not None:
+            loaded = replace(loaded, class_names=read_class_names(synset_words))
+        write_page(loaded, output, title=f"SqueezeNet v{loaded.model.version}", runtime=runtime)
+        click.echo(output)
+        return
     for path in write(loaded.model, loaded.transform, output):
         click.echo(path)

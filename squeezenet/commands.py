@@ -111,6 +111,14 @@ def report(message: str) -> None:
     click.echo(message, err=True)
 
 
+runtime_option = click.option(
+    "--runtime",
+    type=PATH,
+    metavar="FILE",
+    help="For the page: ONNX Runtime Web as npm packs it. By default it is downloaded once, 33 MB.",
+)
+
+
 @click.command()
 @click.option(
     "--out",
@@ -118,16 +126,27 @@ def report(message: str) -> None:
     default="caffe2torch_demo",
     show_default=True,
     metavar="FOLDER",
-    help="Where the converted files and the report go.",
+    help="Where the converted files and the report go, or the page.",
 )
-def demo(out: Path) -> None:
+@click.option(
+    "--web",
+    is_flag=True,
+    help="Write FOLDER/index.html instead, a page that classifies your images in a browser.",
+)
+@runtime_option
+def demo(out: Path, web: bool, runtime: Path | None) -> None:
     """Convert, check and use a small SqueezeNet that comes with caffe2torch.
 
     Exit code 0: the engines agree and the digits are recognised; 1: they do not.
     """
-    from squeezenet.demo import run_demo
+    from squeezenet.demo import run_demo, write_web_demo
 
-    if not run_demo(out):
+    if runtime is not None and not web:
+        raise click.UsageError("--runtime is for --web")
+    if web:
+        page = write_web_demo(out, runtime)
+        click.echo(f"{page}  {page.stat().st_size:,} bytes; open it in a browser")
+    elif not run_demo(out):
         sys.exit(DIFFERENT)
 
 

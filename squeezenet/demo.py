@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ import click
 from caffe2torch.commands._output import print_table
 from caffe2torch.commands.parity import print_report
 from caffe2torch.errors import ArtefactError, ParityError, ReadError
+from caffe2torch.images import read_class_names
 from caffe2torch.io.checksum import sha256
 from squeezenet.download import models_folder
 
@@ -84,10 +85,7 @@ def run_demo(out: Path) -> bool:
 
     click.echo("A SqueezeNet v1.1 for handwritten digits, in Caffe's format.")
     sample = find_sample()
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ArtefactError(f"cannot make the folder {out}: {error.strerror or error}.") from error
+    _make_folder(out)
     converted = out / f"{sample.caffemodel.stem}.pt"
     for path in (converted, converted.with_suffix(".onnx")):
         convert(sample.caffemodel, path, sample.prototxt)
@@ -102,7 +100,7 @@ def run_demo(out: Path) -> bool:
     right = sum(predicted == truth for _, predicted, _, truth in rows)
     print_table(("image", "predicted", "probability", "truth"), rows)
     click.echo(f"{right} of {len(rows)} right")
-    click.echo(_write_page(parity, out / "report.html"))
+    click.echo(_write_report(parity, out / "report.html"))
     if not parity.passed or 10 * right < 9 * len(rows):
         click.secho("demo: FAIL", fg="red", bold=True)
         return False
@@ -120,7 +118,38 @@ def run_demo(out: Path) -> bool:
     return True
 
 
-def _write_page(parity: ParityReport, path: Path) -> str:
+def write_web_demo(out: Path, runtime: Path | None) -> Path:
+    """Write the sample model as a page for browsers, ``out``/index.html; return its path.
+
+    ``runtime`` is as for ``write_page``, whose errors come from here, too.
+    """
+    from squeezenet.web import Example, write_page
+    from squeezenet.weights import load_model
+
+    sample = find_sample()
+    names = read_class_names(sample.classes)
+    _make_folder(out)
+    page = out / "index.html"
+    write_page(
+        replace(load_model(sample.caffemodel), class_names=names),
+        page,
+        title="Handwritten digits",
+        about="A SqueezeNet v1.1 in Caffe's format, converted by caffe2torch. The examples are of "
+        "the Optical Recognition of Handwritten Digits by E. Alpaydin and C. Kaynak (CC BY 4.0).",
+        examples=[Example(name, _read(sample.images / name)) for name in sample.labels],
+        runtime=runtime,
+    )
+    return page
+
+
+def _make_folder(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ArtefactError(f"cannot make the folder {out}: {error.strerror or error}.") from error
+
+
+def _write_report(parity: ParityReport, path: Path) -> str:
     """Write the HTML report, and say where it is or which library it lacks."""
     from caffe2torch.parity.report import require_libraries, write_report
 

@@ -1,4 +1,4 @@
-"""Published weights: fetched once, checked against the manifest before anyone sees them."""
+"""Published files: fetched once, checked against their manifest before anyone sees them."""
 
 from __future__ import annotations
 
@@ -22,11 +22,8 @@ from squeezenet.deploy import find_architecture
 
 
 @dataclass(frozen=True)
-class Manifest:
-    """One published file of weights. ``checksums`` are named sha256, sha384 or git_blob.
-
-    ``accuracy`` counts the images out of ``count`` that the genuine Caffe got right.
-    """
+class Published:
+    """One published file. ``checksums`` are named sha256, sha384, sha512 or git_blob."""
 
     name: str
     version: str
@@ -36,10 +33,11 @@ class Manifest:
     checksums: Mapping[str, str]
     licence: str
     author: str
-    parameters: int
-    num_classes: int
-    preprocessing: Mapping[str, Any]
-    accuracy: Mapping[str, Any]
+
+    @property
+    def use(self) -> str:
+        """How to use the file where it was fetched by hand."""
+        return f"load_pretrained({self.version!r}, weights={self.file!r})"
 
     def find_fault(self, data: bytes) -> str | None:
         """Why ``data`` is not the published file; None if it is."""
@@ -52,6 +50,19 @@ class Manifest:
             if actual != expected:
                 return f"its {kind} is {actual}, not {expected}: it is damaged or was tampered with"
         return None
+
+
+@dataclass(frozen=True)
+class Manifest(Published):
+    """Published weights.
+
+    ``accuracy`` counts the images out of ``count`` that the genuine Caffe got right.
+    """
+
+    parameters: int
+    num_classes: int
+    preprocessing: Mapping[str, Any]
+    accuracy: Mapping[str, Any]
 
 
 def read_manifest(version: str) -> Manifest:
@@ -81,7 +92,7 @@ TIMEOUT_S = 30.0
 
 
 class DownloadError(Caffe2TorchError):
-    """Published weights cannot be fetched, or what came is not the published file."""
+    """A published file cannot be fetched, or what came is not it."""
 
 
 def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
@@ -93,7 +104,7 @@ def cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     return Path(base) / "caffe2torch"
 
 
-def fetch(manifest: Manifest, folder: Path) -> Path:
+def fetch(manifest: Published, folder: Path) -> Path:
     """The published file in the cache ``folder``, fetched if it is not there or is damaged.
 
     Its checksums are verified at each call (20 ms). Of several processes that find none, one
@@ -119,7 +130,7 @@ def fetch(manifest: Manifest, folder: Path) -> Path:
     return path
 
 
-def _fault(manifest: Manifest, path: Path) -> str | None:
+def _fault(manifest: Published, path: Path) -> str | None:
     """Why there is no whole published file at ``path``; None if there is."""
     try:
         return manifest.find_fault(path.read_bytes())
@@ -129,7 +140,7 @@ def _fault(manifest: Manifest, path: Path) -> str | None:
         raise _unusable(path.parent, error) from error
 
 
-def _lock(folder: Path, manifest: Manifest) -> AbstractContextManager[Any]:
+def _lock(folder: Path, manifest: Published) -> AbstractContextManager[Any]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return FileLock(folder / f".{manifest.file}.lock").acquire()
@@ -144,7 +155,7 @@ def _unusable(folder: Path, error: Exception) -> DownloadError:
     )
 
 
-def download(manifest: Manifest, url_base: str | None = None) -> bytes:
+def download(manifest: Published, url_base: str | None = None) -> bytes:
     """The published file's content, verified by size and checksums.
 
     ``url_base`` (default: $CAFFE2TORCH_SQUEEZENET_URL_BASE) replaces the publisher's site.
@@ -169,13 +180,12 @@ def download(manifest: Manifest, url_base: str | None = None) -> bytes:
     return data
 
 
-def _message(manifest: Manifest, problem: str) -> str:
+def _message(manifest: Published, problem: str) -> str:
     sums = ", ".join(f"{kind} {value}" for kind, value in manifest.checksums.items())
     return (
         f"{problem}\n"
         "Nothing was stored. Try again, or fetch the file by hand from\n"
         f"  {manifest.url}\n"
         f"  ({manifest.size:,} bytes, {sums})\n"
-        "and pass its path: "
-        f"load_pretrained({manifest.version!r}, weights={manifest.file!r})"
+        f"and pass its path: {manifest.use}"
     )

@@ -59,6 +59,7 @@ RECORDS = (
 )
 COMPRESSES = "takes minutes; tests/squeezenet/test_compress.py compresses a small net"
 BENCHMARK = "takes a quarter of an hour; tests/test_bench.py tests its parts"
+PAGES_DOWNLOAD = "downloads; tests/squeezenet/test_web.py writes such pages"
 CHANGES = (
     Change(
         "README.md",
@@ -77,7 +78,7 @@ CHANGES = (
         "README.md",
         'load_pretrained("1.1")',
         'load_pretrained("1.1", weights="squeezenet_v1.1.caffemodel")',
-        "downloads; tests/squeezenet/test_download.py does that",
+        "downloads; tests/squeezenet/test_weights.py does that",
     ),
     Change(
         "README.md",
@@ -92,6 +93,15 @@ CHANGES = (
         "",
         COMPRESSES,
     ),
+    Change(
+        "docs/outputs.md",
+        "caffe2torch demo --web --out demo\n"
+        "squeezenet export --weights squeezenet_v1.1.caffemodel "
+        "--synset-words imagenet_sample/synset_words.txt page.html",
+        "",
+        PAGES_DOWNLOAD,
+    ),
+    Change("README.md", "caffe2torch demo --web", "", PAGES_DOWNLOAD),
     Change(
         "CONTRIBUTING.md",
         "python3 -m venv .venv && . .venv/bin/activate\n"

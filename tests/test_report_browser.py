@@ -5,13 +5,12 @@ Needs Chromium and its driver (Debian: ``apt-get install chromium chromium-drive
 
 from __future__ import annotations
 
-import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsers import chromium, requests
 from parity_samples import SQUEEZENET, write_hostile_net, write_images, wrong_reference
 
 import caffe2torch
@@ -20,30 +19,7 @@ from caffe2torch.parity.report import write_report
 pytestmark = pytest.mark.slow
 
 NET = (SQUEEZENET / "net.caffemodel", SQUEEZENET / "net.prototxt")
-ARGUMENTS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run "
-    "--disable-background-networking --disable-component-update --disable-sync"
-).split()
 WIDTHS = {"phone": (390, 844), "desktop": (1280, 900)}
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    programs = ("chromium", "google-chrome", "google-chrome-stable", "chromium-browser")
-    chromium = next(filter(None, map(shutil.which, programs)), None)
-    driver = shutil.which("chromedriver")
-    if chromium is None or driver is None:
-        pytest.skip("needs Chromium and its driver: apt-get install chromium chromium-driver")
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (*ARGUMENTS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(argument)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    service = webdriver.ChromeService(executable_path=driver)
-    with webdriver.Chrome(options=options, service=service) as running:
-        yield running
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +39,12 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.html" for name in reports}
 
 
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with chromium(tmp_path_factory.mktemp("profile")) as running:
+        yield running
+
+
 def open_page(browser: Any, path: Path, device: str) -> None:
     width, height = WIDTHS[device]
     browser.execute_cdp_cmd(
@@ -77,13 +59,6 @@ def open_page(browser: Any, path: Path, device: str) -> None:
     for kind in ("browser", "performance"):
         browser.get_log(kind)
     browser.get(path.as_uri())
-
-
-def requests(browser: Any) -> list[str]:
-    """The addresses that the page asked for since it was opened."""
-    sent = "Network.requestWillBeSent"
-    messages = [json.loads(e["message"])["message"] for e in browser.get_log("performance")]
-    return [m["params"]["request"]["url"] for m in messages if m["method"] == sent]
 
 
 @pytest.mark.parametrize("device", WIDTHS)
