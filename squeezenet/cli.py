@@ -131,7 +131,7 @@ def _setting(name: str, kind: Any, text: str, **more: Any) -> Callable[[Command]
 _settings = _options(
     # Data.
     _setting("--data", str, "Root of the lists' paths, or a tree with train/ and val/."),
-    _setting("--train-list", str, "List 'path label', tree of class folders, or LMDB."),
+    _setting("--train-list", str, "List 'path label', tree of class folders, LMDB, or tar files."),
     _setting("--val-list", str, "The same for validation."),
     _setting("--num-classes", POSITIVE, "Number of classes; as the training data show."),
     _setting("--protocol", PROTOCOL, "How training images are cropped."),
@@ -256,7 +256,7 @@ _evaluation = _options(
 
 @main.command("eval")
 @click.option("--data", type=PATH, default=Path(), help="Root of the list's paths, or a tree.")
-@click.option("--val-list", help="List 'path label', tree of class folders, or LMDB.")
+@click.option("--val-list", help="List 'path label', tree of class folders, LMDB, or tar files.")
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 @click.option(
     "--precision",

@@ -27,6 +27,7 @@ from caffe2torch.images import (
     scan_folders,
 )
 from squeezenet.preprocess import Transform
+from squeezenet.shards import ShardSource, expand
 
 
 class ImageSource(Protocol):
@@ -192,11 +193,15 @@ class Split:
 
 
 def open_split(data: Path, listing: str | None, name: str) -> Split:
-    """The split that ``listing`` names: a list of paths below ``data``, a tree, or an LMDB.
+    """The split that ``listing`` names: a list of paths below ``data``, a tree, LMDB or tar files.
 
     Without a listing it is the folder or LMDB ``data/name``, or ``data`` itself if that has
     no such folder.
     """
+    if (shards := listing or str(data)).endswith(".tar"):
+        paths = [Path(name) for name in expand(shards)]
+        below = [data / path for path in paths]
+        return Split(ShardSource(below if below[0].exists() else paths), None)
     if listing is None:
         inside = data / name
         return _open(inside if inside.exists() else data, data)
@@ -208,7 +213,10 @@ def open_files(data: Path, listing: str | None) -> ImageList:
     """The image files that ``listing`` names as for ``open_split``, or the tree ``data``."""
     source = open_split(data, listing, ".").source
     if not isinstance(source, FileSource) or not isinstance(source.samples, ImageList):
-        raise ReadError(f"{listing or data} is an LMDB: give a list or a tree of class folders")
+        raise ReadError(
+            f"{listing or data} holds images that are no files: give a list or a tree of class "
+            "folders"
+        )
     return source.samples
 
 
@@ -245,7 +253,9 @@ def count_classes(train: Split, val: Split | None, asked: int | None) -> int:
     if asked is not None:
         return asked
     if train.num_classes is None:
-        raise ReadError("an LMDB does not say how many classes it has: give --num-classes")
+        raise ReadError(
+            "an LMDB or tar files do not say how many classes there are: give --num-classes"
+        )
     return train.num_classes
 
 
