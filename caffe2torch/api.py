@@ -165,6 +165,8 @@ def convert(
     opset: int | None = None,
     batch: int | None = None,
     static: bool = False,
+    external_data: bool = False,
+    bare: bool = False,
     writer: Callable[..., None] | None = None,
     progress: Callable[[int], None] | None = None,
     **read_options: Unpack[ReadOptions],
@@ -200,6 +202,10 @@ def convert(
             allows it.
         static: of an ``.onnx``: all sizes as the net declares them, for readers that take no open
             ones.
+        external_data: of an ``.onnx``: its weights in ``NAME.onnx.data`` beside it, as those of a
+            model above 2 GB always are.
+        bare: of a ``.pt`` or ``.safetensors``: the state_dict of the module alone, for programs
+            without caffe2torch: ``torch.load(path, weights_only=True)``. No command here reads it.
         writer: what writes the graph in place of the suffix's own writer, with its arguments;
             ``caffe2torch.consumers`` has some.
         progress: called with the number of bytes of each piece of the weights when it has
@@ -208,8 +214,14 @@ def convert(
     Returns:
         The path of the file.
     """
-    given = {"opset": opset, "batch": batch, "static": static or None}
-    form = {name: value for name, value in given.items() if value is not None}
+    given = {
+        "opset": opset,
+        "batch": batch,
+        "static": static,
+        "external_data": external_data,
+        "bare": bare,
+    }
+    form = {name: value for name, value in given.items() if value not in (None, False)}
     if writer is None:
         check_suffix(output, form)
     graph = read(model, prototxt, **read_options)

@@ -1,4 +1,4 @@
-"""The .onnx form, in one file or, where it is too large for that, with its weights beside it."""
+"""The .onnx form, in one file or with its weights beside it."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ def write_onnx(
     opset: int | None = None,
     batch: int | None = None,
     static: bool = False,
+    external_data: bool = False,
     rewrite: Callable[[onnx.ModelProto], None] = lambda model: None,
 ) -> None:
     """Write the ONNX form, with its weights in half precision if ``half``.
@@ -45,9 +46,9 @@ def write_onnx(
     ``opset``, ``batch`` and ``static`` are as for ``to_onnx``, whose own opset is the default.
     ``rewrite`` changes the finished graph, which is without its learned arrays, in place.
 
-    A model above 2 GB has its weights in ``NAME.onnx.data`` beside it, published together
-    with it. Raises UnsupportedLayerError where ONNX has no form for a layer, and
-    ArtefactError for a net without outputs.
+    A model above 2 GB, and any if ``external_data``, has its weights in ``NAME.onnx.data`` beside
+    it, published together with it. Raises UnsupportedLayerError where ONNX has no form for a layer,
+    and ArtefactError for a net without outputs.
     """
     from caffe2torch.lower.batch import with_batch
     from caffe2torch.lower.memory import remembering
@@ -81,7 +82,7 @@ def write_onnx(
     heads = {name: _initializer_head(name, array) for name, array in model.weights.items()}
     size = sum(len(head) + model.weights[name].nbytes for name, head in heads.items())
     with atomic_group(durable) as group:
-        if size + len(skeleton(draft)) > LARGEST:
+        if external_data or size + len(skeleton(draft)) > LARGEST:
             data = group.open(f"{os.fspath(path)}{DATA_SUFFIX}")
             location = os.path.basename(f"{os.fspath(path)}{DATA_SUFFIX}")
             _write_data(data, model, location, progress)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from caffe2torch.artefact.write import PathLike, dumps, metadata_of, register_writer
+from caffe2torch.artefact.write import PathLike, dumps, metadata_of, register_writer, state_of
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.arrays import Progress, ignore, seekable, to_half, write_array
 from caffe2torch.io.atomic import atomic_write
@@ -31,10 +31,17 @@ _STORAGES = {np.dtype(np.float32): "FloatStorage", np.dtype(np.float16): "HalfSt
 
 @register_writer(".pt")
 def write_graph_pt(
-    path: PathLike, graph: Graph, *, half: bool, durable: bool, progress: Progress
+    path: PathLike,
+    graph: Graph,
+    *,
+    half: bool,
+    durable: bool,
+    progress: Progress,
+    bare: bool = False,
 ) -> None:
-    """Write the .pt form; arguments as of ``Writer``."""
-    params, metadata = to_half(graph.params) if half else graph.params, metadata_of(graph)
+    """Write the .pt form, or the state_dict alone if ``bare``; arguments as of ``Writer``."""
+    params = state_of(graph) if bare else graph.params
+    params, metadata = to_half(params) if half else params, None if bare else metadata_of(graph)
     with atomic_write(path, durable) as file:
         write_pt(file, params, metadata, progress)
 
@@ -47,13 +54,17 @@ def write_pt(
 ) -> None:
     """Write ``torch.save({"metadata", "state_dict"})``, or without metadata that of the state_dict.
 
-    ``torch.load`` reads both with ``weights_only=True``.
+    ``torch.load`` reads both with ``weights_only=True``. An array that has several keys is there
+    once.
     """
     with seekable(file) as out, zipfile.ZipFile(out, "w") as archive:
-        for number, array in enumerate(params.values()):
+        storages = list({id(array): array for array in params.values()}.values())
+        numbers = {id(array): number for number, array in enumerate(storages)}
+        for number, array in enumerate(storages):
             with _entry(archive, out, f"data/{number}", array.nbytes) as entry:
                 write_array(entry, array, progress)
-        content = _dict({key: _tensor(n, array) for n, (key, array) in enumerate(params.items())})
+        tensors = {key: _tensor(numbers[id(array)], array) for key, array in params.items()}
+        content = _dict(tensors)
         if metadata is not None:  # After the arrays: its checksum may take as long as they do.
             content = _dict({"metadata": _text(dumps(metadata)), "state_dict": content})
         for name, data in (

@@ -9,7 +9,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from caffe2torch.artefact.write import FORMAT, PathLike, draft, dumps, metadata_of, register_writer
+from caffe2torch.artefact.write import (
+    FORMAT,
+    PathLike,
+    draft,
+    dumps,
+    metadata_of,
+    register_writer,
+    state_of,
+)
 from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.arrays import Progress, header_last, ignore, seekable, to_half, write_array
 from caffe2torch.io.atomic import atomic_write
@@ -17,10 +25,17 @@ from caffe2torch.io.atomic import atomic_write
 
 @register_writer(".safetensors")
 def write_graph_safetensors(
-    path: PathLike, graph: Graph, *, half: bool, durable: bool, progress: Progress
+    path: PathLike,
+    graph: Graph,
+    *,
+    half: bool,
+    durable: bool,
+    progress: Progress,
+    bare: bool = False,
 ) -> None:
-    """Write the .safetensors form; arguments as of ``Writer``."""
-    params, metadata = to_half(graph.params) if half else graph.params, metadata_of(graph)
+    """Write the .safetensors form, without our metadata if ``bare``; arguments as of ``Writer``."""
+    params = state_of(graph) if bare else graph.params
+    params, metadata = to_half(params) if half else params, None if bare else metadata_of(graph)
     with atomic_write(path, durable) as file:
         write_safetensors(file, params, metadata, progress=progress)
 

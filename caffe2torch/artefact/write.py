@@ -21,7 +21,7 @@ from typing import Any, Protocol, TypeVar
 
 from caffe2torch import artefact
 from caffe2torch.errors import ArtefactError
-from caffe2torch.graph import Graph
+from caffe2torch.graph import FloatArray, Graph
 from caffe2torch.io.arrays import Progress, ignore
 from caffe2torch.io.checksum import LENGTH
 from caffe2torch.version import __version__
@@ -122,6 +122,18 @@ def metadata_of(graph: Graph) -> dict[str, Any]:
         "num_classes": output[1] if len(output) > 1 else None,
         "preprocessing": graph.preprocessing.to_record() if graph.preprocessing else None,
         "definition": graph.definition,
+    }
+
+
+def state_of(graph: Graph) -> dict[str, FloatArray]:
+    """The learned arrays by the keys of the torch module's state_dict.
+
+    An array that several layers share is there under the key of each.
+    """
+    return {
+        f"{node.key}.{name}": graph.params[key]
+        for node in graph.nodes
+        for name, key in node.params.items()
     }
 
 

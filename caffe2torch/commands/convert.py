@@ -69,6 +69,12 @@ class _Convert(click.Command):
 )
 @click.option("--static", is_flag=True, help="Give an .onnx file no open sizes.")
 @click.option(
+    "--external-data", is_flag=True, help="Write the weights of an .onnx file to a file beside it."
+)
+@click.option(
+    "--bare", is_flag=True, help="Write a state_dict alone, without metadata (.pt, .safetensors)."
+)
+@click.option(
     "--for",
     "consumer",
     type=RegisteredChoice(consumer_names),

@@ -97,11 +97,15 @@ def _copy(file: BinaryIO, source: MappedFile, offset: int, count: int, progress:
 
 
 def to_half(params: Mapping[str, FloatArray]) -> dict[str, Array]:
-    """The arrays as float16, each value rounded to the nearest.
+    """The arrays as float16, each value rounded to the nearest; one array for what was one.
 
     Raises ArtefactError for a finite value that float16 cannot hold.
     """
-    return {key: _half(key, array) for key, array in params.items()}
+    halves: dict[int, Array] = {}
+    for key, array in params.items():
+        if id(array) not in halves:
+            halves[id(array)] = _half(key, array)
+    return {key: halves[id(array)] for key, array in params.items()}
 
 
 def _half(key: str, array: FloatArray) -> Array:

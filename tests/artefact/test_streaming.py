@@ -111,13 +111,17 @@ def test_pt_of_odd_shapes_is_what_torch_saves(tmp_path: Path) -> None:
         assert archive.testzip() is None
 
 
+@pytest.mark.parametrize("asked", [False, True])
 @pytest.mark.parametrize("half", [False, True])
 def test_large_onnx_has_its_weights_beside_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: bool, asked: bool
 ) -> None:
     small = caffe2torch.convert(MODEL, tmp_path / "small.onnx", PROTOTXT, half=half)
-    monkeypatch.setattr(onnx_form, "LARGEST", 10_000)
-    large = caffe2torch.convert(MODEL, tmp_path / "large.onnx", PROTOTXT, half=half)
+    if not asked:
+        monkeypatch.setattr(onnx_form, "LARGEST", 10_000)
+    large = caffe2torch.convert(
+        MODEL, tmp_path / "large.onnx", PROTOTXT, half=half, external_data=asked
+    )
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "large.onnx",
         "large.onnx.data",
