@@ -117,9 +117,10 @@ class ImageList(Sequence[Sample]):
         return Sample(self.root / name, int(self.labels[index]), line)
 
 
-def read_image(path: PathLike, channels: int = 3) -> Pixels:
+def read_image(path: PathLike, channels: int = 3, least: int = 0) -> Pixels:
     """The pixels of a file: (H, W, 3), blue first, or grey (H, W) for one channel.
 
+    ``least`` is as for ``decode_image``.
     Raises ImageError, which names the file, if it cannot be read or decoded.
     """
     try:
@@ -127,18 +128,30 @@ def read_image(path: PathLike, channels: int = 3) -> Pixels:
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or error
         raise ImageError(f"cannot read the image {os.fspath(path)}: {cause}") from error
-    return decode_image(data, os.fspath(path), channels)
+    return decode_image(data, os.fspath(path), channels, least)
 
 
-def decode_image(data: npt.NDArray[np.uint8], source: str, channels: int | None = 3) -> Pixels:
+def decode_image(
+    data: npt.NDArray[np.uint8], source: str, channels: int | None = 3, least: int = 0
+) -> Pixels:
     """The pixels of an image file's bytes; ``source`` names them in errors.
 
-    With None for ``channels`` they are those of the file, if it has 8 bits a channel.
+    With None for ``channels`` they are those of the file, if it has 8 bits a channel. With
+    ``least``, a JPEG is decoded in colours at a half, a quarter or an eighth of its size, the
+    smallest at which both sides keep so many pixels; 0: always whole.
     """
     import cv2
 
     kinds = {1: cv2.IMREAD_GRAYSCALE, None: cv2.IMREAD_UNCHANGED}
     flag = kinds.get(channels, cv2.IMREAD_COLOR)
+    if least and channels == 3:
+        reduced = {
+            2: cv2.IMREAD_REDUCED_COLOR_2,
+            4: cv2.IMREAD_REDUCED_COLOR_4,
+            8: cv2.IMREAD_REDUCED_COLOR_8,
+        }
+        side = _jpeg_side(data)
+        flag = next((reduced[by] for by in (8, 4, 2) if side >= by * least), flag)
     try:
         pixels: Pixels | None = cv2.imdecode(data, flag) if data.size else None
     except cv2.error:  # Of an image that is larger than OpenCV allows.
@@ -153,6 +166,26 @@ def decode_image(data: npt.NDArray[np.uint8], source: str, channels: int | None 
             f"{source} has pixels of the type {pixels.dtype}, not 8 bits a channel: convert it"
         )
     return pixels
+
+
+def _jpeg_side(data: npt.NDArray[np.uint8]) -> int:
+    """The shorter side of a JPEG, from the header of its frame; 0 for what is none (ITU-T T.81)."""
+    head = data[:_JPEG_HEAD].tobytes()
+    place = 2 if head.startswith(b"\xff\xd8") else len(head)
+    while place + 9 <= len(head) and head[place] == 0xFF:
+        marker = head[place + 1]
+        if marker in _FRAMES:
+            return min(
+                int.from_bytes(head[start : start + 2], "big") for start in (place + 5, place + 7)
+            )
+        place += 2 + int.from_bytes(head[place + 2 : place + 4], "big")
+    return 0
+
+
+_JPEG_HEAD = 1 << 18
+"""Bytes in which the frame is looked for: what stands before it is at most an embedded preview."""
+_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+"""Markers of a frame; the three that are left out are of tables."""
 
 
 def find_images(folder: Path) -> list[Path]:

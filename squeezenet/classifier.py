@@ -84,9 +84,14 @@ def evaluate_files(
     on_bad_image: str,
     report: Callable[[str], None],
     team: Team = ALONE,
+    reduced: bool = False,
 ) -> Metrics:
-    """Evaluate a classifier on a list, a tree of class folders or an LMDB, shared by a team."""
-    dataset = ImageDataset(open_split(data, listing, "val").source, classifier.transform, seed=None)
+    """Evaluate a classifier on what ``open_split`` opens, shared by a team.
+
+    ``reduced`` is as in ``Transform``.
+    """
+    transform = replace(classifier.transform, reduced=reduced)
+    dataset = ImageDataset(open_split(data, listing, "val").source, transform, seed=None)
     return evaluate(
         classifier.predict,
         dataset,

@@ -103,6 +103,7 @@ MEAN = Parsed("b,g,r|file", _mean)
 PROTOCOL = RegisteredChoice(lambda: tuple(PROTOCOLS))
 POLICY = RegisteredChoice(lambda: tuple(POLICIES))
 SOLVER = RegisteredChoice(lambda: tuple(SOLVER_TYPES))
+DECODE = click.Choice(["exact", "reduced"])
 POSITIVE = click.IntRange(min=1)
 SIDE = click.IntRange(1, MOST_PIXELS)
 FACTOR = click.FloatRange(min=0)
@@ -148,6 +149,9 @@ _settings = _options(
     _setting("--mirror/--no-mirror", bool, "Mirror half of the training images."),
     _setting("--rotation", FACTOR, "Largest random rotation in degrees."),
     _setting("--jitter", SHARE, "Largest random change of brightness, contrast, saturation."),
+    _setting(
+        "--decode", DECODE, "Reduced: large JPEGs for training at a half or less of their size."
+    ),
     _setting("--on-bad-image", click.Choice(["skip", "fail"]), "What an unreadable image does."),
     _setting("--workers", COUNT, "Processes that load images; 0: the main one."),
     _setting("--seed", COUNT, "Seed of everything random."),
@@ -265,11 +269,18 @@ _evaluation = _options(
     show_default=True,
     help="Of the convolutions of the engine torch.",
 )
+@click.option(
+    "--decode",
+    type=DECODE,
+    default="exact",
+    show_default=True,
+    help="Reduced: large JPEGs at a half or less of their size.",
+)
 @_evaluation
 def eval_(
-    data: Path, val_list: str | None, as_json: bool, precision: str, weights: Path, engine: str,
-    protocol: str | None, batch_size: int, workers: int, device: str, on_bad_image: str,
-    synset_words: Path | None,
+    data: Path, val_list: str | None, as_json: bool, precision: str, decode: str, weights: Path,
+    engine: str, protocol: str | None, batch_size: int, workers: int, device: str,
+    on_bad_image: str, synset_words: Path | None,
 ) -> None:  # fmt: skip
     """Measure top-1, top-5, loss and confusions on a labelled set.
 
@@ -284,7 +295,7 @@ def eval_(
         )
         metrics = evaluate_files(
             opened, data, val_list, batch_size=batch_size, workers=workers,
-            on_bad_image=on_bad_image, report=report, team=team,
+            on_bad_image=on_bad_image, report=report, team=team, reduced=decode == "reduced",
         )  # fmt: skip
     if not team.leads:
         return

@@ -44,6 +44,7 @@ class TrainConfig:
     mirror: bool = True
     rotation: float = 0.0
     jitter: float = 0.0
+    decode: str = "exact"
     on_bad_image: str = "skip"
     workers: int = 2
     seed: int = 0

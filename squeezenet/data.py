@@ -36,8 +36,11 @@ class ImageSource(Protocol):
     def __len__(self) -> int:
         """The number of images, bad ones included."""
 
-    def read(self, index: int) -> tuple[Pixels, int]:
-        """The image as uint8 (H, W, 3), blue first, and its label."""
+    def read(self, index: int, least: int = 0) -> tuple[Pixels, int]:
+        """The image as uint8 (H, W, 3), blue first, and its label.
+
+        ``least`` is that of ``caffe2torch.images.decode_image``.
+        """
 
     def where(self, index: int) -> str:
         """What a user needs to find the image: its path, and its line in the list."""
@@ -52,11 +55,11 @@ class FileSource:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def read(self, index: int) -> tuple[Pixels, int]:
+    def read(self, index: int, least: int = 0) -> tuple[Pixels, int]:
         """Decode the file, colours in OpenCV's order."""
         sample = self.samples[index]
         assert sample.label is not None  # Lists and folders give one.
-        return read_image(sample.path), sample.label
+        return read_image(sample.path, least=least), sample.label
 
     def where(self, index: int) -> str:
         """The path, and ``list:line`` if a list names it."""
@@ -104,7 +107,7 @@ class ImageDataset(Dataset[Any]):
     def __getitem__(self, draw: Draw) -> Any:
         epoch, index = draw
         try:
-            bgr, label = self.source.read(index)
+            bgr, label = self.source.read(index, self.transform.least)
             rng = None if self.seed is None else np.random.default_rng((self.seed, epoch, index))
             return self.transform.cut(bgr, rng), label, index
         except ImageError as error:

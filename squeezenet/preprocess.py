@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from dataclasses import dataclass, replace
@@ -160,6 +161,10 @@ class Transform:
     up to ``rotation`` degrees either way, the mirror image in half of the cases if the
     preprocessing says ``mirror``, and brightness, contrast and saturation scaled by a factor
     within 1 +- ``jitter``.
+
+    ``reduced``: JPEGs may be decoded at a half, a quarter or an eighth of their size where the
+    resizing still makes them smaller. The decoder's means of pixels then take the place of a part
+    of the resizing, which differs from Caffe's in most pixels.
     """
 
     preprocessing: Preprocessing = PREPROCESSING
@@ -167,6 +172,7 @@ class Transform:
     rotation: float = 0.0
     jitter: float = 0.0
     area: tuple[float, float] = (0.08, 1.0)
+    reduced: bool = False
 
     def __post_init__(self) -> None:
         if self.mean_image is None and self.preprocessing.mean_file is not None:
@@ -176,6 +182,18 @@ class Transform:
     def crop(self) -> int:
         """The side of the net's input."""
         return self.preprocessing.crop_size or CROP
+
+    @property
+    def least(self) -> int:
+        """The shorter side of an image that is not enlarged; 0 if it is to be decoded whole.
+
+        For ``random-resized-crop`` it is that of an image whose smallest part is not.
+        """
+        if not self.reduced:
+            return 0
+        if self.preprocessing.protocol == "random-resized-crop":
+            return math.ceil(self.crop / math.sqrt(self.area[0] * 3 / 4))
+        return max(self.preprocessing.size_before((self.crop, self.crop)))
 
     def __call__(self, bgr: Pixels, rng: Random | None) -> FloatArray:
         """The net's input: random if ``rng`` is given, as in test if not."""

@@ -64,7 +64,7 @@ class ShardSource:
     def __len__(self) -> int:
         return len(self._places)
 
-    def read(self, index: int) -> tuple[Pixels, int]:
+    def read(self, index: int, least: int = 0) -> tuple[Pixels, int]:
         """Decode the image, colours in OpenCV's order."""
         sample = _Sample(*self._places[index].tolist())
         try:
@@ -75,7 +75,8 @@ class ShardSource:
             raise ImageError(f"cannot read {self._path(index)}: {error.strerror}") from error
         if not label.strip().isdigit():
             raise ImageError(f"its label (.cls) is {label[:20]!r}, not digits")
-        return decode_image(np.frombuffer(data, np.uint8), self.where(index)), int(label)
+        pixels = decode_image(np.frombuffer(data, np.uint8), self.where(index), least=least)
+        return pixels, int(label)
 
     def where(self, index: int) -> str:
         """The tar file and the place in it."""

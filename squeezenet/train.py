@@ -90,7 +90,9 @@ class _Run:
         self.num_classes = count_classes(train_split, val_split, config.num_classes)
         self.class_names = list(train_split.class_names)
         self.train_set = ImageDataset(
-            train_split.source, make_transform(config, config.protocol), seed=config.seed
+            train_split.source,
+            replace(make_transform(config, config.protocol), reduced=config.decode == "reduced"),
+            seed=config.seed,
         )
         self.val_set = ImageDataset(
             val_split.source, make_transform(config, config.val_protocol), seed=None

@@ -54,11 +54,14 @@ class LmdbSource:
         except DecodeError as error:
             raise ImageError(f"{self.where(index)} is not a Datum: {error}") from error
 
-    def read(self, index: int) -> tuple[npt.NDArray[np.uint8], int]:
-        """One image as (H, W, 3), blue first, and its label; grey ones have equal channels."""
+    def read(self, index: int, least: int = 0) -> tuple[npt.NDArray[np.uint8], int]:
+        """One image as (H, W, 3), blue first, and its label; grey ones have equal channels.
+
+        ``least`` is that of ``decode_image``, for encoded Datums.
+        """
         with _reading(self.path) as transaction:
             datum = _Datum.parse(transaction.get(self._keys[index]), self.where(index))
-            return datum.to_bgr(self.where(index)), datum.label
+            return datum.to_bgr(self.where(index), least), datum.label
 
     def planes(self, index: int) -> npt.NDArray[np.uint8]:
         """The pixels (C, H, W) of one Datum with the channels that it has."""
@@ -152,12 +155,12 @@ class _Datum(NamedTuple):
             raise ImageError(f"{where}: label {datum.label} is negative")
         return datum
 
-    def to_bgr(self, where: str) -> npt.NDArray[np.uint8]:
+    def to_bgr(self, where: str, least: int) -> npt.NDArray[np.uint8]:
         """The pixels (H, W, 3), blue first, in memory of their own."""
         import cv2
 
         if self.encoded:
-            return decode_image(np.frombuffer(self.data, np.uint8), where)
+            return decode_image(np.frombuffer(self.data, np.uint8), where, least=least)
         planes = self.planes(where)
         if len(planes) not in (1, 3):
             raise ImageError(
