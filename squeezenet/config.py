@@ -22,7 +22,8 @@ class TrainConfig:
     ``batch_size`` counts the images of all processes in one forward pass, and ``iter_size``
     passes make one step. ``epochs`` counts where ``max_iter`` is 0. ``lr_scale`` is a rule of
     ``LR_RULES`` and the images a step for which ``lr`` was chosen. Where ``channels_last`` is
-    None, ``squeezenet.evaluate.prefers_channels_last`` decides.
+    None, ``squeezenet.evaluate.prefers_channels_last`` decides. ``head_lr_mult`` is the factor of
+    the rate of a classifier that is new, unless ``lr_mult`` names it.
     """
 
     data: str = "."
@@ -68,6 +69,7 @@ class TrainConfig:
     weight_decay: float = 0.0002
     regularization: str = "L2"
     lr_mult: Multipliers = ()
+    head_lr_mult: float = 5.0
     decay_mult: Multipliers = ()
     freeze: tuple[str, ...] = ()
     label_smoothing: float = 0.0

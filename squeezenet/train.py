@@ -105,6 +105,7 @@ class _Run:
         self.eval_every = config.eval_every or math.ceil(images / config.images_per_step)
 
         # Model: new, or with weights from a file; the classifier is new if the classes differ.
+        self.lr_mult = config.lr_mult
         self.model = self._make_model().to(team.device)
         least = self.model.smallest_input
         if config.crop < least:
@@ -122,9 +123,7 @@ class _Run:
         self.average = WeightAverage(self.model, config.ema) if config.ema else None
 
         # Optimiser and schedule.
-        groups = parameter_groups(
-            self.model, config.weight_decay, config.lr_mult, config.decay_mult
-        )
+        groups = parameter_groups(self.model, config.weight_decay, self.lr_mult, config.decay_mult)
         self.optimiser = CaffeOptimiser(
             groups,
             config.solver_type,
@@ -190,6 +189,7 @@ class _Run:
                 f"the classifier is new: {config.pretrained} has {model.num_classes} classes, "
                 f"the data {self.num_classes}"
             )
+            self.lr_mult = (("conv10.*", config.head_lr_mult), *config.lr_mult)
             model.replace_classifier(self.num_classes)
         return model
 
