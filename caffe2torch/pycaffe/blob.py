@@ -18,6 +18,36 @@ MAX_COUNT = 2**31 - 1
 CPU = torch.device("cpu")
 
 
+class Values(npt.NDArray[np.float32]):
+    """The array of a blob: one of a single number can be taken for that number.
+
+    NumPy did so for arrays of any axes until 2.4 (``losses[i] = net.blobs["loss"].data``, where
+    the loss has the shape (1,)). What is computed from the array is a plain one.
+    """
+
+    def __float__(self) -> float:
+        return float(self._only())
+
+    def __int__(self) -> int:
+        return int(self._only())
+
+    def _only(self) -> Any:
+        if self.size != 1:
+            raise TypeError(f"an array of the shape {self.shape} is no single number")
+        return self.item()
+
+    def __array_wrap__(self, array: Any, context: Any = None, return_scalar: bool = False) -> Any:
+        if array is self:  # Computed in place.
+            return array
+        return np.asarray(array) if array.ndim else array[()]
+
+    def __repr__(self) -> str:
+        return repr(np.asarray(self))
+
+    def __reduce__(self) -> Any:
+        return np.asarray(self).__reduce__()
+
+
 class Memory:
     """Float32 numbers that one or several blobs show (Caffe: SyncedMemory).
 
@@ -66,7 +96,7 @@ class Memory:
         if array is None:
             if self.tensor.device != CPU:
                 self._tensor = self.tensor.cpu()
-            array = self.tensor.numpy()
+            array = self.tensor.numpy().view(Values)
             self._array = weakref.ref(array)
         return array[: prod(shape)].reshape(shape)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import gc
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -480,3 +481,26 @@ layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y"
         net.forward()
     after = [blob.data for blob in net.params["bn"]]
     assert all((a == b).all() for a, b in zip(before, after, strict=True))
+
+
+def test_a_blob_of_one_value_is_that_number(tmp_path: Path) -> None:
+    text = 'layer { name: "i" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 } } }'
+    net = made(tmp_path, text)
+    x = net.blobs["x"].data
+    x[...] = 2.5
+    losses = np.zeros(2)
+    losses[1] = x
+    assert (losses == [0, 2.5]).all()
+    assert (float(x), int(x[0]), repr(x)) == (2.5, 2, repr(np.asarray(x)))
+    x += 1
+    x *= 2
+    assert net.blobs["x"].data == 7
+    # What is computed from it is an array or a number of NumPy's.
+    assert type(x + 1) is np.ndarray
+    assert type(x[0, 0]) is type(x.sum()) is np.float32
+    assert type(pickle.loads(pickle.dumps(x))) is np.ndarray
+    net.blobs["x"].reshape()
+    assert round(net.blobs["x"].data + 0.25, 1) == np.float32(7.2)
+    net.blobs["x"].reshape(3)
+    with pytest.raises(TypeError, match=r"shape \(3,\) is no single number"):
+        float(net.blobs["x"].data)
