@@ -97,6 +97,7 @@ HEAVY_AT_THE_TOP = {
     "caffe2torch/lower/to_onnx.py": {"onnx"},
     "caffe2torch/lower/fold_onnx.py": {"onnx"},
     "caffe2torch/lower/opset.py": {"onnx"},
+    "caffe2torch/consumers/_aten.py": {"torch"},
     "caffe2torch/training/optimisers.py": {"torch"},
     "caffe2torch/training/distributed.py": {"torch"},
     "caffe2torch/training/net.py": {"torch"},

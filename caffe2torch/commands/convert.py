@@ -104,4 +104,5 @@ def convert(model: str, output: str, consumer: str | None, **options: Any) -> No
             from caffe2torch.consumers._convert import convert_for
 
             path = convert_for(consumer, opened or weights, output, report=click.echo, **options)
-    click.echo(f"{path}  {path.stat().st_size:,} bytes")
+    size = sum(part.stat().st_size for part in (path, *path.rglob("*")) if part.is_file())
+    click.echo(f"{path}  {size:,} bytes")

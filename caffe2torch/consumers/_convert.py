@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from caffe2torch.compare import BlobDifference, is_detections
-from caffe2torch.consumers import Consumer, consumer
+from caffe2torch.consumers import Consumer, Doubt, consumer
 from caffe2torch.consumers._process import Process
 from caffe2torch.engines.onnxruntime import Session
 from caffe2torch.errors import ArtefactError, EngineError, SessionError
@@ -64,13 +65,18 @@ def convert_for(
         raise ArtefactError("--layout is for a bare state_dict, which --for does not write.")
 
     def write(graph: Graph, path: Path, **given: Any) -> None:
+        batch = given.get("batch", chosen.form.get("batch"))
+        graph = graph if batch is None else with_batch(graph, batch)
         with TemporaryDirectory(prefix=".caffe2torch-", dir=path.parent) as folder:
             made = Path(folder) / path.name
             chosen.write(graph, made, **{**chosen.form, **given})
             for line in check(chosen, graph, made):
                 report(line)
             for part in sorted(Path(folder).iterdir(), reverse=True):  # Weights beside it first.
-                os.replace(part, path.with_name(part.name))
+                place = path.with_name(part.name)
+                if place.is_dir():  # A folder that is a package cannot be replaced at once.
+                    shutil.rmtree(place)
+                os.replace(part, place)
 
     return convert(model, path, writer=write, **options)
 
@@ -107,8 +113,13 @@ def refuse_unread(consumer: Consumer, graph: Graph, path: Path) -> None:
     doubt = next(consumer.doubts(model), None)
     if doubt is None:
         return
+    raise refusal(consumer, graph, doubt)
+
+
+def refusal(consumer: Consumer, graph: Graph, doubt: Doubt) -> ArtefactError:
+    """The error that names layer and operator of what the consumer does not read."""
     layer = layer_of(graph, doubt.node)
-    raise ArtefactError(
+    return ArtefactError(
         f"{consumer.title} does not run this net: its ONNX form has {doubt.node.op_type} at "
         f"{doubt.node.name!r}, and {doubt.why}. {ELSEWHERE}",
         layer=layer.layer.name if layer else None,

@@ -176,6 +176,8 @@ def test_squeezenet_and_the_detector(name: str, net: str, tmp_path: Path) -> Non
     try:
         convert_for(name, model, output, prototxt=prototxt, report=lines.append)
     except caffe2torch.ArtefactError as error:
+        if "which is not installed here" in str(error):
+            pytest.skip(str(error))
         refusal = error
     else:
         assert output.exists()

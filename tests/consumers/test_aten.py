@@ -1,0 +1,97 @@
+"""The ONNX form as a torch module, which converters of torch modules are given."""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+import torch
+from support import CASE_NAMES, CASES, NEAR_ZERO, OF_NET, assert_close, recorded
+
+import caffe2torch
+from caffe2torch.consumers import consumer
+from caffe2torch.consumers._aten import OnnxModule, program_of
+from caffe2torch.consumers._convert import convert_for
+from caffe2torch.graph import Graph
+from caffe2torch.lower.to_onnx import complete, to_onnx
+from caffe2torch.lower.to_torch import to_torch
+
+DATA_DEPENDENT = ("ssd_det_", "ssd_mini_ssd", "filter_two", "qr_")
+"""Nets whose outputs have as many rows as the data says; qr_sr is none of them."""
+
+
+def read(name: str) -> Graph | None:
+    """The case, if it has outputs and needs no genuine weights."""
+    case = json.loads((CASES / name / "case.json").read_text())
+    if case["expect"] != "ok" or "wechat_qr" in (case["weights_file"] or ""):
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", caffe2torch.Caffe2TorchWarning)
+        return caffe2torch.read(
+            case["weights_file"],
+            "net.prototxt",
+            phase=case["phase"],
+            level=case["level"],
+            stages=case["stages"],
+            allow_missing=True,
+        )
+
+
+def test_it_computes_what_caffe_did(monkeypatch: pytest.MonkeyPatch) -> None:
+    failed, refused, count = {}, [], 0
+    for name in CASE_NAMES:
+        monkeypatch.chdir(CASES / name)
+        graph = read(name)
+        if graph is None or not graph.outputs:
+            continue
+        try:
+            arrays, litert = recorded(name), consumer("litert")
+            module, _ = program_of(litert, graph, half=False, batch=None, opset=None)
+            inputs = [torch.from_numpy(arrays.inputs[i.name].copy()) for i in graph.inputs]
+            with torch.no_grad():
+                found = module(*inputs)
+            for blob, value in zip(graph.outputs, found, strict=True):
+                expected = arrays.outputs[blob]
+                assert_close(value.numpy(), expected, OF_NET, absolute=NEAR_ZERO, what=blob)
+            count += 1
+        except caffe2torch.ArtefactError as error:
+            refused.append((name, error.layer))
+        except (AssertionError, RuntimeError) as error:
+            failed[name] = str(error)
+    assert not failed
+    assert all(name.startswith(DATA_DEPENDENT) and layer for name, layer in refused), refused
+    assert count > 320
+
+
+def test_a_convolution_transposed_in_groups_and_steps() -> None:
+    net = b"""
+    layer { name: "x" type: "Input" top: "x" input_param { shape { dim: 2 dim: 4 dim: 5 dim: 7 } } }
+    layer { name: "d" type: "Deconvolution" bottom: "x" top: "y" convolution_param {
+      num_output: 6 group: 2 kernel_h: 3 kernel_w: 2 stride_h: 2 stride_w: 3 pad_h: 1 dilation: 2
+      weight_filler { type: "xavier" } bias_filler { type: "uniform" min: -1 max: 1 } } }"""
+    with pytest.warns(caffe2torch.Caffe2TorchWarning):
+        graph = caffe2torch.read(None, net, allow_missing=True)
+    x = torch.randn(2, 4, 5, 7, generator=torch.Generator().manual_seed(0))
+    module = OnnxModule(complete(to_onnx(graph, static=True)))
+    with torch.no_grad():
+        (value,) = module(x)
+        assert_close(value.numpy(), to_torch(graph)(x).numpy(), absolute=NEAR_ZERO)
+
+
+@pytest.mark.parametrize("name", ["litert", "coreml"])
+def test_a_net_of_sizes_that_depend_on_data_is_refused_by_name(name: str, tmp_path: Path) -> None:
+    folder, output = CASES / "ssd_det_none", tmp_path / f"net{consumer(name).suffix}"
+    with pytest.raises(caffe2torch.ArtefactError, match="NonMaxSuppression") as caught:
+        convert_for(name, None, output, prototxt=folder / "net.prototxt")
+    assert caught.value.type == "DetectionOutput"
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("name", ["litert", "coreml"])
+def test_options_of_onnx_files_are_refused(name: str, tmp_path: Path) -> None:
+    output, net = tmp_path / f"net{consumer(name).suffix}", CASES / "relu" / "net.prototxt"
+    with pytest.raises(caffe2torch.ArtefactError, match=r"--opset is for \.onnx files"):
+        convert_for(name, None, output, prototxt=net, opset=18)
