@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from caffe2torch.commands import Commands, RegisteredChoice, engine_choice
+from caffe2torch.commands.running import progress_bar, signals
 from caffe2torch.errors import ArtefactError, NetError
 from caffe2torch.preprocessing import MOST_PIXELS, PROTOCOLS
 from caffe2torch.training.rules import POLICIES, SOLVER_TYPES
@@ -194,6 +194,7 @@ _settings = _options(
     _setting("--compile/--no-compile", bool, "Compile the model with torch.compile."),
     _setting("--device", click.Choice(["auto", "cpu", "cuda"]), "Where to compute."),
     _setting("--threads", COUNT, "CPU threads; 0: torch's choice."),
+    _setting("--average-loss", COUNT, "Steps whose mean loss a line shows; as --log-every."),
     _setting("--log-every", POSITIVE, "Steps between lines of the log."),
     _setting("--eval-every", COUNT, "Steps between validations; an epoch if not given."),
     _setting("--snapshot", COUNT, "Steps between further writes of last.pt."),
@@ -241,7 +242,8 @@ def train(
     config = replace(config, **given)
     if config.crop > config.resize:
         raise NetError(f"--crop {config.crop} is larger than --resize {config.resize}")
-    run(config, init_from=init_from, report=report, show_progress=sys.stderr.isatty())
+    with signals() as requested, progress_bar() as (write, progress):
+        run(config, init_from=init_from, report=write, requested=requested, progress=progress)
 
 
 _evaluation = _options(

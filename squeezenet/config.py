@@ -80,6 +80,7 @@ class TrainConfig:
     compile: bool = False
     device: str = "auto"
     threads: int = 0
+    average_loss: int = 0
     log_every: int = 20
     eval_every: int = 0
     snapshot: int = 0

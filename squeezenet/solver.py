@@ -17,7 +17,7 @@ READ = {
     *TRAIN_NETS, "base_lr", "lr_policy", "gamma", "power", "stepsize", "stepvalue", "max_iter",
     "type", "solver_type", "momentum", "momentum2", "delta", "rms_decay", "weight_decay",
     "regularization_type", "clip_gradients", "iter_size", "random_seed", "display", "test_interval",
-    "snapshot", "train_state",
+    "snapshot", "average_loss", "train_state",
 }  # fmt: skip
 """Fields of SolverParameter that are mapped."""
 IDLE = {
@@ -26,7 +26,6 @@ IDLE = {
     "snapshot_prefix": "checkpoints go to --out",
     "snapshot_format": "checkpoints are last.pt and best.pt",
     "snapshot_after_train": "last.pt is always written at the end",
-    "average_loss": "the log has the mean since the line before",
     "test_iter": "a validation takes each image once",
     "test_initialization": "validations follow updates",
     "weights": "--pretrained names the weights to start from",
@@ -74,11 +73,14 @@ def _solver_settings(solver: Solver) -> dict[str, Any]:
         "weight_decay": solver.weight_decay,
         "regularization": solver.regularization_type,
         "iter_size": solver.iter_size,
+        "head_lr_mult": 1.0,  # The net's lr_mult says it all.
         # Caffe clips the sum over iter_size passes; these settings clip the mean.
         "clip": max(0.0, _plain(solver.clip_gradients) / solver.iter_size),
     }
     if "random_seed" in solver.given:
         settings["seed"] = solver.seed
+    if "average_loss" in solver.given:
+        settings["average_loss"] = solver.average_loss
     # 0 is never in Caffe, which these intervals are not to be.
     intervals = {
         "log_every": solver.display,

@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
 import math
-import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from rich import progress
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from caffe2torch.errors import Caffe2TorchError, NetError, ReadError, WeightsError
+from caffe2torch.errors import NetError, ReadError
 from caffe2torch.preprocessing import Preprocessing
 from caffe2torch.training.distributed import Team, join_team
-from caffe2torch.training.log import append_line, scalar_writer
+from caffe2torch.training.log import Records
+from caffe2torch.training.loop import Action, DivergedError, Loop
 from caffe2torch.training.optimisers import CaffeOptimiser, WeightAverage, freeze, parameter_groups
-from caffe2torch.training.rules import Schedule
+from caffe2torch.training.rules import Multipliers, Schedule
 from squeezenet.checkpoint import (
     damage_named,
     load_checkpoint,
@@ -42,13 +40,8 @@ from squeezenet.data import (
 )
 from squeezenet.evaluate import DTYPES, Metrics, evaluate, on_device, prefers_channels_last
 from squeezenet.feed import Feed
-from squeezenet.model import SqueezeNet
 from squeezenet.preprocess import Transform
-from squeezenet.weights import load_model
-
-
-class DivergedError(Caffe2TorchError):
-    """The loss is no longer a number."""
+from squeezenet.weights import model_to_train
 
 
 def train(
@@ -56,8 +49,9 @@ def train(
     *,
     init_from: Path | None = None,
     report: Callable[[str], None] = print,
-    show_progress: bool = False,
-) -> Metrics:
+    requested: Callable[[], Action] = lambda: Action.NONE,
+    progress: Callable[[int, int], None] = lambda step, end: None,
+) -> Metrics | None:
     """Train as the settings say and return how the last model does on the validation set.
 
     ``init_from`` is a checkpoint to go on from: model, optimiser, average, random state and
@@ -65,21 +59,37 @@ def train(
     another number of processes, too, each image of an epoch moves the model once; sums are
     rounded otherwise then, and dropout takes other masks.
     ``out/last.pt`` and ``out/best.pt`` are written, and ``out/log.jsonl`` gets a line for
-    each line of the log.
+    each line of the log. ``requested`` is asked after each step: a stop writes ``last.pt`` and ends
+    the run, whose result is that of the last validation then, None if there was none. ``progress``
+    gets the step and the last one after each.
     """
     if config.threads:
         torch.set_num_threads(config.threads)
     with join_team(config.device) as team:
-        return _Run(config, team, report if team.leads else lambda _: None, show_progress).go(
-            init_from
-        )
+        if not team.leads:
+            report = _silent
+        return _Run(config, team, report, requested, progress).go(init_from)
 
 
-class _Run:
+def _silent(message: str) -> None:
+    """What the processes that do not lead say."""
+
+
+class _Run(Loop):
+    """SqueezeNet's training: its data, model, loss, precision, validation and checkpoints.
+
+    The loop is that of ``caffe2torch train``; ``iteration`` is the step.
+    """
+
     def __init__(
-        self, config: TrainConfig, team: Team, report: Callable[[str], None], show_progress: bool
+        self,
+        config: TrainConfig,
+        team: Team,
+        report: Callable[[str], None],
+        requested: Callable[[], Action],
+        progress: Callable[[int, int], None],
     ) -> None:
-        self.config, self.team, self.report = config, team, report
+        self.config, self.report = config, report
         self.out = Path(config.out)
         torch.manual_seed(config.seed)
 
@@ -99,14 +109,34 @@ class _Run:
         )
         self.bad = BadImages(config.on_bad_image, report)
         images = len(train_split.source)
-        # Steps taken, and images of the stream of training images that they took.
-        self.step, self.images = 0, 0
-        self.max_iter = self._last_step()
         self.eval_every = config.eval_every or math.ceil(images / config.images_per_step)
+        self.images = 0
+        """The position in the data: images of the stream that the steps so far have taken."""
+
+        # The loop, with the policy of its rate.
+        schedule = Schedule(
+            policy=config.schedule,
+            base_lr=config.base_lr,
+            max_iter=self._last_step(0),
+            gamma=config.gamma,
+            power=config.power,
+            stepsize=config.stepsize,
+            stepvalue=config.stepvalue,
+            warmup=config.warmup,
+        )
+        super().__init__(
+            schedule,
+            iter_size=config.iter_size,
+            average_loss=config.average_loss or config.log_every,
+            snapshot_interval=config.snapshot,
+            team=team,
+            requested=requested,
+            progress=progress,
+        )
 
         # Model: new, or with weights from a file; the classifier is new if the classes differ.
-        self.lr_mult = config.lr_mult
-        self.model = self._make_model().to(team.device)
+        self.model, is_new = model_to_train(config, self.num_classes, report)
+        self.model.to(team.device)
         least = self.model.smallest_input
         if config.crop < least:
             raise NetError(
@@ -122,123 +152,69 @@ class _Run:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types the method without it
         self.average = WeightAverage(self.model, config.ema) if config.ema else None
 
-        # Optimiser and schedule.
-        groups = parameter_groups(self.model, config.weight_decay, self.lr_mult, config.decay_mult)
+        # What changes the weights, and what is kept of the outcome.
+        head: Multipliers = (("conv10.*", config.head_lr_mult),) if is_new else ()
+        lr_mult = (*head, *config.lr_mult)
+        groups = parameter_groups(self.model, config.weight_decay, lr_mult, config.decay_mult)
         self.optimiser = CaffeOptimiser(
             groups,
             config.solver_type,
-            lr=config.base_lr,
             momentum=config.momentum,
             momentum2=config.momentum2,
             delta=config.delta,
             rms_decay=config.rms_decay,
             regularization=config.regularization,
-        )
-        self.schedule = Schedule(
-            policy=config.schedule,
-            base_lr=config.base_lr,
-            max_iter=self.max_iter,
-            gamma=config.gamma,
-            power=config.power,
-            stepsize=config.stepsize,
-            stepvalue=config.stepvalue,
-            warmup=config.warmup,
+            clip_gradients=config.clip or -1.0,
         )
         if team.rank:
             self._seed_masks()
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=config.precision == "fp16")
         self.best = (-1.0, math.inf)
-        self.progress = progress.Progress(
-            progress.TextColumn("training"),
-            progress.BarColumn(),
-            progress.MofNCompleteColumn(),
-            progress.TimeRemainingColumn(),
-            disable=not (show_progress and team.leads),
-        )
+        self.metrics: Metrics | None = None
+        self._saved = -1
+        self.records = Records()
+        if team.leads:
+            self.records = Records(self.out / "log.jsonl", self.out if config.tensorboard else None)
 
-    def _last_step(self) -> int:
+    def _last_step(self, done: int) -> int:
         """Where the run ends: the images of ``epochs`` that are left may come in other batches."""
         config = self.config
         # Rounded, so that a fraction of an epoch counts the same wherever it is counted from.
         left = round(config.epochs * len(self.train_set) - self.images, 6)
-        return config.max_iter or max(1, self.step + math.ceil(left / config.images_per_step))
-
-    def _make_model(self) -> SqueezeNet:
-        config = self.config
-        if config.pretrained is None:
-            return SqueezeNet(
-                config.version,
-                bypass=config.bypass,
-                num_classes=self.num_classes,
-                dropout=config.dropout,
-            )
-        loaded = load_model(
-            Path(config.pretrained),
-            version=config.version,
-            bypass=config.bypass,
-            dropout=config.dropout,
-        )
-        model, made = loaded.model, loaded.transform.preprocessing
-        if made.channel_order != "BGR" or made.std:
-            raise WeightsError(
-                f"{config.pretrained} takes {made.channel_order} images, normalised; training "
-                "feeds blue first. Start from weights that were converted without --input."
-            )
-        if model.num_classes != self.num_classes:
-            self.report(
-                f"the classifier is new: {config.pretrained} has {model.num_classes} classes, "
-                f"the data {self.num_classes}"
-            )
-            self.lr_mult = (("conv10.*", config.head_lr_mult), *config.lr_mult)
-            model.replace_classifier(self.num_classes)
-        return model
+        return config.max_iter or max(1, done + math.ceil(left / config.images_per_step))
 
     def _seed_masks(self) -> None:
         """Set the random state of dropout, whose masks are each process's own."""
-        place = (self.config.seed, self.step, self.team.rank)
+        place = (self.config.seed, self.iteration, self.team.rank)
         torch.manual_seed(int(np.random.default_rng(place).integers(2**63)))
 
-    def go(self, init_from: Path | None) -> Metrics:
+    def go(self, init_from: Path | None) -> Metrics | None:
         """Train from the first step, or from the one a checkpoint was written after."""
         if init_from is not None:
             state = load_checkpoint(init_from)
             with damage_named(init_from):
                 self._restore(state)
-        if len(set(steps := self.team.gather(self.step))) > 1:
+        if len(set(steps := self.team.gather(self.iteration))) > 1:
             raise ReadError(
                 f"the processes go on from different steps, {min(steps)} to {max(steps)}: --out "
                 "has to be one folder for all machines"
             )
-        self.forward = self.team.wrap(self.model)
-        if self.config.compile:
-            self.forward = torch.compile(self.forward)  # type: ignore[assignment]  # a callable module
+        self.forward = torch.compile(self.model) if self.config.compile else self.model
         self.model.train()
-        batches = self._train_batches()
-        self._open_window()
-        metrics = None
-        with self.progress:
-            bar = self.progress.add_task("training", total=self.max_iter)
-            while self.step < self.max_iter:
-                for group in self.optimiser.param_groups:
-                    group["lr"] = self.schedule.rate(self.step) * group["lr_mult"]
-                self._train_step(batches)
-                if self.average:
-                    self.average.update(self.model, self.step)
-                self.step += 1
-                self.images += self.config.images_per_step
-                self.progress.update(bar, completed=self.step)
-                if self.step % self.config.log_every == 0 or self.step == self.max_iter:
-                    self._log()
-                    self._open_window()
-                if self.step % self.eval_every == 0 or self.step == self.max_iter:
-                    metrics = self._validate()
-                elif self.config.snapshot and self.step % self.config.snapshot == 0:
-                    self._save("last.pt")
-        if metrics is None:
-            metrics = self._validate()
+        self.batches = self._train_batches()
+        with closing(self.records):
+            self.step(self.schedule.max_iter - self.iteration)
+            if self.stopped:
+                self.snapshot()
+                self.report(
+                    f"stopped after step {self.iteration} of {self.end}: go on with --init-from "
+                    f"{self.out / 'last.pt'}"
+                )
+            elif self.metrics is None:
+                self._validate()
         if len(self.bad):
             self.report(f"{len(self.bad)} bad images were skipped; each is named above")
-        return metrics
+        return self.metrics
 
     def _train_batches(self) -> Iterator[Batch]:
         config, team = self.config, self.team
@@ -256,31 +232,65 @@ class _Run:
         feed = Feed(self.train_set.transform, team.device, channels_last=self.channels_last)
         return feed(checked(loader, self.train_set, self.num_classes, self.bad))
 
-    def _train_step(self, batches: Iterator[Batch]) -> None:
-        """One update from ``iter_size`` batches: the gradient of the mean over all images."""
-        config, last = self.config, self.config.iter_size - 1
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Those that are not frozen."""
+        return (p for group in self.optimiser.param_groups for p in group["params"])
+
+    def clear_gradients(self) -> None:
+        """Forget all gradients."""
         self.optimiser.zero_grad(set_to_none=True)
-        total, count = torch.zeros((), device=self.team.device), 0
-        for index, batch in enumerate(itertools.islice(batches, config.iter_size)):
-            with self._gradients_stay_local(index < last):
-                loss = self._loss(batch)
-                # Bad images add nothing; torch averages over the processes, hence ``world``.
-                self.scaler.scale(loss * (self.team.world / config.images_per_step)).backward()  # type: ignore[no-untyped-call]  # untyped in torch
-            total += loss.detach()
-            count += len(batch.labels)
-        if config.clip:
-            self.scaler.unscale_(self.optimiser)
-            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip)
+
+    def forward_backward(self) -> Tensor:
+        """One pass on this process's part of a batch; its summed loss and its number of images.
+
+        The gradients of all passes and processes are the gradient of the mean over the images of a
+        step, to which bad images add nothing.
+        """
+        batch = next(self.batches)
+        loss = self._loss(batch)
+        # The mean over the processes follows.
+        share = self.team.world / self.config.images_per_step
+        self.scaler.scale(loss * share).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        loss = loss.detach()
+        return torch.stack([loss, loss.new_full((), len(batch.labels))])
+
+    def update(self) -> None:
+        """Caffe's rule; in fp16 on gradients scaled back, and not where they have overflown."""
+        self.optimiser.set_rate(self.rate)
         self.scaler.step(self.optimiser)
         self.scaler.update()
-        self.window.append((total, count))
+        if self.average:
+            self.average.update(self.model, self.iteration)
+        self.images += self.config.images_per_step
+
+    def after_update(self) -> None:
+        """Log and validate where that is due, and at the end."""
+        last = self.iteration == self.end
+        if last or self.due(self.config.log_every):
+            self._log()
+        if last or self.due(self.eval_every):
+            self._validate()
+
+    def snapshot(self) -> None:
+        """Write ``last.pt``, unless it has been written after this step."""
+        if self._saved != self.iteration:
+            self._save("last.pt")
+
+    def why_not_finite(self) -> str:
+        """What the loss has been computed from."""
+        if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
+            return f"the weights of {self.config.pretrained} are not finite: take others"
+        return (
+            "the images are too large for the weights: correct --mean and --scale, or, with "
+            "--precision fp16, take bf16"
+        )
 
     def _loss(self, batch: Batch) -> Tensor:
         """The summed cross-entropy of a batch."""
         config, device = self.config, self.team.device
         images, labels = batch.images, batch.labels
         if not len(labels):
-            # Every process has to take part in each step, even with nothing to learn from.
+            # With nothing to learn from, gradients are 0: the loss scaler wants some.
             images = torch.zeros(1, 3, config.crop, config.crop, device=device)
             labels = torch.full((1,), -100, device=device)
         with torch.autocast(
@@ -294,46 +304,35 @@ class _Run:
             label_smoothing=config.label_smoothing,
         )
 
-    def _gradients_stay_local(self, local: bool) -> contextlib.AbstractContextManager[Any]:
-        if local and self.team.world > 1:
-            return self.forward.no_sync()  # type: ignore[no-any-return,operator]  # of the DDP wrapper
-        return contextlib.nullcontext()
-
-    def _open_window(self) -> None:
-        """Begin to gather losses for a line of the log; read once, so that a GPU need not wait."""
-        self.window: list[tuple[Tensor, int]] = []
-        self.window_start = time.perf_counter()
-
     def _log(self) -> None:
-        losses, counts = zip(*self.window, strict=True)
-        totals = torch.tensor([float(torch.stack(losses).sum()), float(sum(counts))])
-        loss, images = self.team.sum(totals).tolist()
-        if not images:
+        config = self.config
+        loss, images = self.team.sum(self.smoothed.clone()).tolist()
+        if images * self.average_loss * self.iter_size < 0.5:  # 0, but for roundings.
             raise ReadError(
-                f"none of the images of the last {len(self.window)} steps could be used, up to "
-                f"step {self.step}: correct --data and --train-list"
+                f"none of the images of the last {min(self.average_loss, self.iteration)} steps "
+                f"could be used, up to step {self.iteration}: correct --data and --train-list"
             )
-        loss /= max(images, 1.0)
+        loss /= images
         if not math.isfinite(loss):
             raise DivergedError(
-                f"the loss is {loss} at step {self.step}: the training has diverged; lower --lr "
-                f"(now {self.schedule.rate(self.step - 1):.4g}) or set --clip or --warmup"
+                f"the loss is {loss} at step {self.iteration}: the training has diverged; lower "
+                f"--lr (now {self.rate:.4g}) or set --clip or --warmup"
             )
-        speed = images / (time.perf_counter() - self.window_start)
+        seconds, steps = self.lapse()
+        speed = steps * config.images_per_step / seconds
         epoch = self.images / len(self.train_set)
-        rate = self.schedule.rate(self.step - 1)
         self.report(
-            f"step {self.step}/{self.max_iter}  epoch {epoch:.2f}  loss {loss:.4f}  "
-            f"lr {rate:.4g}  {speed:.1f} images/s"
+            f"step {self.iteration}/{self.end}  epoch {epoch:.2f}  loss {loss:.4f}  "
+            f"lr {self.rate:.4g}  {speed:.1f} images/s"
         )
-        self._record({"step": self.step, "epoch": epoch, "loss": loss, "lr": rate, "speed": speed})
+        self._record({"epoch": epoch, "loss": loss, "lr": self.rate, "speed": speed})
 
-    def _validate(self) -> Metrics:
+    def _validate(self) -> None:
         """Measure the model that would be used (the average, if one is kept) and save it."""
         model = self.average.model if self.average else self.model
         training = model.training
         model.eval()
-        metrics = evaluate(
+        self.metrics = metrics = evaluate(
             on_device(
                 model,
                 self.team.device,
@@ -349,13 +348,11 @@ class _Run:
         )
         model.train(training)
         self.report(
-            f"step {self.step}/{self.max_iter}  validation: top-1 {metrics.top1}/{metrics.images} "
+            f"step {self.iteration}/{self.end}  validation: top-1 {metrics.top1}/{metrics.images} "
             f"({metrics.accuracy:.2%})  top-5 {metrics.top5}/{metrics.images}  "
             f"loss {metrics.loss:.4f}"
         )
-        self._record(
-            {"step": self.step, "val_accuracy": metrics.accuracy, "val_loss": metrics.loss}
-        )
+        self._record({"val_accuracy": metrics.accuracy, "val_loss": metrics.loss})
         score = (metrics.accuracy, metrics.loss)
         better = (score[0], -score[1]) > (self.best[0], -self.best[1])
         if better:
@@ -363,20 +360,14 @@ class _Run:
         # A run killed between the two goes on from the old last.pt and writes both again; in
         # the other order it would hold its best score for saved.
         self._save(*(["best.pt"] if better else []), "last.pt")
-        return metrics
 
     def _record(self, values: dict[str, float]) -> None:
-        if not self.team.leads:
-            return
-        make_folder(self.out)
-        append_line(self.out / "log.jsonl", values)
-        if self.config.tensorboard:
-            with scalar_writer()(str(self.out)) as writer:
-                for name in values.keys() - {"step"}:
-                    writer.add_scalar(name, values[name], int(values["step"]))
+        if self.team.leads:
+            make_folder(self.out)
+            self.records.write(self.iteration, {"step": self.iteration, **values}, values)
 
     def _save(self, *names: str) -> None:
-        state = self._state()
+        self._saved, state = self.iteration, self._state()
         if self.team.leads:
             for name in names:
                 save_checkpoint(self.out / name, state)
@@ -394,8 +385,8 @@ class _Run:
             "ema": self.average.model.state_dict() if self.average else None,
             "optimiser": self.optimiser.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "max_iter": self.max_iter,
-            "step": self.step,
+            "max_iter": self.schedule.max_iter,
+            "step": self.iteration,
             "images": self.images,
             "best": self.best,
             "random": self.team.gather(random),
@@ -413,10 +404,10 @@ class _Run:
             self.average.model.load_state_dict(state["ema"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.scaler.load_state_dict(state["scaler"])
-        self.step, self.best = state["step"], tuple(state["best"])
+        self.iteration, self.best = state["step"], tuple(state["best"])
         self.images = state["images"]
-        self.max_iter = self._last_step()
-        self.schedule = replace(self.schedule, max_iter=self.max_iter)
+        self.schedule = replace(self.schedule, max_iter=self._last_step(self.iteration))
+        self.current_step = self.schedule.current_step(self.iteration - 1)
         self.bad.seen.update(state["bad_images"])
         if len(state["random"]) == self.team.world:
             cpu, *cuda = state["random"][self.team.rank]
@@ -425,7 +416,7 @@ class _Run:
                 torch.cuda.set_rng_state(cuda[0], self.team.device)
         else:
             self._seed_masks()
-        self.report(f"going on after step {self.step} of {self.max_iter}")
+        self.report(f"going on after step {self.iteration} of {self.schedule.max_iter}")
 
 
 def make_transform(config: TrainConfig, protocol: str) -> Transform:

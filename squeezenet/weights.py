@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import caffe2torch
 from caffe2torch.errors import WeightsError
 from caffe2torch.preprocessing import Preprocessing
 from squeezenet.checkpoint import damage_named, is_checkpoint, load_checkpoint
+from squeezenet.config import TrainConfig
 from squeezenet.deploy import find_architecture
 from squeezenet.download import cache_folder, fetch, read_manifest
 from squeezenet.model import SqueezeNet
@@ -120,6 +122,42 @@ def load_model(
         if isinstance(module, nn.Dropout):
             module.p = dropout
     return Loaded(model.eval(), loaded.transform, loaded.class_names)
+
+
+def model_to_train(
+    config: TrainConfig, num_classes: int, report: Callable[[str], None]
+) -> tuple[SqueezeNet, bool]:
+    """A new model, or one with the weights of ``pretrained``; whether its classifier alone is new.
+
+    It is if the classes differ.
+
+    Raises WeightsError for weights that want other images than training gives.
+    """
+    if config.pretrained is None:
+        model = SqueezeNet(
+            config.version, bypass=config.bypass, num_classes=num_classes, dropout=config.dropout
+        )
+        return model, False
+    loaded = load_model(
+        Path(config.pretrained),
+        version=config.version,
+        bypass=config.bypass,
+        dropout=config.dropout,
+    )
+    model, made = loaded.model, loaded.transform.preprocessing
+    if made.channel_order != "BGR" or made.std:
+        raise WeightsError(
+            f"{config.pretrained} takes {made.channel_order} images, normalised; training "
+            "feeds blue first. Start from weights that were converted without --input."
+        )
+    is_new = model.num_classes != num_classes
+    if is_new:
+        report(
+            f"the classifier is new: {config.pretrained} has {model.num_classes} classes, "
+            f"the data {num_classes}"
+        )
+        model.replace_classifier(num_classes)
+    return model, is_new
 
 
 def _from_checkpoint(path: Path) -> Loaded:

@@ -57,10 +57,10 @@ class Team:
             gradient.div_(self.world)
 
     def largest(self, number: int) -> int:
-        """The largest of the numbers of all processes."""
+        """The largest of the numbers of all processes. It does not wait for a GPU."""
         if self.world == 1:
             return number
-        tensor = torch.tensor(number, device=self.device)
+        tensor = torch.tensor(number)
         dist.all_reduce(tensor, dist.ReduceOp.MAX)
         return int(tensor)
 
@@ -71,13 +71,6 @@ class Team:
         values: list[Any] = [None] * self.world
         dist.all_gather_object(values, value)
         return values
-
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model with its gradients averaged over all processes."""
-        if self.world == 1:
-            return model
-        ids = [self.device.index] if self.device.type == "cuda" else None
-        return nn.parallel.DistributedDataParallel(model, device_ids=ids)
 
 
 ALONE = Team(0, 1, torch.device("cpu"))
@@ -100,7 +93,7 @@ def join_team(device: str, index: int = 0) -> Iterator[Team]:
     patience = timedelta(days=1)
     store, rank, world = next(rendezvous("env://", timeout=patience))
     dist.init_process_group(
-        "nccl" if chosen.type == "cuda" else "gloo",
+        "cpu:gloo,cuda:nccl" if chosen.type == "cuda" else "gloo",
         store=PrefixStore(_attempt(), store),
         rank=rank,
         world_size=world,

@@ -15,6 +15,33 @@ LONGEST_LINE = 1 << 16
 """Bytes from the end of a log in which its last line begins."""
 
 
+class Records:
+    """The numbers of a run, as a file of JSON lines and as a folder of TensorBoard's event files.
+
+    Either may be None. The file ``json_path`` is appended to, or made.
+    """
+
+    def __init__(self, json_path: Path | None = None, tensorboard: Path | None = None) -> None:
+        self._json, self._folder = json_path, tensorboard
+        self._open = None if tensorboard is None else scalar_writer()
+        self._writer: Any = None
+
+    def write(self, iteration: int, line: dict[str, Any], scalars: dict[str, float]) -> None:
+        """Append the JSON object ``line``, and the ``scalars`` of an iteration for TensorBoard."""
+        if self._json is not None:
+            append_line(self._json, line)
+        if self._open is not None:
+            self._writer = self._writer or self._open(str(self._folder))
+            for name, value in scalars.items():
+                self._writer.add_scalar(name, value, iteration)
+            self._writer.flush()  # A run that is killed leaves what it has said.
+
+    def close(self) -> None:
+        """Finish the files."""
+        if self._writer is not None:
+            self._writer.close()
+
+
 class Log:
     """Where a run reports to.
 
@@ -29,9 +56,8 @@ class Log:
         json_path: Path | None = None,
         tensorboard: Path | None = None,
     ) -> None:
-        self._write, self._json, self._folder = write, json_path, tensorboard
-        self._open = None if tensorboard is None else scalar_writer()
-        self._writer: Any = None
+        self._write, self._records = write, Records(json_path, tensorboard)
+        self.close = self._records.close
 
     def line(self, text: str, place: str = "solver.cpp:0") -> None:
         """A line of text, from a place in Caffe's source that parsers may look for."""
@@ -45,19 +71,10 @@ class Log:
 
         ``kind`` is ``train``, or ``test 0`` for the first test net.
         """
-        if self._json is not None:
-            line = {"iteration": iteration, "kind": kind, **values, "outputs": outputs}
-            append_line(self._json, line)
-        if self._open is not None:
-            self._writer = self._writer or self._open(str(self._folder))
-            scalars = values | {f"outputs/{name}": value for name, value in outputs.items()}
-            for name, value in scalars.items():
-                self._writer.add_scalar(f"{kind}/{name}", value, iteration)
-
-    def close(self) -> None:
-        """Finish the files."""
-        if self._writer is not None:
-            self._writer.close()
+        line = {"iteration": iteration, "kind": kind, **values, "outputs": outputs}
+        scalars = {f"{kind}/{name}": value for name, value in values.items()}
+        scalars |= {f"{kind}/outputs/{name}": value for name, value in outputs.items()}
+        self._records.write(iteration, line, scalars)
 
 
 def number(value: float) -> str:

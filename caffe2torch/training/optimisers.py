@@ -73,6 +73,11 @@ class CaffeOptimiser(torch.optim.Optimizer):
                 state[name] = torch.zeros_like(parameter)
         return [state[name] for name in self.type.history]
 
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step, before each group's ``lr_mult``."""
+        for group in self.param_groups:
+            group["lr"] = rate * group["lr_mult"]
+
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]  # torch overloads it
         """Subtract one update from every parameter."""

@@ -70,8 +70,9 @@ class Update:
         """Update ``iteration`` (from 0) at the learning rate ``rate``."""
         for refresh in self.refreshed:
             refresh()
+        self.optimiser.set_rate(rate)
         for group in self.optimiser.param_groups:
-            group["lr"], group["iteration"] = rate * group["lr_mult"], iteration
+            group["iteration"] = iteration
         self.optimiser.step()
 
     def history(self) -> list[FloatArray]:

@@ -366,4 +366,4 @@ def test_folded_weights_go_neither_into_training_nor_into_caffes_files(tmp_path:
             cv2.imwrite(str(tmp_path / "data" / split / name / "i.png"), photo())
     config = TrainConfig(data=str(tmp_path / "data"), pretrained=str(path), out=str(tmp_path / "o"))
     with pytest.raises(WeightsError, match="training feeds blue first"):
-        train(config, report=lambda _: None, show_progress=False)
+        train(config, report=lambda _: None)

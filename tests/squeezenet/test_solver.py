@@ -55,6 +55,7 @@ def test_every_field_becomes_its_setting(tmp_path):
         "eval_every": 20,
         "snapshot": 10,
         "log_every": 5,
+        "head_lr_mult": 1.0,
         "clip": 2.5,
         "seed": 42,
         "batch_size": 6,

@@ -16,11 +16,12 @@ import pytest
 import torch
 
 from caffe2torch.errors import NetError, ReadError
+from caffe2torch.training.loop import Action, DivergedError
 from squeezenet.checkpoint import is_checkpoint, load_checkpoint
 from squeezenet.config import TrainConfig
 from squeezenet.evaluate import prefers_channels_last
 from squeezenet.model import SqueezeNet
-from squeezenet.train import DivergedError, train
+from squeezenet.train import train
 from squeezenet.weights import load_model
 
 CLASSES = ("blue", "green", "red")
@@ -140,6 +141,60 @@ def test_a_run_killed_at_random_moments_ends_bit_for_bit_the_same(data, tmp_path
         assert equal(a[part], b[part]), part
     names = {path.name for path in out.iterdir()}
     assert names == {"last.pt", "best.pt", "log.jsonl"}
+
+
+def test_ctrl_c_saves_and_stops_and_the_run_goes_on_bit_for_bit(data, tmp_path):
+    settings = {"max_iter": 9, "workers": 1, "jitter": 0.2, "ema": 0.9}
+    train(config(data, tmp_path / "whole", **settings), report=quiet)
+    out = tmp_path / "out"
+    stopped = config(data, out, **settings)
+    process = subprocess.Popen(
+        command(*arguments(stopped)), stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    lines = []
+    for line in process.stderr:
+        lines.append(line)
+        if line.startswith("step 2/"):
+            os.killpg(process.pid, signal.SIGINT)  # As a terminal does: the worker gets it, too.
+    process.stderr.close()
+    assert process.wait() == 0, lines
+    assert f"go on with --init-from {out / 'last.pt'}" in lines[-1]
+    assert 2 <= load_checkpoint(out / "last.pt")["step"] < 9
+    train(stopped, init_from=out / "last.pt", report=quiet)
+    a, b = (load_checkpoint(folder / "last.pt") for folder in (tmp_path / "whole", out))
+    for part in ("model", "ema", "optimiser", "random", "best"):
+        assert equal(a[part], b[part]), part
+
+
+def test_a_snapshot_may_be_asked_for(data, tmp_path):
+    asked = iter([Action.NONE, Action.SNAPSHOT, Action.STOP])
+    said, seen = [], []
+    settings = config(data, tmp_path, max_iter=5)
+    result = train(
+        settings,
+        report=said.append,
+        requested=lambda: next(asked),
+        progress=lambda step, end: seen.append((step, end)),
+    )
+    assert result is None
+    assert seen == [(1, 5), (2, 5), (3, 5)]
+    assert said[-1].startswith("stopped after step 3 of 5")
+
+
+def test_a_line_of_the_log_has_the_mean_of_the_last_losses(data, tmp_path):
+    def losses(name, **more):
+        settings = config(data, tmp_path / name, max_iter=5, dropout=0.0, **more)
+        train(settings, report=quiet)
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        return {r["step"]: r["loss"] for r in map(json.loads, lines) if "loss" in r}
+
+    each = losses("each")
+    assert losses("two", log_every=2) == pytest.approx(
+        {step: (each[step - 1] + each[step]) / 2 for step in (2, 4, 5)}, rel=1e-5
+    )
+    assert losses("three", average_loss=3)[4] == pytest.approx(
+        (each[2] + each[3] + each[4]) / 3, rel=1e-5
+    )
 
 
 def free_port():
