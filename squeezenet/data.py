@@ -202,9 +202,9 @@ def open_split(data: Path, listing: str | None, name: str) -> Split:
     no such folder.
     """
     if (shards := listing or str(data)).endswith(".tar"):
-        paths = [Path(name) for name in expand(shards)]
-        below = [data / path for path in paths]
-        return Split(ShardSource(below if below[0].exists() else paths), None)
+        names = expand(shards)
+        below = [str(data / name) for name in names]
+        return Split(ShardSource(below if os.path.exists(below[0]) else names), None)
     if listing is None:
         inside = data / name
         return _open(inside if inside.exists() else data, data)

@@ -1,16 +1,20 @@
 """Images in tar files, sharded as by the WebDataset library: each image beside its label.
 
-Follows webdataset/tariterators.py (base_plus_ext, group_by_keys) for what a sample is.
+Follows webdataset/tariterators.py (base_plus_ext, group_by_keys) for what a sample is, and for the
+index of a file behind a URL tools/wds2idx.py of NVIDIA's DALI, version 1.2.
 """
 
 from __future__ import annotations
 
+import http.client
 import itertools
 import os
 import re
-from collections.abc import Iterator
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +24,17 @@ from caffe2torch.errors import ReadError
 from caffe2torch.images import SUFFIXES, ImageError, Pixels, decode_image
 
 BLOCK = 512
+TIMEOUT_S = 30
+PAUSES_S = (0.0, 0.5, 2.0, 8.0)
+"""Before each attempt to reach a server."""
+BUSY = frozenset({429, 500, 502, 503, 504})
+"""HTTP's answers after which it is worth to ask again."""
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+def is_url(name: str) -> bool:
+    """Whether a name is that of something on a web server."""
+    return name.startswith(("https://", "http://"))
 
 
 def expand(name: str) -> list[str]:
@@ -43,63 +57,68 @@ class _Sample(NamedTuple):
 
 
 class ShardSource:
-    """The images of tar files, in the order of files and samples; read where they lie.
+    """The images of tar files or URLs, in the order of files and samples; read where they lie.
 
     A sample is the run of members whose names are the same up to the first dot of the last part:
     an image (``.jpg``, ``.png`` and what else is in SUFFIXES) and a ``.cls`` with its label in
-    digits; other members do not matter. Only the headers are read before the images are, so that
-    any order is possible. Raises ReadError for a file that is no tar file or was cut short, and for
-    a sample that lacks an image or a label.
+    digits; other members do not matter. Of a file only the headers are read before the images
+    are, so that any order is possible; of ``https://.../x.tar``, ``x.idx`` beside it, and then a
+    part of the file for each image. Raises ReadError for a file that is no tar file or was cut
+    short, for a sample that lacks an image or a label, and for a server that does not answer.
     """
 
-    def __init__(self, paths: list[Path]) -> None:
-        self.paths = paths
-        with ThreadPoolExecutor(8) as pool:  # They wait for the disk.
-            tables = list(pool.map(_index, paths))
-        self._shards = np.repeat(np.arange(len(paths), dtype=np.int32), [len(t) for t in tables])
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        with ThreadPoolExecutor(8) as pool:  # They wait for the disk or the network.
+            tables = list(pool.map(_find, self.names))
+        self._shards = np.repeat(np.arange(len(names), dtype=np.int32), [len(t) for t in tables])
         self._places = np.concatenate(tables)
         if not len(self._places):
-            raise ReadError(f"{paths[0]} holds no samples: members such as 0.jpg and 0.cls")
+            raise ReadError(f"{names[0]} holds no samples: members such as 0.jpg and 0.cls")
 
     def __len__(self) -> int:
         return len(self._places)
 
     def read(self, index: int, least: int = 0) -> tuple[Pixels, int]:
         """Decode the image, colours in OpenCV's order."""
-        sample = _Sample(*self._places[index].tolist())
-        try:
-            with self._path(index).open("rb", buffering=0) as file:
-                data = os.pread(file.fileno(), sample.image_bytes, sample.image)
-                label = os.pread(file.fileno(), sample.label_bytes, sample.label)
-        except OSError as error:
-            raise ImageError(f"cannot read {self._path(index)}: {error.strerror}") from error
+        sample, name = _Sample(*self._places[index].tolist()), self._name(index)
+        first = min(sample.image, sample.label) - BLOCK
+        last = max(sample.image + sample.image_bytes, sample.label + sample.label_bytes)
+        data = (_download if is_url(name) else _read)(name, first, last - first)
+        image, label = (
+            data[start - first : start - first + size] for start, size in (sample[:2], sample[2:])
+        )
+        for start, size in (sample[:2], sample[2:]):
+            header = data[start - first - BLOCK : start - first]
+            if header[257:262] != b"ustar" or _number(header[124:136]) != size:
+                raise ReadError(
+                    f"{name} has no member of {size} bytes at byte {start}, of which its index "
+                    "tells: it was changed or is damaged; make the index again"
+                )
         if not label.strip().isdigit():
             raise ImageError(f"its label (.cls) is {label[:20]!r}, not digits")
-        pixels = decode_image(np.frombuffer(data, np.uint8), self.where(index), least=least)
+        pixels = decode_image(np.frombuffer(image, np.uint8), self.where(index), least=least)
         return pixels, int(label)
 
     def where(self, index: int) -> str:
         """The tar file and the place in it."""
-        return f"{self._path(index)}, image at byte {self._places[index][0]}"
+        return f"{self._name(index)}, image at byte {self._places[index][0]}"
 
-    def _path(self, index: int) -> Path:
-        return self.paths[int(self._shards[index])]
+    def _name(self, index: int) -> str:
+        return self.names[int(self._shards[index])]
 
 
-def _index(path: Path) -> npt.NDArray[np.int64]:
+def _find(file: str) -> npt.NDArray[np.int64]:
     """A row for each sample of a tar file, as _Sample has its columns."""
-    rows = []
-    try:
-        with path.open("rb", buffering=0) as file:
-            members = (
-                (name[1], name[2].lower(), (start, size))
-                for text, start, size in _members(file.fileno(), path)
-                if (name := _NAME.fullmatch(text)) and not _META.match(text)
-            )
-            for key, run in itertools.groupby(members, lambda member: member[0]):
-                rows.append(_sample(path, key, {kind: place for _, kind, place in run}))
-    except OSError as error:
-        raise ReadError(f"cannot read {path}: {error.strerror}") from error
+    members = (
+        (name[1], name[2].lower(), (start, size))
+        for text, start, size in (_indexed if is_url(file) else _members)(file)
+        if (name := _NAME.fullmatch(text)) and not _META.match(text)
+    )
+    rows = [
+        _sample(file, key, {kind: place for _, kind, place in run})
+        for key, run in itertools.groupby(members, lambda member: member[0])
+    ]
     return np.array(rows, np.int64).reshape(-1, len(_Sample._fields))
 
 
@@ -107,7 +126,7 @@ _NAME = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)")
 _META = re.compile(r"__[^/]*__($|/)")
 
 
-def _sample(path: Path, key: str, parts: dict[str, tuple[int, int]]) -> _Sample:
+def _sample(path: str, key: str, parts: dict[str, tuple[int, int]]) -> _Sample:
     images = [name for name in parts if f".{name}" in SUFFIXES]
     if len(images) != 1 or "cls" not in parts:
         raise ReadError(
@@ -117,8 +136,73 @@ def _sample(path: Path, key: str, parts: dict[str, tuple[int, int]]) -> _Sample:
     return _Sample(*parts[images[0]], *parts["cls"])
 
 
-def _members(file: int, path: Path) -> Iterator[tuple[str, int, int]]:
+def _read(path: str, start: int, size: int) -> bytes:
+    """A part of a file."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return os.pread(file.fileno(), size, start)
+    except OSError as error:
+        raise ReadError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _download(url: str, start: int | None = None, size: int = 0) -> bytes:
+    """A part of what a URL holds, or all of it, asked for again if the server is at a loss."""
+    headers = {"User-Agent": "caffe2torch"}
+    if start is not None:
+        headers["Range"] = f"bytes={start}-{start + size - 1}"
+    for pause in PAUSES_S:
+        time.sleep(pause)
+        try:
+            request = urllib.request.Request(url, headers=headers)
+            with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+                if start is not None and response.status != 206:
+                    raise ReadError(f"{url}: the server sends no parts of files (HTTP ranges)")
+                data: bytes = response.read()
+            if start is None or len(data) == size:
+                return data
+            cause = f"{len(data)} of {size} bytes came"
+        except urllib.error.HTTPError as error:
+            cause = str(error)
+            if error.code not in BUSY:
+                break
+        except (OSError, http.client.HTTPException) as error:
+            cause = str(error)
+    raise ReadError(f"cannot read {url}: {cause}")
+
+
+def _indexed(url: str) -> Iterator[tuple[str, int, int]]:
+    """As ``_members``, by the index ``x.idx`` of a file ``x.tar``: four words a member."""
+    index = url.removesuffix(".tar") + ".idx"
+    try:
+        text = _download(index)
+    except ReadError as error:
+        raise ReadError(
+            f"{error}: a tar file behind a URL needs an index beside it, as wds2idx of NVIDIA's "
+            "DALI makes it; or copy the file to a disk"
+        ) from None
+    head, *lines = text.decode("utf-8", "surrogateescape").splitlines() or [""]
+    words = [word for line in lines for word in line.split(" ")]
+    numbers = words[1::4] + words[2::4]
+    whole = len(words) % 4 == 0 and all(number.isdecimal() for number in numbers)
+    if head.split(" ") != ["v1.2", str(len(lines))] or not whole:
+        raise ReadError(
+            f"{index} is no whole index of version 1.2, whose names have no spaces: make it again"
+        )
+    for place in range(0, len(words), 4):
+        _, start, size, name = words[place : place + 4]
+        yield name, int(start), int(size)
+
+
+def _members(path: str) -> Iterator[tuple[str, int, int]]:
     """Name, place and size of the files in a tar file (ustar, GNU or pax)."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            yield from _walk(file.fileno(), path)
+    except OSError as error:
+        raise ReadError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _walk(file: int, path: str) -> Iterator[tuple[str, int, int]]:
     place, end = 0, os.fstat(file).st_size
     longer: dict[str, str] = {}
     while place < end:
