@@ -91,16 +91,16 @@ class FedNet:
     def forward_backward(self) -> Pass:
         """One pass on the next batch, whose gradients are added to those that there are."""
         values = self.module.values(self.inputs(), self._kept)
-        loss = self.net.loss(values)
-        if loss.requires_grad:
-            loss.backward()  # type: ignore[no-untyped-call]  # untyped in torch
+        objective = self.net.objective(values)
+        if objective.requires_grad:
+            objective.backward()  # type: ignore[no-untyped-call]  # untyped in torch
         for first, *others in self._extra:
             for tensor in others:
                 if tensor.grad is not None:
                     grad = tensor.grad.view(first.shape)
                     first.grad = grad if first.grad is None else first.grad.add_(grad)
                     tensor.grad = None
-        return self._pass(values, loss)
+        return self._pass(values, self.net.loss(values))
 
     @torch.no_grad()
     def forward(self) -> Pass:

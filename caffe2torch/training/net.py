@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,9 +49,10 @@ class TrainingNet:
     ``net`` is the definition in Caffe's terms, data layers and all, of the layers of this phase.
     ``sources`` are what the data layers read, by layer name in the net's order. ``needs`` says
     what backward computes of each node.
-    ``loss_weights`` is the weight, by value, of every top that counts into the loss. ``outputs``
-    are the blobs that Caffe reports, in its order. ``learned`` are the learned blobs in
-    Caffe's order, each once.
+    ``loss_weights`` is the weight, by value, of every top that counts into the loss, and
+    ``idle_losses`` are those among them whose weight goes into no gradient. ``outputs`` are the
+    blobs that Caffe reports, in its order. ``learned`` are the learned blobs in Caffe's order,
+    each once.
     """
 
     net: Message
@@ -59,6 +60,7 @@ class TrainingNet:
     module: CaffeModule
     sources: Mapping[str, Source]
     loss_weights: Mapping[str, float]
+    idle_losses: frozenset[str]
     outputs: tuple[str, ...]
     learned: tuple[LearnedBlob, ...]
     needs: Sequence[Needs]
@@ -77,7 +79,16 @@ class TrainingNet:
 
         A top of any size counts with the sum of its elements (Caffe: Layer::Forward).
         """
-        terms = [weight * values[value].sum() for value, weight in self.loss_weights.items()]
+        return self._sum(values, self.loss_weights)
+
+    def objective(self, values: Mapping[str, Tensor]) -> Tensor:
+        """What the gradients are of: ``loss`` without the idle losses."""
+        return self._sum(values, self.loss_weights.keys() - self.idle_losses)
+
+    def _sum(self, values: Mapping[str, Tensor], counted: Collection[str]) -> Tensor:
+        terms = [
+            w * values[value].sum() for value, w in self.loss_weights.items() if value in counted
+        ]
         return torch.stack(terms).sum() if terms else torch.zeros(())
 
 
@@ -141,12 +152,14 @@ def open_net(
     layers = split_layers(filtered, graph)
     needs = needs_of(layers, graph, force=filtered.force_backward)
     by_node = {id(node): one for (_, node), one in zip(layers, needs, strict=True) if node}
+    loss_weights = _loss_weights(graph)
     return TrainingNet(
         net=filtered,
         graph=graph,
         module=module,
         sources=sources,
-        loss_weights=_loss_weights(graph),
+        loss_weights=loss_weights,
+        idle_losses=_idle_losses(graph, by_node) & loss_weights.keys(),
         outputs=tuple(blob for blob in graph.outputs if not blob.startswith(AUTOMATIC)),
         learned=_learned_blobs(graph, module, by_node),
         needs=[by_node[id(node)] for node in graph.nodes],
@@ -302,6 +315,22 @@ def _loss_weights(graph: Graph) -> dict[str, float]:
             if weight:
                 weights[value] = float(weight)
     return weights
+
+
+def _idle_losses(graph: Graph, needs: Mapping[int, Needs]) -> frozenset[str]:
+    """Tops of losses that state no weight, and that a layer reads which has a gradient for them.
+
+    In Caffe that gradient takes the place of the weight 1; only a weight that is stated makes
+    the loss one of the blob's readers (insert_splits.cpp).
+    """
+    answered = {
+        value
+        for node in graph.nodes
+        for value, wanted in zip(node.inputs, needs[id(node)].propagate, strict=True)
+        if wanted and needs[id(node)].layer
+    }
+    unstated = (node.outputs for node in graph.nodes if not node.proto.loss_weight)
+    return frozenset(top for tops in unstated for top in tops if top in answered)
 
 
 def _learned_blobs(

@@ -42,6 +42,31 @@ def test_losses_without_a_top_count() -> None:
     assert list(net.loss_weights.values()) == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("stated", "read", "gradient"), [("", True, 4), ("loss_weight: 1", True, 5), ("", False, 1)]
+)
+def test_a_weight_that_no_loss_states_gives_way_to_the_gradient_of_a_reader(
+    stated: str, read: bool, gradient: float
+) -> None:
+    # The loss l is 0.5, and its gradient by the scale 1; 4 l^2, which reads it, has the gradient 4.
+    net = opened(
+        f"""
+        layer {{ name: "z" type: "DummyData" top: "z"
+          dummy_data_param {{ shape {{ dim: 2 dim: 3 }} }} }}
+        layer {{ name: "s" type: "Scale" bottom: "x" top: "s"
+          scale_param {{ filler {{ value: 1 }} }} }}
+        layer {{ name: "l" type: "EuclideanLoss" bottom: "s" bottom: "z" top: "l" {stated} }}
+        layer {{ name: "p" type: "Power" bottom: "l" top: "p" power_param {{ power: 2 scale: 2 }}
+          {"loss_weight: 1" if read else ""} }}
+        """
+    )
+    x = torch.tensor([[1.0, 0, 0], [1, 0, 0]])
+    values = net.module.values({"x": x})
+    net.objective(values).backward()  # type: ignore[no-untyped-call]  # untyped in torch
+    assert net.learned[0].tensors[0].grad is not None
+    assert net.learned[0].tensors[0].grad.tolist() == [gradient, 0, 0]
+
+
 def test_a_shared_blob_takes_the_multiplier_that_is_stated() -> None:
     net = opened(
         """
