@@ -192,8 +192,9 @@ def convert(
         layout: write a bare state_dict (.pt, .safetensors) under the names of another project,
             which no command here reads. ``torchvision`` comes with the package squeezenet, for
             a SqueezeNet v1.1 and torchvision's ``squeezenet1_1``.
-        half: store the weights as float16. Loading widens them to float32, and the ONNX
-            form computes in float32.
+        half: store the weights as float16, which loading widens to float32. An ``.onnx``
+            computes in float16 too, but for layers that would overflow or lose too much; its
+            inputs and outputs stay float32.
         optimize: fold BatchNorm, Scale and Bias into the layer before them and remove
             Dropout: for inference, as ``caffe2torch.optimize`` does for a module.
         opset: of an ``.onnx``: the version of its operators, 13 to the newest that onnx knows; 17

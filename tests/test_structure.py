@@ -64,7 +64,7 @@ FLOORS = (
         "What a program calls: read, load, convert.",
     ),
     (
-        {"parity", "opencv", "consumers", "inference", "int8", "lacking", "summary"},
+        {"parity", "opencv", "consumers", "inference", "int8", "float16", "lacking", "summary"},
         "What is done with a conversion: proof, OpenCV's face, files for other programs, a faster "
         "module, int8, a table.",
     ),
@@ -96,6 +96,7 @@ HEAVY_AT_THE_TOP = {
     "caffe2torch/lower/fast.py": {"torch"},
     "caffe2torch/lower/to_onnx.py": {"onnx"},
     "caffe2torch/lower/fold_onnx.py": {"onnx"},
+    "caffe2torch/lower/half.py": {"onnx"},
     "caffe2torch/lower/opset.py": {"onnx"},
     "caffe2torch/consumers/_aten.py": {"torch"},
     "caffe2torch/training/optimisers.py": {"torch"},
@@ -120,7 +121,8 @@ ONLY_IN = {
     "onnx": {
         "caffe2torch/consumers/",
         "caffe2torch/lower/to_onnx.py", "caffe2torch/lower/fold_onnx.py", "caffe2torch/int8.py",
-        "caffe2torch/lower/opset.py", "squeezenet/classifier.py",
+        "caffe2torch/lower/opset.py", "caffe2torch/lower/half.py", "caffe2torch/artefact/onnx.py",
+        "squeezenet/classifier.py",
     },
     # One place makes sessions; quantisation is ONNX Runtime's.
     "onnxruntime": {"caffe2torch/engines/onnxruntime.py", "caffe2torch/int8.py"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -41,7 +42,7 @@ def write_onnx(
     external_data: bool = False,
     rewrite: Callable[[onnx.ModelProto], None] = lambda model: None,
 ) -> None:
-    """Write the ONNX form, with its weights in half precision if ``half``.
+    """Write the ONNX form, in float16 if ``half`` but for layers that the metadata names.
 
     ``opset``, ``batch`` and ``static`` are as for ``to_onnx``, whose own opset is the default.
     ``rewrite`` changes the finished graph, which is without its learned arrays, in place.
@@ -52,7 +53,7 @@ def write_onnx(
     """
     from caffe2torch.lower.batch import with_batch
     from caffe2torch.lower.memory import remembering
-    from caffe2torch.lower.to_onnx import OPSET, halve, to_onnx
+    from caffe2torch.lower.to_onnx import OPSET, to_onnx
 
     if not graph.outputs:
         raise ArtefactError(
@@ -69,8 +70,12 @@ def write_onnx(
         )
     metadata = metadata_of(graph if batch is None else with_batch(graph, batch))
     model = to_onnx(graph, opset=opset or OPSET, batch=batch, static=static)
-    model = halve(model) if half else model
     rewrite(model.skeleton)
+    if half:
+        from caffe2torch.lower.half import to_float16
+
+        model, kept = to_float16(model)
+        metadata["float32_layers"] = list(kept)
     entry = model.skeleton.metadata_props.add()
     entry.key = FORMAT
 
@@ -95,6 +100,15 @@ def write_onnx(
             for name, array in model.weights.items():
                 file.write(heads[name])
                 write_array(file, array, progress)
+
+
+def float32_layers(path: PathLike) -> list[str]:
+    """The names of the layers that a file of ``half`` has in float32."""
+    import onnx
+
+    properties = onnx.load(path, load_external_data=False).metadata_props
+    (text,) = (entry.value for entry in properties if entry.key == FORMAT)
+    return list(map(str, json.loads(text)["float32_layers"]))
 
 
 def _layers(names: Sequence[str]) -> str:

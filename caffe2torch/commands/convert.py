@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -51,7 +52,11 @@ class _Convert(click.Command):
     type=RegisteredChoice(lambda: extensions.names(extensions.LAYOUTS)),
     help="Write a bare state_dict under another project's names.",
 )
-@click.option("--half", is_flag=True, help="Store the weights in half precision.")
+@click.option(
+    "--half",
+    is_flag=True,
+    help="Store the weights in half precision; an .onnx computes in it, but where it would not do.",
+)
 @click.option(
     "--optimize",
     is_flag=True,
@@ -99,6 +104,10 @@ def convert(model: str, output: str, consumer: str | None, **options: Any) -> No
         if consumer is None:
             from caffe2torch import api
 
+            if options["half"] and output.endswith(".onnx") and not options["layout"]:
+                from caffe2torch.float16 import write_and_report
+
+                options["writer"] = partial(write_and_report, report=click.echo)
             path = api.convert(opened or weights, output, **options)
         else:
             from caffe2torch.consumers._convert import convert_for

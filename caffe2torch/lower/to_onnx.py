@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from caffe2torch.errors import ArtefactError, Caffe2TorchError, UnsupportedLayerError
 from caffe2torch.graph import Array, FloatArray, Graph, Node, Shape
-from caffe2torch.io.arrays import to_half
 from caffe2torch.io.origin import located
 from caffe2torch.io.schema import replace_all
 from caffe2torch.lower.batch import batch_of, free_axes, image_sized, shapes_at, with_batch
 from caffe2torch.lower.fold_onnx import fold_sizes
 from caffe2torch.lower.opset import at_opset
-from caffe2torch.passes.naming import unused
 from caffe2torch.version import __version__
 
 OPSET = 17
@@ -39,8 +37,8 @@ REDUCTIONS = ("Reduce", "ArgM")
 class OnnxModel:
     """A checked model whose learned arrays stand apart, so that they can be streamed.
 
-    ``skeleton`` is the ModelProto without them; ``weights`` are its float32 initializers
-    by name, still the arrays of the graph. ``values`` declares every value that a layer makes,
+    ``skeleton`` is the ModelProto without them; ``weights`` are its initializers by name, float32
+    (still the arrays of the graph) or float16. ``values`` declares every value that a layer makes,
     by name: the skeleton declares those of fixed sizes alone, as tract takes a symbolic size
     between layers for a fixed one.
     """
@@ -69,7 +67,7 @@ def to_onnx(
         at_opset(skeleton, opset)
     used = {name for node in skeleton.graph.node for name in node.input}
     weights = {key: array for key, array in graph.params.items() if key in used}
-    _check(skeleton, weights)
+    check(skeleton, weights)
     return OnnxModel(skeleton, weights, values)
 
 
@@ -132,33 +130,6 @@ def part_of(model: OnnxModel, values: Sequence[str]) -> OnnxModel:
         replace_all(field, kept)
     kept_weights = {k: array for k, array in model.weights.items() if k in needed}
     return OnnxModel(part, kept_weights, model.values)
-
-
-def halve(model: OnnxModel) -> OnnxModel:
-    """Store the weights of ``model`` as float16, each widened by a Cast where it is used.
-
-    The graph goes on to compute in float32, with inputs and outputs as before: it runs in
-    every engine, also where a layer has no half-precision form, and gives what the half
-    .pt and .safetensors do. Engines fold the Casts when they load the file, so that it is
-    as fast as the float32 one.
-    """
-    skeleton = deepcopy(model.skeleton)
-    nodes, halves = list(skeleton.graph.node), to_half(model.weights)
-    values = (name for node in nodes for name in (*node.input, *node.output))
-    taken = {*values, *(i.name for i in skeleton.graph.input)}
-    repeats: dict[str, int] = {}
-    stored = {}
-    for key in model.weights:
-        stored[key] = half = unused(f"{key}@half", "'", taken, repeats)
-        taken.add(half)
-    casts = [
-        helper.make_node("Cast", [half], [key], name=f"{half}/Cast", to=TensorProto.FLOAT)
-        for key, half in stored.items()
-    ]
-    replace_all(skeleton.graph.node, [*casts, *nodes])
-    return replace(
-        model, skeleton=skeleton, weights={half: halves[key] for key, half in stored.items()}
-    )
 
 
 def initializer(name: str, array: Array) -> TensorProto:
@@ -313,19 +284,24 @@ def _dims(declared: Shape, other: Shape, batch: int | None) -> list[int | str | 
     ]
 
 
-def _declared(weights: Mapping[str, FloatArray]) -> list[onnx.ValueInfoProto]:
+def _declared(weights: Mapping[str, Array]) -> list[onnx.ValueInfoProto]:
     return [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, array.shape)
+        helper.make_tensor_value_info(name, initializer(name, array).data_type, array.shape)
         for name, array in weights.items()
     ]
 
 
-def _check(skeleton: onnx.ModelProto, weights: Mapping[str, FloatArray]) -> None:
-    """Run onnx.checker with the weights declared as inputs: it needs no values of theirs."""
+def with_declared(skeleton: onnx.ModelProto, weights: Mapping[str, Array]) -> onnx.ModelProto:
+    """A copy with the learned arrays declared as inputs: a check needs no values of theirs."""
     declared = deepcopy(skeleton)
     declared.graph.input.extend(_declared(weights))
+    return declared
+
+
+def check(skeleton: onnx.ModelProto, weights: Mapping[str, Array]) -> None:
+    """Raise ArtefactError for a graph that onnx.checker does not accept."""
     try:
-        onnx.checker.check_model(declared, full_check=True)
+        onnx.checker.check_model(with_declared(skeleton, weights), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         raise ArtefactError(
             f"the ONNX graph fails its check, which is a fault of caffe2torch: {error}"

@@ -51,8 +51,8 @@ def test_is_half_the_size_and_computes_nearly_the_same(tmp_path: Path, suffix: s
     half = caffe2torch.convert(MODEL, tmp_path / f"half{suffix}", PROTOTXT, half=True)
     arrays = caffe2torch.read(MODEL, PROTOTXT).params.values()
     saved = plain.stat().st_size - half.stat().st_size
-    # A Cast for each array takes about 100 bytes in ONNX.
-    assert abs(2 * sum(a.size for a in arrays) - saved) <= 150 * len(arrays)
+    # The form of ONNX has a few Casts more, of about 100 bytes.
+    assert abs(2 * sum(a.size for a in arrays) - saved) <= 500
     with torch.no_grad():
         expected = caffe2torch.load(MODEL, PROTOTXT)(torch.from_numpy(net_input())).numpy()
     difference = np.abs(run(half, net_input()) - expected).max() / np.abs(expected).max()
@@ -71,7 +71,7 @@ def test_all_forms_hold_the_same_rounded_weights(tmp_path: Path) -> None:
     path = caffe2torch.convert(MODEL, tmp_path / "half.onnx", PROTOTXT, half=True)
     stored = {i.name: onnx.numpy_helper.to_array(i) for i in onnx.load(path).graph.initializer}
     for key, array in expected.items():
-        np.testing.assert_array_equal(stored[f"{key}@half"], array)
+        np.testing.assert_array_equal(stored[key], array)
 
 
 def test_the_onnx_file_keeps_its_inputs_and_outputs(tmp_path: Path) -> None:
