@@ -182,7 +182,6 @@ _settings = _options(
     _setting("--weight-decay", FACTOR, "Weight decay."),
     _setting("--regularization", click.Choice(["L1", "L2"]), "Kind of weight decay."),
     _setting("--lr-mult", MULTIPLIER, "Factor of the rate: 'conv10.*=10'.", multiple=True),
-    _setting("--head-lr-mult", FACTOR, "The same of a new classifier; --lr-mult goes before."),
     _setting("--decay-mult", MULTIPLIER, "Factor of the decay: '*.bias=0'.", multiple=True),
     _setting("--label-smoothing", SHARE, "Share of the target spread over all classes."),
     _setting("--clip", FACTOR, "Largest norm of the gradient; 0: any."),

@@ -22,8 +22,7 @@ class TrainConfig:
     ``batch_size`` counts the images of all processes in one forward pass, and ``iter_size``
     passes make one step. ``epochs`` counts where ``max_iter`` is 0. ``lr_scale`` is a rule of
     ``LR_RULES`` and the images a step for which ``lr`` was chosen. Where ``channels_last`` is
-    None, ``squeezenet.evaluate.prefers_channels_last`` decides. ``head_lr_mult`` is the factor of
-    the rate of a classifier that is new, unless ``lr_mult`` names it.
+    None, ``squeezenet.evaluate.prefers_channels_last`` decides.
     """
 
     data: str = "."
@@ -54,7 +53,7 @@ class TrainConfig:
     batch_size: int = 32
     iter_size: int = 1
     solver_type: str = "SGD"
-    lr: float = 0.001
+    lr: float = 0.0004
     lr_scale: tuple[str, int] | None = None
     schedule: str = "cosine"
     gamma: float = 0.1
@@ -69,7 +68,6 @@ class TrainConfig:
     weight_decay: float = 0.0002
     regularization: str = "L2"
     lr_mult: Multipliers = ()
-    head_lr_mult: float = 5.0
     decay_mult: Multipliers = ()
     freeze: tuple[str, ...] = ()
     label_smoothing: float = 0.0

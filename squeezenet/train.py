@@ -20,7 +20,7 @@ from caffe2torch.training.distributed import Team, join_team
 from caffe2torch.training.log import Records
 from caffe2torch.training.loop import Action, DivergedError, Loop
 from caffe2torch.training.optimisers import CaffeOptimiser, WeightAverage, freeze, parameter_groups
-from caffe2torch.training.rules import Multipliers, Schedule
+from caffe2torch.training.rules import Schedule
 from squeezenet.checkpoint import (
     damage_named,
     load_checkpoint,
@@ -40,6 +40,7 @@ from squeezenet.data import (
 )
 from squeezenet.evaluate import DTYPES, Metrics, evaluate, on_device, prefers_channels_last
 from squeezenet.feed import Feed
+from squeezenet.head import mix_classifier
 from squeezenet.preprocess import Transform
 from squeezenet.weights import model_to_train
 
@@ -135,7 +136,7 @@ class _Run(Loop):
         )
 
         # Model: new, or with weights from a file; the classifier is new if the classes differ.
-        self.model, is_new = model_to_train(config, self.num_classes, report)
+        self.model, self.old_classifier = model_to_train(config, self.num_classes, report)
         self.model.to(team.device)
         least = self.model.smallest_input
         if config.crop < least:
@@ -153,9 +154,9 @@ class _Run(Loop):
         self.average = WeightAverage(self.model, config.ema) if config.ema else None
 
         # What changes the weights, and what is kept of the outcome.
-        head: Multipliers = (("conv10.*", config.head_lr_mult),) if is_new else ()
-        lr_mult = (*head, *config.lr_mult)
-        groups = parameter_groups(self.model, config.weight_decay, lr_mult, config.decay_mult)
+        groups = parameter_groups(
+            self.model, config.weight_decay, config.lr_mult, config.decay_mult
+        )
         self.optimiser = CaffeOptimiser(
             groups,
             config.solver_type,
@@ -194,6 +195,8 @@ class _Run(Loop):
             state = load_checkpoint(init_from)
             with damage_named(init_from):
                 self._restore(state)
+        elif self.old_classifier is not None:
+            self._begin_classifier(self.old_classifier)
         if len(set(steps := self.team.gather(self.iteration))) > 1:
             raise ReadError(
                 f"the processes go on from different steps, {min(steps)} to {max(steps)}: --out "
@@ -215,6 +218,26 @@ class _Run(Loop):
         if len(self.bad):
             self.report(f"{len(self.bad)} bad images were skipped; each is named above")
         return self.metrics
+
+    def _begin_classifier(self, old: nn.Conv2d) -> None:
+        """Fill the new classifier with what the old one knows of the training images."""
+        config, new = self.config, self.model.conv10
+        self.model.conv10 = old.to(self.team.device)
+        predict = on_device(
+            self.model.eval(),
+            self.team.device,
+            precision=config.precision,
+            channels_last=self.channels_last,
+        )
+        images = ImageDataset(self.train_set.source, self.val_set.transform, seed=None)
+        size = max(1, config.batch_size // self.team.world)
+        mix_classifier(
+            new, old, predict, images,
+            batch_size=size, workers=config.workers, bad=self.bad, team=self.team,
+        )  # fmt: skip
+        self.model.conv10 = new
+        if self.average:
+            self.average.model.load_state_dict(self.model.state_dict())
 
     def _train_batches(self) -> Iterator[Batch]:
         config, team = self.config, self.team

@@ -126,10 +126,10 @@ def load_model(
 
 def model_to_train(
     config: TrainConfig, num_classes: int, report: Callable[[str], None]
-) -> tuple[SqueezeNet, bool]:
-    """A new model, or one with the weights of ``pretrained``; whether its classifier alone is new.
+) -> tuple[SqueezeNet, nn.Conv2d | None]:
+    """A new model, or one with the weights of ``pretrained``.
 
-    It is if the classes differ.
+    If the classes differ its classifier is new, and the old one comes with it.
 
     Raises WeightsError for weights that want other images than training gives.
     """
@@ -137,7 +137,7 @@ def model_to_train(
         model = SqueezeNet(
             config.version, bypass=config.bypass, num_classes=num_classes, dropout=config.dropout
         )
-        return model, False
+        return model, None
     loaded = load_model(
         Path(config.pretrained),
         version=config.version,
@@ -150,14 +150,15 @@ def model_to_train(
             f"{config.pretrained} takes {made.channel_order} images, normalised; training "
             "feeds blue first. Start from weights that were converted without --input."
         )
-    is_new = model.num_classes != num_classes
-    if is_new:
-        report(
-            f"the classifier is new: {config.pretrained} has {model.num_classes} classes, "
-            f"the data {num_classes}"
-        )
-        model.replace_classifier(num_classes)
-    return model, is_new
+    if model.num_classes == num_classes:
+        return model, None
+    report(
+        f"the classifier is new: {config.pretrained} has {model.num_classes} classes, "
+        f"the data {num_classes}"
+    )
+    old = model.conv10
+    model.replace_classifier(num_classes)
+    return model, old
 
 
 def _from_checkpoint(path: Path) -> Loaded:

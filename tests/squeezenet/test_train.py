@@ -302,23 +302,6 @@ def test_bf16_channels_last_and_tensorboard_run(data, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "rates"),
-    [
-        ({}, {1.0: 50, 5.0: 2}),
-        ({"head_lr_mult": 2.0}, {1.0: 50, 2.0: 2}),
-        ({"lr_mult": (("*.weight", 3.0),)}, {3.0: 26, 1.0: 25, 5.0: 1}),  # It goes before.
-        ({"num_classes": 5}, {1.0: 52}),  # The classifier is that of the weights.
-    ],
-)
-def test_a_new_classifier_learns_faster(data, tmp_path, more, rates):
-    train(config(data, tmp_path / "source", max_iter=1, num_classes=5), report=quiet)
-    weights = str(tmp_path / "source" / "last.pt")
-    train(config(data, tmp_path, pretrained=weights, max_iter=1, **more), report=quiet)
-    groups = load_checkpoint(tmp_path / "last.pt")["optimiser"]["param_groups"]
-    assert {group["lr_mult"]: len(group["params"]) for group in groups} == rates
-
-
-@pytest.mark.parametrize(
     ("version", "device", "precision", "last"),
     [
         ("1.1", "cpu", "fp32", True),
