@@ -30,6 +30,11 @@ EFFECTS = click.Choice(["stop", "snapshot", "none"])
     help="Go on with the data where the snapshot was written; without it they begin again.",
 )
 @click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on from this solver's newest snapshot and its place in the data, once there is one.",
+)
+@click.option(
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",

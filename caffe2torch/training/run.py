@@ -22,7 +22,7 @@ from caffe2torch.training.fed import FedNet
 from caffe2torch.training.log import Log
 from caffe2torch.training.loop import Action
 from caffe2torch.training.net import open_net
-from caffe2torch.training.snapshot import learned_net, read_state
+from caffe2torch.training.snapshot import learned_net, newest_state, read_state
 from caffe2torch.training.solver import NetOf, Solver, read_solver, warn_idle
 
 
@@ -33,6 +33,7 @@ def train(
     weights: Sequence[str] = (),
     snapshot: str | None = None,
     resume_data: bool = False,
+    resume: bool = False,
     device: str = "auto",
     workers: int = 0,
     level: int = 0,
@@ -51,6 +52,8 @@ def train(
             they begin again, as in Caffe. On a CPU the run then ends in the same bits as one
             never interrupted, but for layers that remember the last pass (LSTM, RNN): they
             begin anew, as no snapshot has their state.
+        resume: go on from the newest solverstate that this solver has written, and from its place
+            in the data, once there is one; ``weights`` and ``snapshot`` are for the first start.
         device: "auto" (the solver's own, or the CPU where there is no GPU), "cpu" or "cuda".
         workers: processes that prepare the batches of each data layer.
         level: of the training net's state.
@@ -63,6 +66,8 @@ def train(
             learn. No file has been written then.
     """
     solver = read_solver(path, level, stages)
+    if resume and (newest := newest_state(solver.snapshot_prefix)):
+        weights, snapshot, resume_data = (), newest, True
     if weights and snapshot:
         raise NetError(
             "weights and a snapshot are given, of which one can be: a snapshot names its weights"

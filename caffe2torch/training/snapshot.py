@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +68,18 @@ def write_snapshot(
             write_layers(file, model, name, layers)
             _write_state(group.open(path), state, model)
     return model, path
+
+
+def newest_state(prefix: str) -> str | None:
+    """The ``PREFIX_iter_N.solverstate`` (or ``.h5``) of the largest N, if there is one."""
+    folder, name = os.path.split(prefix)
+    form = re.compile(rf"{re.escape(name)}_iter_(\d+)\.solverstate(\.h5)?")
+    try:
+        found = [match for file in os.listdir(folder or ".") if (match := form.fullmatch(file))]
+    except OSError as error:
+        raise ReadError(f"cannot read the folder {folder}: {error.strerror}") from error
+    newest = max(found, key=lambda match: int(match[1]), default=None)
+    return newest and os.path.join(folder, newest[0])
 
 
 def check_prefix(prefix: str) -> None:

@@ -167,6 +167,21 @@ def test_a_killed_run_goes_on_as_if_nothing_had_been(folder: Path, rule: str) ->
         np.testing.assert_array_equal(first, second)
 
 
+def test_the_same_command_begins_and_goes_on(folder: Path) -> None:
+    """As torchrun gives it again after a process was killed, here between updates 6 and 12."""
+    Path("solver.prototxt").write_text(SOLVER + MOMENTUM)
+    Path("other_iter_99.solverstate").touch()
+    Path("out_iter_99.solverstate.part").touch()
+    result = train("--resume")
+    assert result.exit_code == 0, result.output
+    os.rename("out_iter_12.caffemodel", "whole.caffemodel")
+    os.rename("out_iter_12.solverstate", "whole.solverstate")
+    for _ in range(2):  # In the end there is nothing left to do.
+        result = train("--resume", "--weights", "absent.caffemodel")
+        assert result.exit_code == 0, result.output
+        assert_same(("whole.caffemodel", "out_iter_12.caffemodel"))
+
+
 def test_frozen_blobs_have_a_history_of_their_decay(folder: Path) -> None:
     """Adam's mean of decay * w after two updates: (1 - b) * (b + 1) * decay * w."""
     rule = (
