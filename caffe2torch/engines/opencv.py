@@ -14,7 +14,7 @@ from caffe2torch.engines.onnxruntime import ShownModel
 from caffe2torch.errors import EngineError, NotInstalledError, first_line
 
 if TYPE_CHECKING:
-    from caffe2torch.graph import Array, FloatArray
+    from caffe2torch.graph import Array, FloatArray, Graph
 
 
 @register_engine("opencv")
@@ -109,27 +109,47 @@ class OpenCVOnnxEngine:
     """OpenCV's ONNX reader on the bytes of a model, for the outputs that are named.
 
     ``backend`` and ``target`` are numbers of OpenCV's; 0 and 0 are its defaults on the CPU.
+    ``renewed``: the model is read anew for each run. OpenCV 5.0 keeps the sizes of its first run
+    where they depend on data, and loses boxes of a later image, or fails.
     Raises EngineError where OpenCV fails.
     """
 
     def __init__(
-        self, model: bytes, outputs: Sequence[str], backend: int = 0, target: int = 0
+        self,
+        model: bytes,
+        outputs: Sequence[str],
+        backend: int = 0,
+        target: int = 0,
+        *,
+        renewed: bool = False,
     ) -> None:
+        self.outputs = outputs
+        self._model, self._places, self._renewed = model, (backend, target), renewed
+        self._net = self._read()
+
+    def _read(self) -> Any:
         import cv2
         import numpy as np
 
-        self.outputs = outputs
         with _errors():
-            self.net = cv2.dnn.readNetFromONNX(np.frombuffer(model, np.uint8))
-            self.net.setPreferableBackend(backend)
-            self.net.setPreferableTarget(target)
+            net = cv2.dnn.readNetFromONNX(np.frombuffer(self._model, np.uint8))
+            if self._places != (0, 0):  # OpenCV 5 warns of any.
+                net.setPreferableBackend(self._places[0])
+                net.setPreferableTarget(self._places[1])
+        return net
 
     def run(self, inputs: Mapping[str, FloatArray]) -> dict[str, Array]:
         """The outputs by name."""
+        net = self._read() if self._renewed else self._net
         with _errors():
             for name, array in inputs.items():
-                self.net.setInput(array, name)
-            return _forward(self.net, self.outputs)
+                net.setInput(array, name)
+            return _forward(net, self.outputs)
+
+
+def has_free_sizes(graph: Graph) -> bool:
+    """Whether the size of a value depends on data, as the number of boxes found does."""
+    return any(node.layer.free_axes for node in graph.nodes)
 
 
 @register_engine("opencv-onnx", by_default=False)
@@ -152,7 +172,11 @@ class OpenCVLoweringEngine:
             shown = ShownModel(self.job, batch)
             outputs = [output.name for output in shown.model.graph.output]
             with quiet():
-                engine = OpenCVOnnxEngine(shown.model.SerializeToString(), outputs)
+                engine = OpenCVOnnxEngine(
+                    shown.model.SerializeToString(),
+                    outputs,
+                    renewed=has_free_sizes(self.job.graph),
+                )
             self.made[batch] = shown, engine
         shown, engine = self.made[batch]
         with quiet():

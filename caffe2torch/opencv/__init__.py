@@ -13,7 +13,25 @@ The net follows Caffe where OpenCV's reader did not; ``docs/opencv.md`` lists th
 
 from caffe2torch.opencv.errors import OpenCVError
 from caffe2torch.opencv.layers import Layer
+from caffe2torch.opencv.models import (
+    ClassificationModel,
+    DetectionModel,
+    KeypointsModel,
+    Model,
+    SegmentationModel,
+)
 from caffe2torch.opencv.net import Net
-from caffe2torch.opencv.reader import readNetFromCaffe
+from caffe2torch.opencv.reader import readNet, readNetFromCaffe
 
-__all__ = ["Layer", "Net", "OpenCVError", "readNetFromCaffe"]
+__all__ = [
+    "ClassificationModel",
+    "DetectionModel",
+    "KeypointsModel",
+    "Layer",
+    "Model",
+    "Net",
+    "OpenCVError",
+    "SegmentationModel",
+    "readNet",
+    "readNetFromCaffe",
+]

@@ -7,7 +7,12 @@ from contextlib import contextmanager
 
 import cv2
 
-from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.errors import Caffe2TorchError, UnsupportedLayerError
+
+REGISTERED = (
+    "A class that was given to cv2.dnn_registerLayer is not used here; docs/adding-a-layer.md says "
+    "how to write the layer as a plugin, which is imported before the net is read."
+)
 
 
 class OpenCVError(Caffe2TorchError, cv2.error):
@@ -21,5 +26,7 @@ def as_opencv_error() -> Iterator[None]:
         yield
     except OpenCVError:
         raise
+    except UnsupportedLayerError as error:
+        raise OpenCVError(f"{error} {REGISTERED}") from error
     except Caffe2TorchError as error:
         raise OpenCVError(str(error)) from error

@@ -16,6 +16,7 @@ from caffe2torch.io.caffemodel import read_caffemodel
 from caffe2torch.io.files import Source
 from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.opencv.errors import OpenCVError, as_opencv_error
+from caffe2torch.opencv.inputs import Inputs, listed, scaled
 from caffe2torch.opencv.layers import (
     INPUT_LAYER,
     INPUT_TYPE,
@@ -51,9 +52,11 @@ class Net:
         self._proto, self._wanted = read_prototxt(prototxt), engine
         self._weights = blob_source(None if caffemodel is None else read_caffemodel(caffemodel))
         self._replaced: dict[str, Sequence[Blob]] = {}
-        self._inputs: dict[str, FloatArray] = {}
+        self._inputs = Inputs(self._proto)
         self._lowered: dict[Any, tuple[Graph, OnnxModel]] = {}
         self._plans: dict[Any, Plan] = {}
+        self._declared: tuple[Graph, list[Entry]] | None = None
+        self._incomplete: WeightsError | None = None
         self._declare()
         self._backend = self._target = 0
         self._last: Plan | None = None
@@ -69,9 +72,16 @@ class Net:
         """Why OpenCV did not run it, where ONNX Runtime did for a reason."""
         return self._last.reason if self._last else None
 
+    @property
+    def input_shapes(self) -> dict[str, Shape]:
+        """The declared shapes of the inputs by blob; not those of what ``setInput`` was given."""
+        if self._declared is None:
+            return dict(self._inputs.shapes)
+        return {i.name: i.shape for i in self._graph.inputs}
+
     def empty(self) -> bool:
         """Whether the net has no layers."""
-        return not self._entries
+        return self._declared is not None and not self._entries
 
     def setInput(self, blob: Any, name: str = "", scalefactor: float = 1.0, mean: Any = ()) -> None:
         """Set an input, the first without a ``name``, to scalefactor * (blob - mean).
@@ -79,17 +89,35 @@ class Net:
         ``mean`` is one number a channel, at most four; a single number is the first
         channel's, as everywhere in OpenCV.
         """
-        names = [i.name for i in self._graph.inputs]
-        if name and name not in names:
-            raise OpenCVError(f"setInput: the net has no input {name!r}; it has {_list(names)}.")
-        if not names:
-            raise OpenCVError("setInput: the net has no input.")
-        array = np.asarray(blob)
-        if array.dtype.kind not in "fiub" or not array.size:
-            raise OpenCVError(f"setInput: {array.dtype} {array.shape} is no blob of numbers.")
-        value = np.array(array, np.float32, order="C")
-        value = (value - _channels(mean, value.shape)) * np.float32(scalefactor)
-        self._inputs[name or names[0]] = np.asarray(value)
+        blob_name = self._inputs.find(name, "setInput")
+        value = scaled(blob, scalefactor, mean)
+        if blob_name in self._inputs.open():
+            self._set_shape(blob_name, value.shape)
+        self._inputs.arrays[blob_name] = value
+
+    def setInputShape(self, inputName: str, shape: Sequence[int]) -> None:
+        """Declare the shape of an input, of which the prototxt may give none.
+
+        ``setInput`` takes blobs of other shapes as well, and does this where there is none.
+        """
+        sizes = tuple(int(size) for size in shape)
+        if not sizes or min(sizes) < 1:
+            raise OpenCVError(f"setInputShape: {sizes} is not a shape of sizes of 1 or more.")
+        self._set_shape(self._inputs.find(inputName, "setInputShape"), sizes)
+
+    def setInputsNames(self, inputBlobNames: Sequence[str]) -> None:
+        """Give the inputs other names, in the order of the net; further inputs keep theirs."""
+        self._inputs.rename(inputBlobNames)
+
+    def _set_shape(self, blob: str, shape: Shape) -> None:
+        before = dict(self._inputs.shapes)
+        self._inputs.shapes[blob] = shape
+        try:
+            with as_opencv_error():
+                self._declare()
+        except OpenCVError:
+            self._inputs.shapes = before
+            raise
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Run the net.
@@ -126,7 +154,7 @@ class Net:
     def getLayer(self, layerId: int | str) -> Layer:
         """A layer by its number or name; number 0 stands for the inputs."""
         if layerId in (0, INPUT_LAYER):
-            return Layer(INPUT_LAYER, INPUT_TYPE, [i.name for i in self._graph.inputs])
+            return Layer(INPUT_LAYER, INPUT_TYPE, self._inputs.names())
         entry = self._entry(layerId)
         return Layer(entry.name, entry.type, [], self, entry)
 
@@ -148,6 +176,27 @@ class Net:
     def getUnconnectedOutLayersNames(self) -> tuple[str, ...]:
         """Their names."""
         return tuple(entry.name for entry in unconnected(self._graph, self._entries))
+
+    def getLayersShapes(self, netInputShapes: Sequence[Any]) -> tuple[Array, Any, Any]:
+        """Numbers, shapes of bottoms and shapes of tops of all layers, for shapes of the inputs.
+
+        That is one shape, or one for each input. Number 0 stands for the inputs.
+        """
+        given: Any = [netInputShapes] if np.ndim(netInputShapes[0]) == 0 else netInputShapes
+        shapes = [tuple(int(size) for size in shape) for shape in given]
+        with as_opencv_error():
+            graph = self._build(dict(zip(self._inputs.blobs, shapes, strict=False)))
+        entries = entries_of(graph)
+
+        def arrays(values: Sequence[str]) -> tuple[Array, ...]:
+            return tuple(np.array(graph.shapes[value], np.int32) for value in values)
+
+        inputs = arrays([i.name for i in graph.inputs])
+        return (
+            np.arange(len(entries) + 1, dtype=np.int32),
+            (inputs, *(arrays(entry.node.inputs) for entry in entries)),
+            (inputs, *(arrays(entry.outputs) for entry in entries)),
+        )
 
     def getParam(self, layer: int | str, numParam: int = 0) -> FloatArray:
         """A copy of a learned blob of a layer, in Caffe's shape."""
@@ -217,17 +266,37 @@ class Net:
         self._lowered.clear()
         self._plans.clear()
 
+    @property
+    def _graph(self) -> Graph:
+        return self._known()[0]
+
+    @property
+    def _entries(self) -> list[Entry]:
+        return self._known()[1]
+
+    def _known(self) -> tuple[Graph, list[Entry]]:
+        if self._declared is None:
+            raise OpenCVError(
+                f"the prototxt gives no shape for the input {listed(self._inputs.open())}; call "
+                "setInput or setInputShape first."
+            )
+        return self._declared
+
     def _declare(self) -> None:
         """Build the graph for the declared sizes, and note which weights it lacks, if any.
 
-        As in OpenCV the blobs of a layer may still be set; forward wants them all.
+        Without a size for each input there is none yet. As in OpenCV the blobs of a layer may
+        still be set; forward wants them all.
         """
-        self._incomplete: WeightsError | None = None
+        if self._inputs.open():
+            return
+        missing = None
         try:
-            self._graph = self._build({})
+            graph = self._build({})
         except WeightsError as error:
-            self._graph, self._incomplete = self._build({}, allow_missing=True), error
-        self._entries = entries_of(self._graph)
+            graph, missing = self._build({}, allow_missing=True), error
+        self._declared, self._incomplete = (graph, entries_of(graph)), missing
+        self._inputs.blobs = [i.name for i in graph.inputs]
 
     def _build(self, shapes: Mapping[str, Shape], allow_missing: bool = False) -> Graph:
         """The graph for input ``shapes``; an input that is not named has its declared one.
@@ -236,7 +305,8 @@ class Net:
         shapes can be told.
         """
         entries = (*self._weights.entries, *self._replaced.items())
-        options = Options(allow_missing=allow_missing, input_shapes=shapes)
+        sizes = {**self._inputs.shapes, **shapes}
+        options = Options(allow_missing=allow_missing, input_shapes=sizes)
         return build_graph(self._proto, replace(self._weights, entries=entries), options=options)
 
     def _run(self, outputs: Sequence[tuple[str, ...]], names: Sequence[str]) -> list[Array]:
@@ -248,7 +318,7 @@ class Net:
         plan = self._plan(tuple(dict.fromkeys(wanted)))
         start = time.perf_counter_ns()
         with as_opencv_error():
-            values = plan.run(self._inputs)
+            values = plan.run(self._inputs.arrays)
         self._ticks = time.perf_counter_ns() - start
         self._last = plan
         return [values[value] for value in wanted]
@@ -256,7 +326,7 @@ class Net:
     def _plan(self, outputs: tuple[str, ...]) -> Plan:
         from caffe2torch.lower.to_onnx import to_onnx
 
-        shapes = {name: array.shape for name, array in self._inputs.items()}
+        shapes = {name: array.shape for name, array in self._inputs.arrays.items()}
         backend, target = self._backend, self._target
 
         def lower() -> tuple[Graph, OnnxModel]:
@@ -265,7 +335,7 @@ class Net:
 
         def choose() -> Plan:
             lowered = _cached(self._lowered, key, CACHED_GRAPHS, lower)
-            return make_plan(*lowered, outputs, self._inputs, self._wanted, backend, target)
+            return make_plan(*lowered, outputs, self._inputs.arrays, self._wanted, backend, target)
 
         key = tuple(sorted(shapes.items()))
         with as_opencv_error():
@@ -304,27 +374,9 @@ def _request(args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[str, list[
     return "all", [name] if name else []
 
 
-def _channels(mean: Any, shape: Shape) -> FloatArray:
-    """``mean`` as an array that a blob of ``shape`` can be lessened by."""
-    values = np.zeros(4, np.float32)
-    given = np.atleast_1d(np.asarray(mean, np.float32)).reshape(-1)
-    if given.size > 4:
-        raise OpenCVError(f"setInput: a mean has at most 4 numbers, not {given.size}.")
-    values[: given.size] = given
-    if not values.any():
-        return np.zeros((), np.float32)
-    if len(shape) < 2 or shape[1] > 4:
-        raise OpenCVError(f"setInput: a mean needs a blob of at most 4 channels, not {shape}.")
-    return values[: shape[1]].reshape(-1, *[1] * (len(shape) - 2))
-
-
 def _cached(cache: dict[Any, T], key: Any, most: int, make: Callable[[], T]) -> T:
     """The value of ``key``, made if there is none; the ``most`` that were used last are kept."""
     cache[key] = cache.pop(key) if key in cache else make()
     if len(cache) > most:
         del cache[next(iter(cache))]
     return cache[key]
-
-
-def _list(names: Sequence[str]) -> str:
-    return ", ".join(repr(name) for name in names)

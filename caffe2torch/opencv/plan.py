@@ -11,7 +11,7 @@ import numpy as np
 from caffe2torch.compare import BlobDifference
 from caffe2torch.engines import Engine
 from caffe2torch.engines.onnxruntime import Session
-from caffe2torch.engines.opencv import OpenCVOnnxEngine, quiet
+from caffe2torch.engines.opencv import OpenCVOnnxEngine, has_free_sizes, quiet
 from caffe2torch.errors import EngineError, SessionError
 from caffe2torch.graph import Array, FloatArray, Graph
 from caffe2torch.opencv.errors import OpenCVError
@@ -76,7 +76,9 @@ def make_plan(
         if small is not None and is_opencv_4():  # Some of these end the process.
             raise EngineError(f"OpenCV 4 has no blobs of fewer than two axes ({small!r})")
         with quiet():
-            candidate = OpenCVOnnxEngine(content, outputs, backend, target)
+            candidate = OpenCVOnnxEngine(
+                content, outputs, backend, target, renewed=has_free_sizes(graph)
+            )
             tolerance = HALF_TOLERANCE if is_half(target) else TOLERANCE
             reason = refusal(candidate, reference, needed, tolerance)
     except EngineError as error:

@@ -1,4 +1,4 @@
-"""``readNetFromCaffe``: the arguments of OpenCV's function."""
+"""``readNetFromCaffe`` and ``readNet``: the arguments of OpenCV's functions."""
 
 from __future__ import annotations
 
@@ -45,6 +45,35 @@ def readNetFromCaffe(
         raise OpenCVError("readNetFromCaffe needs the argument 'prototxt' (or 'bufferProto').")
     with as_opencv_error():
         return Net(net, weights, engine)
+
+
+def readNet(*args: Any, **kwargs: Any) -> Any:
+    """Read a net of any framework, as ``cv2.dnn.readNet`` did: Caffe's here, others in OpenCV.
+
+    The arguments are OpenCV's: ``(model, config, framework)``, two paths in either order, or
+    ``(framework, bufferModel, bufferConfig)``. A net is Caffe's if ``framework`` is "caffe", or
+    a path ends with .caffemodel or .prototxt. Further ones (``engine``) are OpenCV's alone.
+
+    Raises:
+        OpenCVError: as ``readNetFromCaffe``.
+        cv2.error: OpenCV does not read a net of another framework.
+    """
+    paths = dict(zip(("model", "config", "framework"), args, strict=False), **kwargs)
+    buffers = dict(zip(("framework", "bufferModel", "bufferConfig"), args, strict=False), **kwargs)
+    model, config = paths.get("model"), paths.get("config", "")
+    if isinstance(model, (str, os.PathLike)) and isinstance(config, (str, os.PathLike)):
+        model, config = os.fspath(model), os.fspath(config)
+        kinds = [path.rpartition(".")[2] for path in (model, config)]
+        is_caffe = str(paths.get("framework")).lower() == "caffe"
+        if is_caffe or {"caffemodel", "prototxt"}.intersection(kinds):
+            if kinds[0] == "prototxt" or kinds[1] == "caffemodel":
+                model, config = config, model
+            return readNetFromCaffe(config, model)
+    elif str(buffers.get("framework")).lower() == "caffe":
+        return readNetFromCaffe(buffers.get("bufferConfig"), buffers.get("bufferModel"))
+    import cv2
+
+    return cv2.dnn.readNet(*args, **kwargs)
 
 
 def _source(value: Any, argument: str) -> Source | None:
