@@ -109,6 +109,7 @@ HEAVY_AT_THE_TOP = {
     "caffe2torch/training/run.py": {"torch"},
     "caffe2torch/training/score.py": {"torch"},
     "caffe2torch/opencv/errors.py": {"cv2"},  # Its base class; only programs with OpenCV come here.
+    "caffe2torch/opencv/models.py": {"cv2"},
 }
 """Files that are themselves imported only where the library is needed."""
 RUNTIME = "caffe2torch/layers/_runtime/"

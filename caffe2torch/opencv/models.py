@@ -7,7 +7,7 @@ and one of OpenCV's own. They follow OpenCV 4's ``modules/dnn/src/model.cpp``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -16,6 +16,9 @@ from caffe2torch.graph import Array
 from caffe2torch.opencv.errors import OpenCVError
 from caffe2torch.opencv.net import Net
 from caffe2torch.opencv.reader import readNet
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 IM_INFO_SCALE = 1.6
 """What OpenCV gives Faster R-CNN for the factor that its image was resized by."""
@@ -43,18 +46,18 @@ class Model:
                 self.setInputSize(first[3], first[2])
         self._outputs: tuple[str, ...] | None = None
 
-    def setInputSize(self, *size: Any) -> Model:
+    def setInputSize(self, *size: Any) -> Self:
         """Width and height, as a pair or as two numbers."""
         width, height = size[0] if len(size) == 1 else size
         self._params.size = (int(width), int(height))
         return self
 
-    def setInputMean(self, mean: Any) -> Model:
+    def setInputMean(self, mean: Any) -> Self:
         """One number a channel; a single number is the first channel's."""
         self._params.mean = mean
         return self
 
-    def setInputScale(self, scale: Any) -> Model:
+    def setInputScale(self, scale: Any) -> Self:
         """A factor for all channels, or one for each."""
         values = np.zeros(4)
         given = np.atleast_1d(np.asarray(scale, np.float64)).reshape(-1)[:4]
@@ -62,13 +65,13 @@ class Model:
         self._params.scalefactor = (values if values[1:].any() else np.full(4, values[0])).tolist()
         return self
 
-    def setInputCrop(self, crop: bool) -> Model:
+    def setInputCrop(self, crop: bool) -> Self:
         """Whether the aspect ratio is kept and the middle is cut out."""
         mode = cv2.dnn.DNN_PMODE_CROP_CENTER if crop else cv2.dnn.DNN_PMODE_NULL
         self._params.paddingmode = mode
         return self
 
-    def setInputSwapRB(self, swapRB: bool) -> Model:
+    def setInputSwapRB(self, swapRB: bool) -> Self:
         """Whether the first and the last channel change places."""
         self._params.swapRB = bool(swapRB)
         return self
@@ -85,22 +88,22 @@ class Model:
         self.setInputScale([scale] * 4).setInputSize(size).setInputMean(mean)
         self.setInputSwapRB(swapRB).setInputCrop(crop)
 
-    def setOutputNames(self, outNames: Sequence[str]) -> Model:
+    def setOutputNames(self, outNames: Sequence[str]) -> Self:
         """The layers whose outputs ``predict`` gives; by default those that no layer reads."""
         self._outputs = tuple(outNames)
         return self
 
-    def setPreferableBackend(self, backendId: int) -> Model:
+    def setPreferableBackend(self, backendId: int) -> Self:
         """Of the net."""
         self._net.setPreferableBackend(backendId)
         return self
 
-    def setPreferableTarget(self, targetId: int) -> Model:
+    def setPreferableTarget(self, targetId: int) -> Self:
         """Of the net."""
         self._net.setPreferableTarget(targetId)
         return self
 
-    def enableWinograd(self, useWinograd: bool) -> Model:
+    def enableWinograd(self, useWinograd: bool) -> Self:
         """Of the net."""
         self._net.enableWinograd(useWinograd)
         return self
@@ -131,7 +134,7 @@ class ClassificationModel(Model):
 
     _softmax = False
 
-    def setEnableSoftmaxPostProcessing(self, enable: bool) -> ClassificationModel:
+    def setEnableSoftmaxPostProcessing(self, enable: bool) -> Self:
         """Whether a softmax is taken of the output, for nets that end without one."""
         self._softmax = bool(enable)
         return self
@@ -186,7 +189,7 @@ class DetectionModel(Model):
 
     _across = False
 
-    def setNmsAcrossClasses(self, value: bool) -> DetectionModel:
+    def setNmsAcrossClasses(self, value: bool) -> Self:
         """Accepted; it is for nets that end with a Region layer, which Caffe does not have."""
         self._across = bool(value)
         return self
