@@ -304,8 +304,8 @@ class _Run(Loop):
         if not all(bool(p.isfinite().all()) for p in self.model.parameters()):
             return f"the weights of {self.config.pretrained} are not finite: take others"
         return (
-            "the images are too large for the weights: correct --mean and --scale, or, with "
-            "--precision fp16, take bf16"
+            "the images are not finite after --mean and --scale, or too large for the weights: "
+            "correct these, or, with --precision fp16, take bf16"
         )
 
     def _loss(self, batch: Batch) -> Tensor:

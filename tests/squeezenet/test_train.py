@@ -1,6 +1,7 @@
 """Training on tiny images: resuming after kills, several processes, and what is refused."""
 
 import json
+import math
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ import torch
 
 from caffe2torch.errors import NetError, ReadError
 from caffe2torch.training.loop import Action, DivergedError
-from squeezenet.checkpoint import is_checkpoint, load_checkpoint
+from squeezenet.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
 from squeezenet.config import TrainConfig
 from squeezenet.evaluate import prefers_channels_last
 from squeezenet.model import SqueezeNet
@@ -340,6 +341,19 @@ def test_a_diverged_run_stops_and_keeps_the_last_good_checkpoint(data, tmp_path)
     with pytest.raises(DivergedError, match=r"the loss is nan at step \d.*lower --lr"):
         train(settings, report=quiet)
     assert not (tmp_path / "last.pt").exists()
+
+
+def test_a_loss_that_is_no_number_from_the_start_is_traced(data, tmp_path):
+    with pytest.raises(DivergedError, match=r"before any update: the images are not finite"):
+        train(config(data, tmp_path, mean=(math.nan,) * 3), report=quiet)
+    train(config(data, tmp_path, max_iter=1), report=quiet)
+    state = load_checkpoint(tmp_path / "last.pt")
+    state["model"]["conv1.bias"][0] = math.inf
+    save_checkpoint(tmp_path / "bad.pt", state)
+    settings = config(data, tmp_path / "out", pretrained=str(tmp_path / "bad.pt"))
+    with pytest.raises(DivergedError, match=r"weights of .*bad\.pt are not finite"):
+        train(settings, report=quiet)
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_checkpoint_of_another_net_is_refused(data, tmp_path):
