@@ -46,6 +46,20 @@ LEFT_ALONE = ("Softmax",)
 """Kept in float32: 256 levels between 0 and 1 would hide all but the likeliest classes."""
 
 
+@dataclass(frozen=True)
+class Scheme:
+    """How values become integers; see ``quantize``."""
+
+    reduce_range: bool
+    symmetric: bool
+    per_tensor: bool
+
+    @property
+    def activation_type(self) -> str:
+        """Of ONNX Runtime's QuantType."""
+        return "QInt8" if self.symmetric else "QUInt8"
+
+
 @dataclass
 class QuantizeReport:
     """What the int8 form costs and saves. ``scores`` are by form, where labels are known.
@@ -78,13 +92,15 @@ def quantize(
     val_list: PathLike | None = None,
     calibrate: int = CALIBRATE,
     reduce_range: bool = False,
+    symmetric: bool = False,
+    per_tensor: bool = False,
     **read_options: Any,
 ) -> QuantizeReport:
     """Write the net as ONNX with int8 weights and activations, and compare it with float32.
 
-    Weights are int8 with a scale for each output channel, activations uint8 with the range
-    that the calibration images show; Softmax stays as it is. Inputs and outputs stay float32
-    and keep their names.
+    Weights are int8 with a scale for each output channel and zero point 0, activations uint8 with
+    the range that the calibration images show; Softmax stays as it is. Inputs and outputs stay
+    float32 and keep their names.
 
     Args:
         model, prototxt, read_options: as for ``read``.
@@ -96,6 +112,9 @@ def quantize(
             on. The others are what the report is about.
         reduce_range: weights of 7 bits, for x86 processors without VNNI instructions, whose
             16-bit sums of products would saturate.
+        symmetric: activations are int8 with zero point 0, and biases stay float32: what TensorRT
+            takes. Values that are never negative then have 128 levels of the 256.
+        per_tensor: one scale for all output channels of a weight.
 
     Raises:
         ParityError: fewer than two usable images, or a net without one image input.
@@ -114,7 +133,8 @@ def quantize(
     with tempfile.TemporaryDirectory() as folder:
         float32 = Path(folder) / "float32.onnx"
         write_graph(graph, float32)
-        quantized = _quantize(graph, float32, calibration, reduce_range)
+        scheme = Scheme(reduce_range, symmetric, per_tensor)
+        quantized = _quantize(graph, float32, calibration, scheme)
         report = _compare(graph, float32, quantized, others)
     report.path, report.calibrated = os.fspath(output), len(calibration)
     with atomic_write(output) as file:
@@ -146,7 +166,7 @@ def _split(images: Images, calibrate: int, graph: Graph) -> tuple[Images, Images
     return [images[i] for i in sorted(taken)], others[: len(others) // step * step]
 
 
-def _quantize(graph: Graph, float32: Path, images: Images, reduce_range: bool) -> bytes:
+def _quantize(graph: Graph, float32: Path, images: Images, scheme: Scheme) -> bytes:
     """The quantised model. ``float32`` is marked as prepared, which it is: shapes are known."""
     import onnx
     from onnxruntime import quantization
@@ -164,31 +184,37 @@ def _quantize(graph: Graph, float32: Path, images: Images, reduce_range: bool) -
                 target,
                 _Reader(graph, images),
                 quant_format=quantization.QuantFormat.QDQ,
-                activation_type=quantization.QuantType.QUInt8,
+                activation_type=quantization.QuantType[scheme.activation_type],
                 weight_type=quantization.QuantType.QInt8,
-                per_channel=True,
-                reduce_range=reduce_range,
+                per_channel=not scheme.per_tensor,
+                reduce_range=scheme.reduce_range,
                 calibrate_method=quantization.CalibrationMethod.Percentile,
                 nodes_to_exclude=[n.name for n in model.graph.node if n.op_type in LEFT_ALONE],
-                extra_options={"CalibPercentile": PERCENTILE, "CalibStridedMinMax": 1},
+                extra_options={
+                    "CalibPercentile": PERCENTILE,
+                    "CalibStridedMinMax": 1,
+                    "ActivationSymmetric": scheme.symmetric,
+                    "QuantizeBias": not scheme.symmetric,
+                },
             )
     except ParityError:
         raise
     except Exception as error:  # Of any kind: from Python, numpy or ONNX Runtime itself.
         cause = first_line(error)
         raise ArtefactError(f"ONNX Runtime cannot quantise the net: {cause}") from error
-    return _finished(onnx.load(target), len(images), reduce_range)
+    return _finished(onnx.load(target), len(images), scheme)
 
 
-def _finished(model: onnx.ModelProto, calibrated: int, reduce_range: bool) -> bytes:
+def _finished(model: onnx.ModelProto, calibrated: int, scheme: Scheme) -> bytes:
     """The checked file, whose metadata says how it was made."""
     import onnx
 
     record = {entry.key: entry.value for entry in model.metadata_props}
     metadata = json.loads(record[FORMAT])
     metadata["quantization"] = {
-        "weights": "int8" if not reduce_range else "int7",
-        "activations": "uint8",
+        "weights": "int7" if scheme.reduce_range else "int8",
+        "scales": "per tensor" if scheme.per_tensor else "per channel",
+        "activations": "int8" if scheme.symmetric else "uint8",
         "calibration": f"percentile {PERCENTILE}",
         "images": calibrated,
     }

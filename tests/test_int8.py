@@ -195,3 +195,37 @@ def test_a_genuine_squeezenet_keeps_its_accuracy(tmp_path: Path) -> None:
     assert report.scores["int8"].top5 >= report.scores["float32"].top5 - 3
     assert report.agreement.top1 >= 142
     assert report.signal_to_noise > 30
+
+
+def scales_and_zeros(path: Path) -> tuple[list[np.ndarray], list[np.ndarray], set[str]]:
+    """Scales and zero points of the file's integers, and the types of what becomes float32."""
+    graph = onnx.load(path).graph
+    arrays = {i.name: onnx.numpy_helper.to_array(i) for i in graph.initializer}
+    nodes = [n for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")]
+    assert nodes
+    kinds = {str(arrays[n.input[0]].dtype) for n in nodes if n.input[0] in arrays}
+    return [arrays[n.input[1]] for n in nodes], [arrays[n.input[2]] for n in nodes], kinds
+
+
+@pytest.mark.parametrize("per_tensor", [False, True])
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_schemes(
+    tmp_path: Path, files: tuple[Path, Path, Path], symmetric: bool, per_tensor: bool
+) -> None:
+    model, prototxt, images = files
+    arguments = ["quantize", str(model), str(tmp_path / "q.onnx"), "--prototxt", str(prototxt)]
+    arguments += ["--images", str(images), "--json", str(tmp_path / "q.json")]
+    arguments += ["--symmetric"] * symmetric + ["--per-tensor"] * per_tensor
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    # The net's differences are small (12 dB as it is); what is not quantised rightly has 0 dB.
+    assert json.loads((tmp_path / "q.json").read_text())["signal_to_noise"] > 6
+    scales, zeros, kinds = scales_and_zeros(tmp_path / "q.onnx")
+    assert symmetric == all(not zero.any() for zero in zeros)
+    assert symmetric == all(zero.dtype == np.int8 for zero in zeros)
+    assert kinds == ({"int8"} if symmetric else {"int8", "int32"})  # int32: biases.
+    assert per_tensor == all(scale.size == 1 for scale in scales)
+    (entry,) = onnx.load(tmp_path / "q.onnx").metadata_props
+    made = json.loads(entry.value)["quantization"]
+    assert made["activations"] == ("int8" if symmetric else "uint8")
+    assert made["scales"] == ("per tensor" if per_tensor else "per channel")

@@ -37,6 +37,12 @@ if TYPE_CHECKING:
 @click.option(
     "--reduce-range", is_flag=True, help="7-bit weights, for x86 processors without VNNI."
 )
+@click.option(
+    "--symmetric",
+    is_flag=True,
+    help="Activations with zero point 0, biases in float32: for TensorRT.",
+)
+@click.option("--per-tensor", is_flag=True, help="One scale for a weight, not one a channel.")
 @click.option("--json", "json_path", type=click.Path(), help="Write the report as JSON.")
 def quantize(model: str, output: str, json_path: str | None, **options: Any) -> None:
     """Write MODEL as an int8 ONNX file OUTPUT, and say what that costs.
