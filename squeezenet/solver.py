@@ -73,7 +73,6 @@ def _solver_settings(solver: Solver) -> dict[str, Any]:
         "weight_decay": solver.weight_decay,
         "regularization": solver.regularization_type,
         "iter_size": solver.iter_size,
-        "head_lr_mult": 1.0,  # The net's lr_mult says it all.
         # Caffe clips the sum over iter_size passes; these settings clip the mean.
         "clip": max(0.0, _plain(solver.clip_gradients) / solver.iter_size),
     }

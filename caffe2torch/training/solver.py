@@ -10,7 +10,7 @@ from pathlib import Path
 from caffe2torch.errors import Caffe2TorchError, Caffe2TorchWarning, NetError, ReadError
 from caffe2torch.io.files import text_of
 from caffe2torch.io.prototxt import parse_prototxt, read_prototxt
-from caffe2torch.io.schema import Message, enum_name
+from caffe2torch.io.schema import Message, enum_name, message_class
 from caffe2torch.passes.draft import State
 from caffe2torch.training.rules import POLICIES, SOLVER_TYPES, Schedule
 
@@ -105,7 +105,8 @@ def read_solver(
     Files are looked for from the current folder, as Caffe does, and then from the solver's.
     ``level`` and ``stages`` are added to the training net's state, as options of
     ``caffe train`` are. Where the caller has a net, ``needs_net`` is False: a solver without one
-    gets a training net without layers. Raises ReadError or NetError for what Caffe would not train.
+    gets a training net without layers, and no test nets. Raises ReadError or NetError for what
+    Caffe would not train.
     """
     name = os.fspath(path)
     try:
@@ -116,10 +117,7 @@ def read_solver(
     if level:
         proto.train_state.level = level
     proto.train_state.stage.extend(stages)
-    if not needs_net and not _given(proto, TRAIN_NETS):
-        proto.ClearField("test_iter")
-        proto.train_net_param.SetInParent()
-    solver = solver_of(proto, name)
+    solver = solver_of(proto, name, needs_net=needs_net)
     if solver.max_iter < 1:
         raise NetError(f"{name}: the solver sets no max_iter: there is nothing to do")
     return solver
@@ -132,12 +130,16 @@ def warn_idle(solver: Solver) -> None:
         warnings.warn(message, Caffe2TorchWarning, stacklevel=3)
 
 
-def solver_of(proto: Message, path: str) -> Solver:
+def solver_of(proto: Message, path: str, *, needs_net: bool = True) -> Solver:
     """The solver of a SolverParameter, which was read from ``path``. See ``read_solver``."""
     folder = Path(path).parent
     try:
         _check(proto)
-        train, tests = _train_net(proto, folder), _test_nets(proto, folder)
+        if needs_net or _given(proto, TRAIN_NETS):
+            train, tests = _train_net(proto, folder), _test_nets(proto, folder)
+        else:
+            empty = message_class("NetParameter")()
+            train, tests = NetOf(empty, State("TRAIN"), "no net", folder), ()
         return Solver(
             path=path,
             schedule=_schedule(proto),

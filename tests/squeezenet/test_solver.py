@@ -55,7 +55,6 @@ def test_every_field_becomes_its_setting(tmp_path):
         "eval_every": 20,
         "snapshot": 10,
         "log_every": 5,
-        "head_lr_mult": 1.0,
         "clip": 2.5,
         "seed": 42,
         "batch_size": 6,
@@ -90,10 +89,11 @@ def test_a_missing_net_is_named(tmp_path):
 
 
 def test_a_solver_may_name_no_net(tmp_path):
-    settings, solver = read_solver(write(tmp_path, SOLVER.replace('net: "net.prototxt"', "")))
+    text = SOLVER.replace('net: "net.prototxt"', 'test_net: "absent.prototxt"')
+    settings, solver = read_solver(write(tmp_path, text))
     assert settings["lr"] == 0.04
     assert not {"batch_size", "lr_mult", "mean"} & settings.keys()
-    assert "gamma" not in solver.idle
+    assert set(solver.idle) == {"test_net", "test_iter", "snapshot_prefix", "solver_mode"}
 
 
 def test_the_net_is_looked_for_where_caffe_does_and_then_beside_the_solver(tmp_path, monkeypatch):
