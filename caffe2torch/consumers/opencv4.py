@@ -16,4 +16,5 @@ class OpenCV4(OpenCV5):
     major = 4
     title = "OpenCV 4"
     packages = ("opencv-python-headless==4.14.0.94",)
+    avoid = ""
     must_run = True

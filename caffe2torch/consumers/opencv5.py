@@ -21,6 +21,10 @@ class OpenCV5(Consumer):
     packages = ("opencv-python-headless==5.0.0.93",)
     source = "what OpenCV 5.0 was measured to read"
     load = 'cv2.dnn.readNetFromONNX("net.onnx")'
+    avoid = (
+        "Do not run a net with DetectionOutput twice, but read it anew for each image: OpenCV 5.0 "
+        "keeps the number of boxes of the first run, and fails or leaves boxes out."
+    )
 
     def version(self) -> str | None:
         try:
