@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.errors import Caffe2TorchError, first_line
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def join_team(device: str, index: int = 0) -> Iterator[Team]:
     """Join the processes that ``torchrun`` started, over NCCL on GPUs and gloo elsewhere.
 
     ``device`` is "auto", "cpu" or "cuda". Without torchrun the team is this process alone, on
-    the GPU ``index``.
+    the GPU ``index``. Raises Caffe2TorchError where another process of the team has ended.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", index)))
@@ -101,6 +101,14 @@ def join_team(device: str, index: int = 0) -> Iterator[Team]:
     )
     try:
         yield Team(dist.get_rank(), world, chosen)
+    except RuntimeError as error:
+        # NCCL's errors have a class of their own; gloo's are told by its name.
+        if not isinstance(error, dist.DistError) and "gloo" not in str(error):
+            raise
+        raise Caffe2TorchError(
+            f"process {rank} of {world} has lost another one, whose own message tells why it ended "
+            f"({first_line(error)})"
+        ) from error
     finally:
         dist.destroy_process_group()
 

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from itertools import chain
@@ -140,6 +141,36 @@ def test_a_job_goes_on_with_other_numbers_of_processes(data, tmp_path):
     torch.testing.assert_close(b["model"], a["model"], rtol=1e-4, atol=2e-6)
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert lines[-1]["step"] == STEPS
+
+
+LOST = """
+import os, signal, sys, torch
+from caffe2torch.training.distributed import join_team
+with join_team("cpu") as team:
+    for _ in range(2):
+        team.sum(torch.ones(3))
+        if team.leads:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_that_loses_another_says_so():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    job = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
+    first, second = (
+        subprocess.Popen(
+            [sys.executable, "-c", LOST],
+            env={**os.environ, **job, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    )
+    said = [process.communicate(timeout=100)[1] for process in (first, second)]
+    assert (said[0], first.returncode) == ("", -signal.SIGKILL)
+    assert "Caffe2TorchError: process 1 of 2 has lost another one" in said[1]
 
 
 @pytest.mark.slow
