@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any
 
 import torch
@@ -125,6 +126,22 @@ class SqueezeNet(nn.Module):
             "bypass": self.bypass,
             "num_classes": self.num_classes,
         }
+
+    def save_pretrained(self, folder: str | os.PathLike[str], **options: Any) -> None:
+        """Write config.json and model.safetensors to ``folder``, as Hugging Face's hub has them.
+
+        See ``squeezenet.hub``; needs the extra ``hub``.
+        """
+        from squeezenet.hub import save_pretrained
+
+        save_pretrained(self, folder, **options)
+
+    @classmethod
+    def from_pretrained(cls, source: str | os.PathLike[str], **options: Any) -> SqueezeNet:
+        """The model of such a folder, or of a repository of the hub, in test mode."""
+        from squeezenet.hub import from_pretrained
+
+        return from_pretrained(source, **options)
 
     def reset_parameters(self) -> None:
         """Fill all weights as Caffe does when it trains the net from nothing.
