@@ -229,6 +229,8 @@ def test_bad_options_are_usage_errors(home):
         ("--stepvalue", "a,b"),
         ("--crop", "1" + 30 * "0"),
         ("--resize", "32768"),
+        ("--lr-scale", "cubic:256"),
+        ("--lr-scale", "linear:0"),
     ):
         assert option in run("train", option, value, code=2).stderr
 
@@ -243,6 +245,11 @@ def test_train_writes_a_model_that_the_other_commands_take(home, tmp_path):
     assert "step 2/2  validation: top-1" in result.stderr
     resumed = run("train", "--init-from", out / "last.pt", "--max-iter", 3)
     assert "going on after step 2 of 3" in resumed.stderr
+    # The checkpoint's settings hold, but for those given: 0.08 for 8 images is 0.04 for 2.
+    scaled = ["--lr", 0.08, "--lr-scale", "sqrt:8", "--schedule", "fixed", "--decode", "reduced"]
+    resumed = run("train", "--resume", "--out", out, *scaled, "--max-iter", 4)
+    assert "step 4/4  epoch 1.60" in resumed.stderr
+    assert "lr 0.04" in resumed.stderr
     words = ["eval", "--weights", out / "best.pt", "--data", home / "images"]
     text = run(*words, "--val-list", home / "list.txt", "--workers", 0).stdout
     assert text.startswith("images    5\ntop-1")
