@@ -55,6 +55,12 @@ class Convolution(ConvolutionBase):
         pads = [*window.pad, *ends]
         if set(window.kernel) == {1} and any(pads):
             return self._points_onnx(window, g, inputs)
+        lonely = self.group == 1 and g.array(g.params["weight"]).shape[1] == 1
+        if lonely and len(sizes) > 1 and window.output_sizes(sizes)[-1] == 1 < window.stride[-1]:
+            # OpenVINO 2026.4 reads other memory where one channel gives one column by a stride.
+            still = replace(window, stride=(*window.stride[:-1], 1))
+            y = self._conv_onnx(still, g, inputs, pads)
+            return str(g.op("Slice", y, *(g.const([n], np.int64) for n in (0, 1, -1))))
         return self._conv_onnx(window, g, inputs, pads)
 
     def _conv_onnx(
@@ -67,7 +73,10 @@ class Convolution(ConvolutionBase):
                 kernel_shape=list(window.kernel),
                 strides=list(window.stride),
                 pads=list(pads),
-                dilations=list(window.dilation),
+                # OpenVINO crashes where a kernel of one pixel is dilated, and OpenCV 5.0 fails.
+                dilations=[
+                    1 if k == 1 else d for k, d in zip(window.kernel, window.dilation, strict=True)
+                ],
                 group=self.group,
             )
         )

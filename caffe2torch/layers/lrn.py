@@ -85,7 +85,11 @@ class LRN(Layer):
     def _normalized_onnx(self, g: OnnxBuilder, x: str) -> str:
         if not self.within_channel and self.alpha > 0 and self.beta > 0:
             size, alpha, beta = self.local_size, self.alpha, self.beta
-            return str(g.op("LRN", x, size=size, alpha=alpha, beta=beta, bias=self.k))
+            if self.k <= 0 or self.k == int(self.k):
+                return str(g.op("LRN", x, size=size, alpha=alpha, beta=beta, bias=self.k))
+            # OpenVINO takes k for an integer: (k + s)^-beta = k^-beta (1 + s / k)^-beta.
+            y = g.op("LRN", x, size=size, alpha=alpha / self.k, beta=beta, bias=1.0)
+            return str(g.op("Mul", y, g.const(self.k**-beta)))
         half, squares = self.local_size // 2, g.op("Mul", x, x)
         kernel, margins = [self.local_size] * 2, [0, 0, half, half]
         if not self.within_channel:  # As an image of C rows; engines' LRN wants both positive.

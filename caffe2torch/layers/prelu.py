@@ -66,4 +66,8 @@ class PReLU(Layer):
         slope = g.params["weight"]
         if spatial and not self.channel_shared:
             slope = g.op("Reshape", slope, g.const([-1] + [1] * spatial, np.int64))
-        return [g.op("PRelu", inputs[0], slope)]
+        if spatial == 2 or self.channel_shared:
+            return [g.op("PRelu", inputs[0], slope)]
+        # OpenCV 5.0 has another slope for each value where the image has not two axes.
+        below = g.op("Min", inputs[0], g.const(0.0))
+        return [g.op("Add", g.op("Relu", inputs[0]), g.op("Mul", slope, below))]

@@ -49,6 +49,13 @@ def doubts(model: onnx.ModelProto) -> Iterator[str]:
             and numpy_helper.to_array(constants[node.input[4]]) < 0
         ):
             yield f"{node.name}: a negative threshold"
+        if node.op_type == "LRN" and 0 < given["bias"].f != int(given["bias"].f):
+            yield f"{node.name}: a fraction, of which OpenVINO takes the whole part"
+        if node.op_type == "Conv" and any(
+            d > 1 == k
+            for k, d in zip(given["kernel_shape"].ints, given["dilations"].ints, strict=True)
+        ):
+            yield f"{node.name}: a kernel of one pixel that is dilated, where OpenVINO crashes"
         if node.op_type == "Conv" and set(given["kernel_shape"].ints) == {1}:
             before = made_by.get(node.input[0])
             if any(given["pads"].ints) or (before is not None and before.op_type == "Pad"):
@@ -114,3 +121,31 @@ def test_a_padded_convolution_of_single_pixels(stride: int, bias: bool) -> None:
     if bias:
         expected += arrays["c.bias"][:, None, None]
     np.testing.assert_allclose(run_onnx(model, x)["y"], expected, atol=1e-6)
+
+
+def test_one_column_by_a_stride_of_one_channel() -> None:
+    text = """layer { name: "c" type: "Convolution" bottom: "x" top: "y" convolution_param {
+        num_output: 4 kernel_h: 3 kernel_w: 4 stride_h: 1 stride_w: 3 pad_h: 0 pad_w: 1
+        bias_term: false } }"""
+    model = built(text, 2, 1, 5, 3)
+    (conv,) = (node for node in model.graph.node if node.op_type == "Conv")
+    assert [1, 1] in [list(a.ints) for a in conv.attribute if a.name == "strides"]
+    x = np.random.default_rng(7).standard_normal((2, 1, 5, 3)).astype(np.float32)
+    (weight,) = (numpy_helper.to_array(i) for i in model.graph.initializer if i.name == "c.weight")
+    padded = np.pad(x, [(0, 0), (0, 0), (0, 0), (1, 1)])[..., :4]
+    rows = np.stack([padded[:, 0, i : i + 3] for i in range(3)], axis=1)
+    expected = np.einsum("okl,nikl->noi", weight[:, 0], rows)[..., None]
+    np.testing.assert_allclose(run_onnx(model, x)["y"], expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 3), (2, 3, 5), (2, 3, 5, 4), (2, 3, 2, 3, 2)])
+def test_a_slope_a_channel(shape: tuple[int, ...]) -> None:
+    text = 'layer { name: "slope" type: "PReLU" bottom: "x" top: "y" }'
+    model = built(text, *shape)
+    assert ("PRelu" in {node.op_type for node in model.graph.node}) == (len(shape) == 4)
+    x = np.random.default_rng(7).standard_normal(shape).astype(np.float32)
+    (slope,) = (
+        numpy_helper.to_array(i) for i in model.graph.initializer if i.name == "slope.weight"
+    )
+    slope = slope.reshape(-1, *[1] * (len(shape) - 2))
+    np.testing.assert_allclose(run_onnx(model, x)["y"], np.where(x > 0, x, slope * x), atol=1e-6)

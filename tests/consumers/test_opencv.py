@@ -6,12 +6,15 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner, Result
+from onnx import helper, numpy_helper
 from support import CASES, onnx_session, recorded, run_onnx
 
 import caffe2torch
 from caffe2torch.cli import main
+from caffe2torch.consumers import consumer
 
 HERE = f"opencv{cv2.__version__.split('.')[0]}"
 ELSEWHERE = {"opencv4": "opencv5", "opencv5": "opencv4"}[HERE]
@@ -81,3 +84,48 @@ def test_large_values_stay_finite(case: str, tmp_path: Path) -> None:
     net.setInput(x)
     for value in (net.forward(), *run_onnx(session, x).values()):
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "said"),
+    [
+        ([5, 1, 14], [0, -1], [5, -1]),
+        ([-1, 2], [0, -1], [-1, 2]),
+        ([5, -1, 2], [0, 0, 2], [5, -1, 2]),
+        ([0, -1], [0, 2, -1], [0, 2, -1]),
+    ],
+)
+def test_sizes_that_follow_a_reshape_are_said(
+    first: list[int], second: list[int], said: list[int]
+) -> None:
+    model = two_reshapes(first, second)
+    chosen = consumer("opencv5")
+    chosen.rewrite(model)
+    constants = {i.name: numpy_helper.to_array(i).tolist() for i in model.graph.initializer}
+    assert constants[model.graph.node[1].input[1]] == said
+    assert not list(chosen.doubts(model))
+
+
+def test_a_size_that_cannot_be_said_is_refused() -> None:
+    model = two_reshapes([0, -1, 2], [0, 0, -1])
+    chosen = consumer("opencv5")
+    chosen.rewrite(model)
+    (doubt,) = chosen.doubts(model)
+    assert "leaves out the Reshape before" in doubt.why
+
+
+def two_reshapes(first: list[int], second: list[int]) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Reshape", ["x", "first"], ["y"]),
+            helper.make_node("Reshape", ["y", "second"], ["z"]),
+        ],
+        "two",
+        [helper.make_tensor_value_info("x", 1, None)],
+        [helper.make_tensor_value_info("z", 1, None)],
+        [
+            numpy_helper.from_array(np.array(first), "first"),
+            numpy_helper.from_array(np.array(second), "second"),
+        ],
+    )
+    return helper.make_model(graph)
