@@ -101,6 +101,7 @@ HEAVY_AT_THE_TOP = {
     "caffe2torch/consumers/_aten.py": {"torch"},
     "caffe2torch/training/optimisers.py": {"torch"},
     "caffe2torch/training/distributed.py": {"torch"},
+    "caffe2torch/training/learned.py": {"torch"},
     "caffe2torch/training/net.py": {"torch"},
     "caffe2torch/training/update.py": {"torch"},
     "caffe2torch/training/fed.py": {"torch"},

@@ -19,8 +19,8 @@ from caffe2torch.layers import Layer
 from caffe2torch.lower.to_torch import array_of, arrays_of, check_indices
 from caffe2torch.training.backward import statistics_of
 from caffe2torch.training.engine import Output, Pass
+from caffe2torch.training.learned import LearnedBlob
 from caffe2torch.training.net import (
-    LearnedBlob,
     TrainingNet,
     saved_layer,
     split_layers,
@@ -52,7 +52,6 @@ class FedNet:
         self._kept = {*weights, *(value for _, value, _ in self._outputs)}
         self._batches: dict[str, Prefetched] = {}
         self.position = 0
-        self._extra = [blob.tensors for blob in net.learned if len(blob.tensors) > 1]
 
     def seek(self, position: int) -> None:
         """Go on with the batch of pass ``position``, counted from the start of a run."""
@@ -94,12 +93,8 @@ class FedNet:
         objective = self.net.objective(values)
         if objective.requires_grad:
             objective.backward()  # type: ignore[no-untyped-call]  # untyped in torch
-        for first, *others in self._extra:
-            for tensor in others:
-                if tensor.grad is not None:
-                    grad = tensor.grad.view(first.shape)
-                    first.grad = grad if first.grad is None else first.grad.add_(grad)
-                    tensor.grad = None
+        for blob in self.net.learned:
+            blob.gather()
         return self._pass(values, self.net.loss(values))
 
     @torch.no_grad()
@@ -216,8 +211,7 @@ def _tie(net: TrainingNet) -> None:
             if name in own._buffers:
                 setattr(own, name, buffers.setdefault(key, getattr(own, name)))
     for blob in net.learned:
-        for tensor in blob.tensors[1:]:
-            tensor.data = blob.tensors[0].data.view(tensor.shape)
+        blob.tie()
 
 
 def _slot(net: TrainingNet, blob: LearnedBlob) -> Slot:

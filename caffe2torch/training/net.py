@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from caffe2torch.data import Source, open_source
-from caffe2torch.graph import Graph, Node, Shape
+from caffe2torch.graph import Graph, Node
 from caffe2torch.io.origin import Origin, located
 from caffe2torch.io.schema import Message, message_class, replace_all
 from caffe2torch.layers import Role, net_error, type_name, unsupported
@@ -21,25 +21,8 @@ from caffe2torch.passes.draft import BlobSource, Draft, Options, State
 from caffe2torch.passes.filter_layers import filter_layers
 from caffe2torch.passes.resolve import AUTOMATIC, class_of, role_of
 from caffe2torch.pipeline import UPGRADES, build_graph, run
-from caffe2torch.training.backward import Needs, needs_of, statistics_of
-
-
-@dataclass(frozen=True)
-class LearnedBlob:
-    """A learned blob of Caffe's, in the layer that owns it.
-
-    ``tensors`` are the parameters of the module that hold its values, in torch's form: one,
-    or several where layers share it in other shapes (they are views of the same memory);
-    none for statistics, which no gradient reaches (BatchNorm). ``lr_mult`` and ``decay_mult``
-    multiply the solver's learning rate and weight decay.
-    """
-
-    node: Node
-    index: int
-    shape: Shape
-    lr_mult: float
-    decay_mult: float
-    tensors: tuple[nn.Parameter, ...]
+from caffe2torch.training.backward import Needs, needs_of
+from caffe2torch.training.learned import LearnedBlob, learned_blobs
 
 
 @dataclass(frozen=True)
@@ -161,7 +144,7 @@ def open_net(
         loss_weights=loss_weights,
         idle_losses=_idle_losses(graph, by_node) & loss_weights.keys(),
         outputs=tuple(blob for blob in graph.outputs if not blob.startswith(AUTOMATIC)),
-        learned=_learned_blobs(graph, module, by_node),
+        learned=learned_blobs(graph, module, by_node),
         needs=[by_node[id(node)] for node in graph.nodes],
     )
 
@@ -331,59 +314,3 @@ def _idle_losses(graph: Graph, needs: Mapping[int, Needs]) -> frozenset[str]:
     }
     unstated = (node.outputs for node in graph.nodes if not node.proto.loss_weight)
     return frozenset(top for tops in unstated for top in tops if top in answered)
-
-
-def _learned_blobs(
-    graph: Graph, module: CaffeModule, needs: Mapping[int, Needs]
-) -> tuple[LearnedBlob, ...]:
-    """The learned blobs in Caffe's order; those of one ``param { name }`` are one.
-
-    A multiplier that the owner does not state is that of the first other layer that does. A
-    layer that shares a blob and does not learn has a tensor of its own on the same memory, so
-    that no gradient comes from there. ``needs`` are those of each node, by its identity.
-    """
-    found: dict[object, list[LearnedBlob]] = {}
-    for position, node in enumerate(graph.nodes):
-        own = module.get_submodule(node.key)
-        bottoms = [graph.shapes[name] for name in node.inputs]
-        statistics = statistics_of(node, bottoms)
-        for index, spec in enumerate(node.layer.blob_specs(bottoms)):
-            param = node.proto.param[index : index + 1]
-            name = param[0].name if param else ""
-            if index not in statistics:
-                learns = needs[id(node)].learns[index]
-                if name and not learns:
-                    setattr(own, spec.name, nn.Parameter(getattr(own, spec.name).data))
-                getattr(own, spec.name).requires_grad_(learns)
-            blob = LearnedBlob(
-                node,
-                index,
-                spec.shape,
-                lr_mult=param[0].lr_mult if param else 1.0,
-                decay_mult=param[0].decay_mult if param else 1.0,
-                tensors=() if index in statistics else (getattr(own, spec.name),),
-            )
-            found.setdefault(name or (position, index), []).append(blob)
-    return tuple(_as_one(blobs) for blobs in found.values())
-
-
-def _as_one(blobs: Sequence[LearnedBlob]) -> LearnedBlob:
-    """The blob that several layers share, from each one's own view of it."""
-    owner = blobs[0]
-    tensors: dict[int, nn.Parameter] = {}
-    for blob in blobs:
-        for tensor in blob.tensors:
-            if id(tensor) not in tensors and tensors:
-                tensor.data = owner.tensors[0].data.view(tensor.shape)
-            tensors[id(tensor)] = tensor
-    stated = {}
-    for field in ("lr_mult", "decay_mult"):
-        specs = [b.node.proto.param[b.index : b.index + 1] for b in blobs]
-        given = [getattr(s[0], field) for s in specs if s and s[0].HasField(field)]
-        stated[field] = float(given[0]) if given else 1.0
-    if not owner.tensors:
-        stated["lr_mult"] = 0.0  # Statistics: Caffe sets it so (batch_norm_layer.cpp).
-    # All gradients are added up in the first, which is one that has them, if there is one.
-    shape = owner.tensors[0].shape if owner.tensors else ()
-    ordered = sorted(tensors.values(), key=lambda t: (t.shape != shape, not t.requires_grad))
-    return LearnedBlob(owner.node, owner.index, owner.shape, tensors=tuple(ordered), **stated)

@@ -103,6 +103,32 @@ def test_of_layers_that_share_a_blob_each_says_whether_a_gradient_comes_from_it(
     assert len({tensor.data_ptr() for tensor in weight.tensors}) == 1
 
 
+@pytest.mark.parametrize("turned", [("", "transpose: true"), ("transpose: true", "")])
+def test_a_blob_that_one_layer_transposes_is_one_memory(turned: tuple[str, str]) -> None:
+    net = opened(
+        f"""
+        layer {{ name: "a" type: "InnerProduct" bottom: "x" top: "a" param {{ name: "w" }}
+          inner_product_param {{ num_output: 3 bias_term: false {turned[0]}
+            weight_filler {{ type: "xavier" }} }} }}
+        layer {{ name: "b" type: "InnerProduct" bottom: "a" top: "b" param {{ name: "w" }}
+          inner_product_param {{ num_output: 3 bias_term: false {turned[1]} }} loss_weight: 1 }}
+        """
+    )
+    (weight,) = net.learned
+    first, second = (t.detach().double().requires_grad_() for t in weight.tensors)
+    assert torch.equal(first, second.t())
+    x = torch.linspace(-1, 1, 6).reshape(2, 3)
+    net.loss(net.module.values({"x": x})).backward()  # type: ignore[no-untyped-call]
+    weight.gather()
+    # A layer computes x W^T; the second one's weight is the transpose of the first one's.
+    (x.double() @ first.t() @ first).sum().backward()  # type: ignore[no-untyped-call]
+    assert weight.tensors[0].grad is not None
+    torch.testing.assert_close(weight.tensors[0].grad.double(), first.grad)
+    with torch.no_grad():
+        weight.tensors[0].add_(1)
+    assert torch.equal(weight.tensors[0], weight.tensors[1].t())
+
+
 def test_a_blob_that_is_shared_in_other_shapes_is_one_memory() -> None:
     net = opened(
         """
