@@ -38,12 +38,17 @@ def is_url(name: str) -> bool:
 
 
 def expand(name: str) -> list[str]:
-    """The names of ``train-{000..123}.tar``, numbered with as many digits as the first one has."""
+    """The names of ``train-{000..123}.tar``, numbered with as many digits as the first one has.
+
+    Raises ReadError for numbers that go down.
+    """
     found = _RANGE.search(name)
     if found is None:
         return [name]
     before, after = name[: found.start()], expand(name[found.end() :])
     numbers = range(int(found[1]), int(found[2]) + 1)
+    if not numbers:
+        raise ReadError(f"{name}: {found[0]} names no file; give the lower number first")
     return [f"{before}{number:0{len(found[1])}}{rest}" for number in numbers for rest in after]
 
 
@@ -209,12 +214,13 @@ def _walk(file: int, path: str) -> Iterator[tuple[str, int, int]]:
         header = os.pread(file, BLOCK, place)
         if not header.strip(b"\0"):
             return
-        if header[257:262] != b"ustar":
+        longer_size = longer.pop("size", "")
+        size = int(longer_size) if longer_size.isdecimal() else _number(header[124:136])
+        if header[257:262] != b"ustar" or size < 0:
             raise ReadError(
                 f"{path}: there is no tar header at byte {place}: it is damaged, compressed, or of "
                 "another kind; make it again with tar, without -z"
             )
-        size = int(longer.pop("size", 0)) or _number(header[124:136])
         start, kind = place + BLOCK, header[156:157]
         place = start + -(-size // BLOCK) * BLOCK
         if start + size > end:
@@ -228,13 +234,16 @@ def _walk(file: int, path: str) -> Iterator[tuple[str, int, int]]:
             prefix = _text(header[345:500]) if header[257:263] == b"ustar\0" else ""
             name = f"{prefix}/{_text(header[:100])}" if prefix else _text(header[:100])
             yield longer.pop("path", name), start, size
+    if end:  # Blocks of zeros end a whole one.
+        raise ReadError(f"{path} was cut short, to {end:,} bytes: copy or make it again")
 
 
 def _number(field: bytes) -> int:
-    """Octal digits, or GNU's binary form of sizes from 8 GiB."""
+    """Octal digits, or GNU's binary form of sizes from 8 GiB; -1 for anything else."""
     if field[0] & 0x80:
         return int.from_bytes(field[1:], "big")
-    return int(field.strip(b" \0") or b"0", 8)
+    digits = field.strip(b" \0") or b"0"
+    return int(digits, 8) if re.fullmatch(rb"[0-7]+", digits) else -1
 
 
 def _text(data: bytes) -> str:

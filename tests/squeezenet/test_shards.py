@@ -83,6 +83,8 @@ def test_the_library_finds_the_same_samples(tmp_path):
 def test_numbers_in_braces_name_files(tmp_path):
     assert expand("a-{08..11}.tar") == ["a-08.tar", "a-09.tar", "a-10.tar", "a-11.tar"]
     assert expand("{0..1}/{2..3}.tar") == ["0/2.tar", "0/3.tar", "1/2.tar", "1/3.tar"]
+    with pytest.raises(ReadError, match=r"\{3\.\.1\} names no file; give the lower number first"):
+        expand("a-{3..1}.tar")
     for number in range(3):
         write_tar(tmp_path / f"s-{number}.tar", [*sample(2 * number), *sample(2 * number + 1)])
     for split in (
@@ -105,6 +107,8 @@ def test_what_is_no_shard_is_named(tmp_path):
     end = whole.index(b"0002.png") + 512
     cases = {
         "cut": (whole[: end + 9], "was cut short"),
+        "between": (whole[: end - 512], "was cut short"),
+        "size": (whole[:124] + b"z" * 12 + whole[136:], "there is no tar header at byte 0"),
         "empty": (b"\0" * 1024, "holds no samples"),
         "zip": (b"PK" * 600, "there is no tar header at byte 0"),
     }
