@@ -292,3 +292,30 @@ def test_data_parallel_by_processes(name: str, tmp_path: Any) -> None:
             assert any(p.grad is not None for p in module.parameters())
     finally:
         torch.distributed.destroy_process_group()
+
+
+QUANTISED = 1e-2
+"""Of the peak: 8-bit weights are off by up to 2^-8 (4e-3) of a channel's largest."""
+
+
+@pytest.mark.filterwarnings("ignore")  # torchao warns of what it was compiled without.
+@pytest.mark.parametrize(
+    ("name", "matrices"),
+    [("net_lstm_captioning", 2), ("net_vgg_block", 2), ("net_squeezenet_v1_0", 0)],
+)
+def test_torchao_quantises_inner_products(name: str, matrices: int) -> None:
+    quantization = pytest.importorskip("torchao.quantization")
+    module, inputs = net(name)
+    expected = net(name)[0](inputs)
+    quantization.quantize_(module, quantization.Int8WeightOnlyConfig())
+    changed = [
+        m
+        for m in module.modules()
+        if isinstance(m, nn.Linear) and type(m.weight) is not nn.Parameter
+    ]
+    assert len(changed) == matrices
+    with torch.no_grad():
+        for found, right in zip(tensors(module(inputs)), tensors(expected), strict=True):
+            apart = (found - right).abs().max()
+            assert (apart > 0) == bool(matrices)
+            assert apart <= QUANTISED * right.abs().max()
