@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,8 +56,9 @@ def test_a_program_sees_itself_as_under_python(tmp_path) -> None:
         ("-m", "sub.show", "a"): ["__main__", place, [place, "a"], str(tmp_path)],
         ("-c", SHOW, "a"): ["__main__", None, ["-c", "a"], ""],
     }
-    for arguments, shown in expected.items():
-        assert json.loads(run(*arguments, folder=tmp_path).stdout) == shown
+    with ThreadPoolExecutor(2) as pool:
+        done = pool.map(lambda arguments: run(*arguments, folder=tmp_path), expected)
+        assert [json.loads(one.stdout) for one in done] == list(expected.values())
 
 
 def test_errors_and_exit_codes_are_the_programs_own(tmp_path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -279,14 +280,16 @@ def test_train_runs_them_where_it_is_told_to(tmp_path: Path) -> None:
             [*command, *options], cwd=tmp_path, capture_output=True, text=True, check=False
         )
 
-    plain = run()
+    with ThreadPoolExecutor(2) as pool:
+        plain, lost, trained = pool.map(
+            lambda options: run(*options),
+            ([], ["--python-layers", "empty"], ["--python-layers", "own"]),
+        )
     assert plain.returncode == 2
     assert "slopes.Slope" in plain.stderr
-    lost = run("--python-layers", "empty")
     assert lost.returncode == 2
     assert "there is no module 'slopes'" in lost.stderr
     assert len(lost.stderr.strip().splitlines()) == 1
-    trained = run("--python-layers", "own")
     assert trained.returncode == 0, trained.stderr
     assert "l = 37.5" in trained.stderr  # 6 of (2 * 0.5 - 6) ** 2 over 2 * 2.
     message = message_class("NetParameter").FromString(
