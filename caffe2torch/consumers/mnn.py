@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from caffe2torch.graph import Array, FloatArray, Shape
 
 
+AFTER = ("Add", "BatchNormalization", "Identity", "Mul")
+"""What MNN takes into a convolution before it."""
+
+
 @register_consumer("mnn")
 class MNN(Consumer):
     """It plans with fixed sizes, and convolves over two axes: a convolution over one gets a second.
@@ -39,10 +43,28 @@ class MNN(Consumer):
         replace_nodes(model, convolve_over_two_axes)
 
     def doubts(self, model: onnx.ModelProto) -> Iterator[Doubt]:
-        from caffe2torch.consumers._rewriting import has_empty_windows
+        from caffe2torch.consumers._rewriting import attributes_of, has_empty_windows
 
         yield from super().doubts(model)
+        constants = {i.name: i for i in model.graph.initializer}
+        makers = {name: node for node in model.graph.node for name in node.output}
+        axes: dict[str, int] = {}  # Of the convolution that an array is made of.
         for node in model.graph.node:
+            given = attributes_of(node)
+            if len(given.get("kernel_shape", ())) > 2 and (
+                node.op_type == "ConvTranspose" or {*given.get("dilations", ())} - {1}
+            ):
+                yield Doubt(
+                    node, "over three axes it is wrong there for some strides and dilations"
+                )
+            if node.op_type in ("Conv", "ConvTranspose"):
+                axes[node.output[0]] = len(given["kernel_shape"])
+            elif node.op_type in AFTER and node.input[0] in axes:
+                axes[node.output[0]] = count = axes[node.input[0]]
+                other = makers.get(node.input[1]) if len(node.input) == 2 else None
+                is_moved = other is not None and other.op_type == "Unsqueeze"
+                if other is not None and is_moved and constants[other.input[1]].dims[0] != count:
+                    yield Doubt(node, "it takes what follows a convolution for a channel's")
             if node.op_type == "MaxPool" and len(node.output) > 1:
                 yield Doubt(node, "its indices are wrong there where a window is padded")
             elif node.op_type == "MaxPool" and has_empty_windows(node, model):

@@ -53,3 +53,46 @@ def test_pooling_that_it_does_otherwise(case: str, cause: str | None, tmp_path: 
     with pytest.raises(caffe2torch.ArtefactError, match=cause) as caught:
         refuse_unread(consumer("mnn"), graph, path)
     assert caught.value.layer == "pool1"
+
+
+@pytest.mark.parametrize(
+    ("layers", "cause"),
+    [
+        ('type: "Deconvolution" convolution_param { num_output: 3 kernel_size: 2 }', "three axes"),
+        (
+            'type: "Convolution" convolution_param { num_output: 3 kernel_size: 2 dilation: 2 }',
+            "three axes",
+        ),
+        ('type: "Convolution" convolution_param { num_output: 3 kernel_size: 2 }', None),
+    ],
+)
+def test_convolutions_over_three_axes(layers: str, cause: str | None, tmp_path: Path) -> None:
+    sizes = "dim: 1 dim: 2 dim: 5 dim: 6 dim: 7"
+    net = f"""
+    layer {{ name: "x" type: "Input" top: "x" input_param {{ shape {{ {sizes} }} }} }}
+    layer {{ name: "y" bottom: "x" top: "y" {layers} }}"""
+    refused_or_not(net, cause, tmp_path / "net.onnx")
+
+
+@pytest.mark.parametrize(("axis", "cause"), [(2, "for a channel's"), (1, None)])
+def test_a_bias_after_a_convolution(axis: int, cause: str | None, tmp_path: Path) -> None:
+    net = f"""
+    layer {{ name: "x" type: "Input" top: "x"
+      input_param {{ shape {{ dim: 1 dim: 2 dim: 3 dim: 4 }} }} }}
+    layer {{ name: "c" type: "Convolution" bottom: "x" top: "c"
+      convolution_param {{ num_output: 3 kernel_size: 1 }} }}
+    layer {{ name: "y" type: "Bias" bottom: "c" top: "y" bias_param {{ axis: {axis} }} }}"""
+    refused_or_not(net, cause, tmp_path / "net.onnx")
+
+
+def refused_or_not(net: str, cause: str | None, path: Path) -> None:
+    with pytest.warns(caffe2torch.Caffe2TorchWarning):
+        graph = caffe2torch.read(None, net.encode(), allow_missing=True)
+    mnn = consumer("mnn")
+    mnn.write(graph, path, half=False, durable=False, progress=ignore, **mnn.form)
+    if cause is None:
+        refuse_unread(mnn, graph, path)
+        return
+    with pytest.raises(caffe2torch.ArtefactError, match=cause) as caught:
+        refuse_unread(mnn, graph, path)
+    assert caught.value.layer == "y"
