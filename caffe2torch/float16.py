@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container
 from math import isfinite
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from caffe2torch.artefact.onnx import float32_layers
@@ -43,6 +44,8 @@ def write_and_report(
     if batch is not None:
         options["batch"] = batch
     write_graph(graph, path, half=half, **options)
+    if not Path(path).is_file():  # What a pipe was given cannot be read again.
+        return
     fed = graph if batch is None else with_batch(graph, batch)
     kept = float32_layers(path)
     types = {node.layer.name: node.layer.type for node in graph.nodes}

@@ -20,6 +20,7 @@ LIBRARIES = (
     "opencv-python",
     "opencv-contrib-python",
     "opencv-contrib-python-headless",
+    "openvino",
     "protobuf",
 )
 """The distributions that read, compute or compare; OpenCV comes under several names."""
