@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from caffe2torch.consumers import Consumer, installed, register_consumer
 
 if TYPE_CHECKING:
+    import onnx
+
     from caffe2torch.graph import Array, FloatArray, Shape
 
 
@@ -26,6 +28,13 @@ class Tract(Consumer):
 
     def version(self) -> str | None:
         return installed("tract")
+
+    def rewrite(self, model: onnx.ModelProto) -> None:
+        """Name the open sizes of inputs: tract takes no size without a name or a value."""
+        for value in model.graph.input:
+            for axis, size in enumerate(value.type.tensor_type.shape.dim):
+                if not size.HasField("dim_value") and not size.dim_param:
+                    size.dim_param = f"{value.name}_{axis}"
 
     def run(
         self, model: Path, inputs: Mapping[str, FloatArray], outputs: Mapping[str, Shape]

@@ -60,15 +60,11 @@ def _row(one: Consumer, found: Mapping[str, Any] | None) -> str:
 
 def _section(one: Consumer, found: Mapping[str, Any] | None) -> list[str]:
     first = (type(one).__doc__ or "").strip().split("\n\n")[0]
-    suffix = one.suffix
     lines = [f"## {one.title}", "", " ".join(first.split()), ""]
-    lines += [
-        f"    caffe2torch convert net.caffemodel net{suffix} --prototxt deploy.prototxt "
-        f"--for {one.name}",
-        "",
-    ]
-    if one.load:
-        lines += ["It is loaded by", "", "```text", one.load, "```", ""]
+    lines.append(
+        f"`--for {one.name}` writes a `{one.suffix}` file" + (", loaded by" if one.load else ".")
+    )
+    lines += ["", "```text", one.load, "```", ""] if one.load else [""]
     if one.form:
         form = ", ".join(f"`--{k}`" if v is True else f"`--{k} {v}`" for k, v in one.form.items())
         lines += [f"`--for {one.name}` implies {form}; another value may be given.", ""]
