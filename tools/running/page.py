@@ -65,6 +65,12 @@ def _section(one: Consumer, found: Mapping[str, Any] | None) -> list[str]:
         f"`--for {one.name}` writes a `{one.suffix}` file" + (", loaded by" if one.load else ".")
     )
     lines += ["", "```text", one.load, "```", ""] if one.load else [""]
+    if one.must_run:
+        lines += [
+            "A file is written only where it is installed and has run the file rightly: what fails "
+            "or is wrong in the table is refused then.",
+            "",
+        ]
     if one.form:
         form = ", ".join(f"`--{k}`" if v is True else f"`--{k} {v}`" for k, v in one.form.items())
         lines += [f"`--for {one.name}` implies {form}; another value may be given.", ""]
