@@ -160,6 +160,11 @@ _settings = _options(
     _setting("--version", click.Choice(["1.0", "1.1"]), "Version of SqueezeNet."),
     _setting("--bypass", click.Choice(["simple", "complex"]), "Bypass connections."),
     _setting("--dropout", SHARE, "Dropout before the classifier."),
+    _setting(
+        "--classifier",
+        click.Choice(["mixed", "random"]),
+        "How a new head begins: a mixture of the old classes, or at random.",
+    ),
     _setting("--freeze", str, "Pattern of parameters to leave as they are.", multiple=True),
     # Solver.
     _setting("--epochs", click.FloatRange(min=0, min_open=True), "Length of the run."),

@@ -20,9 +20,10 @@ class TrainConfig:
     """What ``squeezenet train`` is asked to do; each field is an option of that name.
 
     ``batch_size`` counts the images of all processes in one forward pass, and ``iter_size``
-    passes make one step. ``epochs`` counts where ``max_iter`` is 0. ``lr_scale`` is a rule of
-    ``LR_RULES`` and the images a step for which ``lr`` was chosen. Where ``channels_last`` is
-    None, ``squeezenet.evaluate.prefers_channels_last`` decides.
+    passes make one step. ``classifier`` says how one of other classes than those of ``pretrained``
+    begins: "mixed" (``squeezenet.head``) or "random". ``epochs`` counts where ``max_iter`` is 0.
+    ``lr_scale`` is a rule of ``LR_RULES`` and the images a step for which ``lr`` was chosen. Where
+    ``channels_last`` is None, ``squeezenet.evaluate.prefers_channels_last`` decides.
     """
 
     data: str = "."
@@ -34,6 +35,7 @@ class TrainConfig:
     bypass: str | None = None
     num_classes: int | None = None
     dropout: float = 0.5
+    classifier: str = "mixed"
     protocol: str = "random-resized-crop"
     val_protocol: str = "caffe"
     area: float = 0.35

@@ -39,7 +39,8 @@ def read_solver(path: Path) -> tuple[dict[str, Any], Solver]:
     The solver is read as ``caffe2torch train`` does, but that it may name no net; its ``idle`` are
     the fields without effect in ``squeezenet train``. Rate, policy, type, decay, clipping,
     intervals and seed are the solver's, with Caffe's defaults where a default changes what is
-    learned; batch size, transform and the multipliers of each layer are the net's.
+    learned; batch size, transform and the multipliers of each layer are the net's, for which a new
+    classifier is filled at random, as in Caffe.
     """
     solver = read_caffes(path, needs_net=False)
     idle = {
@@ -99,7 +100,8 @@ def _net_settings(described: NetOf) -> dict[str, Any]:
     layers = layers_of(described.net, described.state).layer
     if not layers:
         return {}
-    settings: dict[str, Any] = {}
+    # The rates of the net are those for a layer that Caffe fills.
+    settings: dict[str, Any] = {"classifier": "random"}
     multipliers: dict[str, list[tuple[str, float]]] = {"lr_mult": [], "decay_mult": []}
     for layer in layers:
         if layer.type in ("Data", "ImageData"):

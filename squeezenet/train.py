@@ -195,7 +195,7 @@ class _Run(Loop):
             state = load_checkpoint(init_from)
             with damage_named(init_from):
                 self._restore(state)
-        elif self.old_classifier is not None:
+        elif self.old_classifier is not None and self.config.classifier == "mixed":
             self._begin_classifier(self.old_classifier)
         if len(set(steps := self.team.gather(self.iteration))) > 1:
             raise ReadError(

@@ -117,5 +117,8 @@ def test_training_begins_so_and_goes_on_without(data, tmp_path):
     for label in (0, 2):  # A mixture: between the least and the largest of the old ones.
         assert (new[label] >= old.amin(0) - 1e-7).all()
         assert (new[label] <= old.amax(0) + 1e-7).all()
+    random = run("random", pretrained=weights, classifier="random")["model"]["conv10.weight"]
+    assert torch.equal(random[1], new[1])  # Class 1 has no image, and stays as it was filled.
+    assert not torch.isclose(random[0], new[0]).any()
     on = run("on", tmp_path / "new" / "last.pt", pretrained=weights, max_iter=2, ema=0.5)
     assert torch.equal(on["model"]["conv10.weight"], new)

@@ -57,6 +57,7 @@ def test_every_field_becomes_its_setting(tmp_path):
         "log_every": 5,
         "clip": 2.5,
         "seed": 42,
+        "classifier": "random",
         "batch_size": 6,
         "protocol": "caffe",
         "mirror": True,
