@@ -91,7 +91,7 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, FloatArray]]:
             text = (file.metadata() or {}).get(FORMAT)
             keys = list(file.keys())
             if text is None:
-                _refuse_layout(path, keys)
+                _refuse_bare(path, keys)
             return text, {key: file.get_tensor(key) for key in keys}
     except ArtefactError:
         raise
@@ -100,14 +100,16 @@ def _read_safetensors(path: Path) -> tuple[Any, dict[str, FloatArray]]:
 
 
 def _read_pt(path: Path) -> tuple[Any, dict[str, FloatArray]]:
+    from torch import Tensor
+
     from caffe2torch.artefact.torch_file import load_torch
 
     try:
         content = load_torch(path)
     except ReadError as error:
         raise _not_ours(path, error.reason.removeprefix(f"{path}: ")) from None
-    if isinstance(content, dict):
-        _refuse_layout(path, content)
+    if isinstance(content, dict) and all(isinstance(v, Tensor) for v in content.values()):
+        _refuse_bare(path, content)
     try:
         state = content["state_dict"].items()
         return content["metadata"], {key: tensor.numpy() for key, tensor in state}
@@ -115,14 +117,16 @@ def _read_pt(path: Path) -> tuple[Any, dict[str, FloatArray]]:
         raise _not_ours(path, f"it holds something else: {error}") from error
 
 
-def _refuse_layout(path: Path, keys: Collection[Any]) -> None:
-    """Refuse a state_dict without its net, which is for torchvision, by name."""
+def _refuse_bare(path: Path, keys: Collection[Any]) -> None:
+    """Refuse a state_dict without its net by name; torchvision's has a remedy of its own."""
+    layout, option = "", "--bare"
     if "features.0.weight" in keys:
-        raise ArtefactError(
-            f"{path} is a bare state_dict in torchvision's layout, which does not say what net it "
-            "belongs to: it is for torchvision's load_state_dict. Give the .caffemodel, or "
-            "convert that without --layout."
-        )
+        layout, option = " in torchvision's layout", "--layout"
+    raise ArtefactError(
+        f"{path} is a bare state_dict{layout}, which does not say what net it belongs to: it is "
+        "for load_state_dict. Give the .caffemodel, or convert that without "
+        f"{option}."
+    )
 
 
 def _not_ours(path: Path, cause: str) -> ArtefactError:

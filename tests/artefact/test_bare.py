@@ -43,6 +43,16 @@ def test_it_is_the_state_of_the_module(tmp_path: Path, suffix: str) -> None:
             assert torch.equal(state[key], array), (name, key)
 
 
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_readers_refuse_it_by_name(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"bare{suffix}"
+    write_graph(Case(NET).read(), path, bare=True)
+    with pytest.raises(
+        ArtefactError, match=r"is a bare state_dict, .* convert that without --bare"
+    ):
+        caffe2torch.read(path)
+
+
 @pytest.mark.parametrize("half", [False, True])
 def test_an_array_that_layers_share_is_there_once(tmp_path: Path, half: bool) -> None:
     graph = Case(CASES / SHARED).read()
