@@ -105,11 +105,12 @@ class _Recorded:
                     example = tuple(torch.zeros_like(tensor) for tensor in given)
                     self.made[shapes] = self.record(self._showing(), example)
                 blobs = self.made[shapes](*given)
+                # What a program holds as a constant may have come out without its numbers.
+                return {name: tensor.numpy() for name, tensor in blobs.items()}
             except Exception as error:  # Of any kind: tools of torch have no common base.
                 raise EngineError(
                     f"{self.title} cannot take the net: {first_line(error)}"
                 ) from error
-        return {name: tensor.numpy() for name, tensor in blobs.items()}
 
     def _showing(self) -> Any:
         """A module that gives a dict."""

@@ -132,7 +132,9 @@ def test_what_cannot_be_packed_is_one_line(folder):
 
     packed(folder)
     assert "db exists: remove it, or give another name" in refused("--data", folder, folder / "db")
-    assert "is an LMDB: give a list" in refused("--data", folder, "--list", "db", folder / "new")
+    assert "db holds images that are no files: give a list" in refused(
+        "--data", folder, "--list", "db", folder / "new"
+    )
     assert "holds no class folder" in refused("--data", folder / "a", folder / "new")
     assert "is not 0, a side or HEIGHTxWIDTH" in refused("--resize", "2x", folder / "new")
     (folder / "none.txt").write_text(f"{NAMES[0]} 1\n")
