@@ -16,9 +16,9 @@ from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from caffe2torch.artefact.write import PathLike, dumps, metadata_of, register_writer, state_of
+from caffe2torch.artefact.write import PathLike, contents_of, dumps, register_writer
 from caffe2torch.graph import FloatArray, Graph
-from caffe2torch.io.arrays import Progress, ignore, seekable, to_half, write_array
+from caffe2torch.io.arrays import Progress, ignore, seekable, write_array
 from caffe2torch.io.atomic import atomic_write
 
 FOLDER = "archive"
@@ -40,8 +40,7 @@ def write_graph_pt(
     bare: bool = False,
 ) -> None:
     """Write the .pt form, or the state_dict alone if ``bare``; arguments as of ``Writer``."""
-    params = state_of(graph) if bare else graph.params
-    params, metadata = to_half(params) if half else params, None if bare else metadata_of(graph)
+    params, metadata = contents_of(graph, half=half, bare=bare)
     with atomic_write(path, durable) as file:
         write_pt(file, params, metadata, progress)
 

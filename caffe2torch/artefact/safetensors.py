@@ -12,14 +12,13 @@ import numpy as np
 from caffe2torch.artefact.write import (
     FORMAT,
     PathLike,
+    contents_of,
     draft,
     dumps,
-    metadata_of,
     register_writer,
-    state_of,
 )
 from caffe2torch.graph import FloatArray, Graph
-from caffe2torch.io.arrays import Progress, header_last, ignore, seekable, to_half, write_array
+from caffe2torch.io.arrays import Progress, header_last, ignore, seekable, write_array
 from caffe2torch.io.atomic import atomic_write
 
 
@@ -34,8 +33,7 @@ def write_graph_safetensors(
     bare: bool = False,
 ) -> None:
     """Write the .safetensors form, without our metadata if ``bare``; arguments as of ``Writer``."""
-    params = state_of(graph) if bare else graph.params
-    params, metadata = to_half(params) if half else params, None if bare else metadata_of(graph)
+    params, metadata = contents_of(graph, half=half, bare=bare)
     with atomic_write(path, durable) as file:
         write_safetensors(file, params, metadata, progress=progress)
 

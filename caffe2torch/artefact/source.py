@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from caffe2torch.artefact.pt import write_pt
-from caffe2torch.artefact.write import PathLike, metadata_of, register_writer
+from caffe2torch.artefact.write import PathLike, contents_of, register_writer
 from caffe2torch.graph import Graph
-from caffe2torch.io.arrays import Progress, to_half
+from caffe2torch.io.arrays import Progress
 from caffe2torch.io.atomic import atomic_group
 
 
@@ -25,8 +25,8 @@ def write_source(
     from caffe2torch.lower.to_source import WEIGHTS_SUFFIX, to_source
 
     text = to_source(graph)
-    params = to_half(graph.params) if half else graph.params
+    params, metadata = contents_of(graph, half=half, bare=False)
     with atomic_group(durable) as group:
         weights = group.open(Path(path).with_suffix(WEIGHTS_SUFFIX))
-        write_pt(weights, params, metadata_of(graph), progress)
+        write_pt(weights, params, metadata, progress)
         group.open(path).write(text.encode())

@@ -22,7 +22,7 @@ from typing import Any, Protocol, TypeVar
 from caffe2torch import artefact
 from caffe2torch.errors import ArtefactError
 from caffe2torch.graph import FloatArray, Graph
-from caffe2torch.io.arrays import Progress, ignore
+from caffe2torch.io.arrays import Progress, ignore, to_half
 from caffe2torch.io.checksum import LENGTH
 from caffe2torch.version import __version__
 
@@ -123,6 +123,14 @@ def metadata_of(graph: Graph) -> dict[str, Any]:
         "preprocessing": graph.preprocessing.to_record() if graph.preprocessing else None,
         "definition": graph.definition,
     }
+
+
+def contents_of(
+    graph: Graph, *, half: bool, bare: bool
+) -> tuple[Mapping[str, FloatArray], Mapping[str, Any] | None]:
+    """The arrays of a file and its metadata; None for a ``bare`` state_dict, which has none."""
+    params = state_of(graph) if bare else graph.params
+    return to_half(params) if half else params, None if bare else metadata_of(graph)
 
 
 def state_of(graph: Graph) -> dict[str, FloatArray]:

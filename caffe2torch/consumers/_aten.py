@@ -111,9 +111,17 @@ class OnnxModule(torch.nn.Module):
 
 
 def program_of(
-    consumer: Consumer, graph: Graph, *, half: bool, batch: int | None, opset: int | None
+    consumer: Consumer,
+    graph: Graph,
+    *,
+    half: bool = False,
+    batch: int | None = None,
+    opset: int | None = None,
+    **others: Any,
 ) -> tuple[OnnxModule, tuple[Tensor, ...]]:
     """The module of ``graph``, of fixed sizes, and inputs to trace it with.
+
+    The options are those of ``Consumer.write``, of which ``others`` change no program.
 
     Raises ArtefactError where ``consumer`` cannot be given the net.
     """

@@ -33,19 +33,10 @@ class CoreML(Consumer):
     def version(self) -> str | None:
         return installed("coremltools") if sys.platform == "darwin" else None
 
-    def write(
-        self,
-        graph: Graph,
-        path: Path,
-        *,
-        half: bool = False,
-        opset: int | None = None,
-        batch: int | None = None,
-        **options: Any,
-    ) -> None:
+    def write(self, graph: Graph, path: Path, **options: Any) -> None:
         from caffe2torch.consumers._aten import program_of
 
-        module, inputs = program_of(self, graph, half=half, batch=batch, opset=opset)
+        module, inputs = program_of(self, graph, **options)
         if installed("coremltools") is None:
             raise ArtefactError(
                 f"an .mlpackage is made by coremltools, which is not installed here: pip install "

@@ -35,19 +35,10 @@ class LiteRT(Consumer):
     def version(self) -> str | None:
         return installed("litert-torch")
 
-    def write(
-        self,
-        graph: Graph,
-        path: Path,
-        *,
-        half: bool = False,
-        opset: int | None = None,
-        batch: int | None = None,
-        **options: Any,
-    ) -> None:
+    def write(self, graph: Graph, path: Path, **options: Any) -> None:
         from caffe2torch.consumers._aten import program_of
 
-        module, inputs = program_of(self, graph, half=half, batch=batch, opset=opset)
+        module, inputs = program_of(self, graph, **options)
         if self.version() is None:
             raise ArtefactError(
                 f"a .tflite is made by litert-torch, which is not installed here: pip install "

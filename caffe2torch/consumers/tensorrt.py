@@ -49,12 +49,14 @@ class TensorRT(Consumer):
     load = "trtexec --onnx=net.onnx --noTF32 --saveEngine=net.plan"
 
     def doubts(self, model: onnx.ModelProto) -> Iterator[Doubt]:
-        from onnx import helper, numpy_helper
+        from onnx import numpy_helper
+
+        from caffe2torch.consumers._rewriting import attributes_of
 
         yield from super().doubts(model)
         constants = {i.name: i for i in model.graph.initializer}
         for node in model.graph.node:
-            given = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+            given = attributes_of(node)
             if node.op_type in ("MaxPool", "AveragePool"):
                 if len(node.output) > 1:
                     yield Doubt(node, "it gives no indices of maxima")
