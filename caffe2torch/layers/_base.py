@@ -157,7 +157,10 @@ class Layer:
     index_bottoms: ClassVar[frozenset[int]] = frozenset()
     """Bottoms that hold indices (labels, words, items of the batch), not measurements."""
     barred_bottoms: ClassVar[frozenset[int]] = frozenset()
-    """Bottoms of which Caffe has no gradient: its Backward ends the process if asked for it."""
+    """Bottoms of which Caffe has no gradient: its Backward ends the process if asked for it.
+
+    -1 is the last one.
+    """
     unforced_bottoms: ClassVar[frozenset[int]] = frozenset()
     """Bottoms that a net's ``force_backward`` leaves out (Caffe: AllowForceBackward)."""
     default_loss_weight: ClassVar[float] = 0

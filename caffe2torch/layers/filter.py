@@ -26,6 +26,7 @@ class Filter(Layer):
     bottoms = (2, None)
     tops = (1, None)
     free_axes = frozenset({0})
+    barred_bottoms = frozenset({-1})
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:

@@ -105,8 +105,9 @@ def check_gradients(node: Node, needs: Needs) -> None:
 
     Caffe ends the process then, in the layer's Backward: labels and indices have none.
     """
+    barred, count = node.layer.barred_bottoms, len(needs.propagate)
     for index, is_wanted in enumerate(needs.propagate):
-        if needs.layer and is_wanted and index in node.layer.barred_bottoms:
+        if needs.layer and is_wanted and not barred.isdisjoint((index, index - count)):
             raise node.layer.unsupported(
                 f"a gradient of bottom {index}, {node.proto.bottom[index]!r}, is asked for, and "
                 "Caffe ends here, as it has none; state propagate_down: false for this bottom and "

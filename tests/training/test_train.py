@@ -298,6 +298,11 @@ def test_labels_out_of_range_are_named(folder: Path) -> None:
         (('layer { name: "loss"', """force_backward: true
           layer { name: "largest" type: "ArgMax" bottom: "ip" top: "m" }
           layer { name: "loss\""""), "a gradient of bottom 0, 'ip', is asked for"),
+        (('layer { name: "loss"', """force_backward: true
+          layer { name: "one" type: "Reduction" bottom: "ip" top: "s" reduction_param { axis: 1 } }
+          layer { name: "some" type: "Filter" bottom: "ip" bottom: "s" top: "kept" }
+          layer { name: "sum" type: "Reduction" bottom: "kept" top: "sum" loss_weight: 1 }
+          layer { name: "loss\""""), "a gradient of bottom 1, 's', is asked for"),
     ],
 )  # fmt: skip
 def test_a_net_that_cannot_be_trained(folder: Path, change: tuple[str, str], message: str) -> None:
