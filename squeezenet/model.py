@@ -16,7 +16,7 @@ from squeezenet.preprocess import PREPROCESSING
 
 
 class Fire(nn.Module):
-    """One fire module: relu(concat(expand1x1(s), expand3x3(s))), s = relu(squeeze1x1(x)).
+    """One fire module: concat(relu(expand1x1(s)), relu(expand3x3(s))), s = relu(squeeze1x1(x)).
 
     (N, C, H, W) -> (N, 8 * squeeze, H, W). ``bypass`` "identity" adds x to the result,
     "convolution" adds a 1x1 convolution of x, without a ReLU (arXiv:1602.07360, section 6).
@@ -35,7 +35,8 @@ class Fire(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """The module's output; x is left as it is."""
         squeezed = self.squeeze1x1(x).relu_()
-        out = torch.cat([self.expand1x1(squeezed), self.expand3x3(squeezed)], 1).relu_()
+        # A ReLU on each: the backward pass then copies no parts of the whole to tear it apart.
+        out = torch.cat([self.expand1x1(squeezed).relu_(), self.expand3x3(squeezed).relu_()], 1)
         if self.bypass == "identity":
             out = out + x
         elif self.bypass == "convolution":

@@ -34,6 +34,7 @@ from torch.nn import functional as F
 
 from caffe2torch.errors import Caffe2TorchError
 from caffe2torch.images import ImageList, decode_image, read_list
+from caffe2torch.training.allocator import keep_freed_memory
 from caffe2torch.training.distributed import choose_device
 from caffe2torch.training.optimisers import CaffeOptimiser
 from squeezenet.config import TrainConfig
@@ -171,6 +172,8 @@ def make_step(config: TrainConfig, device: torch.device) -> Step:
 def measure(config: TrainConfig, seconds: float, forms: dict[str, dict[str, Any]]) -> Rates:
     """All rates of this package."""
     device, cpu = choose_device(config.device), torch.device("cpu")
+    if device == cpu:
+        keep_freed_memory()  # As training does.
     data = Path(config.data)
     images = open_files(data, "train")
     rates = stages(images, config, seconds)

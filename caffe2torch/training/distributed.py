@@ -16,6 +16,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from caffe2torch.errors import Caffe2TorchError, first_line
+from caffe2torch.training.allocator import keep_freed_memory
 
 
 @dataclass(frozen=True)
@@ -82,10 +83,13 @@ def join_team(device: str, index: int = 0) -> Iterator[Team]:
     """Join the processes that ``torchrun`` started, over NCCL on GPUs and gloo elsewhere.
 
     ``device`` is "auto", "cpu" or "cuda". Without torchrun the team is this process alone, on
-    the GPU ``index``. Raises Caffe2TorchError where another process of the team has ended.
+    the GPU ``index``. Where a CPU computes, the process keeps the memory that it frees from now
+    on. Raises Caffe2TorchError where another process of the team has ended.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
     chosen = choose_device(device, int(os.environ.get("LOCAL_RANK", index)))
+    if chosen.type == "cpu":
+        keep_freed_memory()
     if world == 1:
         yield Team(0, 1, chosen)
         return
