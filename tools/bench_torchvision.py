@@ -1,19 +1,22 @@
-"""What tools/bench_train.py measures, done with torchvision. It runs in an environment of its own.
+"""What tools/bench_train.py measures, done with torchvision and timm, in an environment of theirs.
 
     python tools/bench_torchvision.py FOLDER SECONDS BATCH_SIZE WORKERS CROP DEVICE
 
 FOLDER has a folder a class. It prints one JSON object of images/s: ImageFolder with
 RandomResizedCrop, RandomHorizontalFlip and normalisation in a DataLoader; training steps of
-squeezenet1_1 on a batch in memory; and both together. Nothing of caffe2torch is needed here.
+squeezenet1_1 on a batch in memory; and both together. Where timm is installed, its loader is
+measured as well, with the same augmentation, and training with it. Nothing of caffe2torch is
+needed here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Any
 
@@ -57,7 +60,9 @@ def main(folder: str, seconds: float, batch_size: int, workers: int, crop: int, 
     images = datasets.ImageFolder(folder, transforms.Compose(steps))
     loader = DataLoader(images, batch_size, shuffle=True, num_workers=workers, drop_last=True,
                         pin_memory=device.type == "cuda")  # fmt: skip
-    batches = itertools.chain.from_iterable(itertools.repeat(loader))
+    loaders: dict[str, Iterable[Any]] = {"torchvision": loader}
+    with contextlib.suppress(ImportError):
+        loaders["timm"] = timm_loader(folder, batch_size, workers, crop, device)
     synthetic = torch.randn(batch_size, 3, crop, crop), torch.zeros(batch_size).long()
 
     def stepper(precision: torch.dtype | None, order: torch.memory_format) -> Callable[..., int]:
@@ -81,11 +86,40 @@ def main(folder: str, seconds: float, batch_size: int, workers: int, crop: int, 
         "fp32, channels last": stepper(None, torch.channels_last),
         "bf16, channels last": stepper(torch.bfloat16, torch.channels_last),
     }
-    rates = {"loading": rate(lambda: len(next(batches)[1]), seconds)}
-    for form, step in forms.items():
-        rates[f"model {form}"] = rate(partial(step, synthetic), seconds)
-        rates[f"training {form}"] = rate(lambda step=step: step(next(batches)), seconds)  # type: ignore[misc]  # mypy infers no default
+    rates = {
+        f"torchvision model {form}": rate(partial(step, synthetic), seconds)
+        for form, step in forms.items()
+    }
+    for name, images in loaders.items():
+        batches = itertools.chain.from_iterable(itertools.repeat(images))
+        rates[f"{name} loading"] = rate(partial(train, batches, count), seconds)
+        for form, step in forms.items():
+            rates[f"{name} training {form}"] = rate(partial(train, batches, step), seconds)
     print(json.dumps(rates))
+
+
+def count(batch: Any) -> int:
+    """The number of images of a batch."""
+    return len(batch[1])
+
+
+def train(batches: Iterator[Any], step: Callable[[Any], int]) -> int:
+    """Make a step with the next batch."""
+    return step(next(batches))
+
+
+def timm_loader(
+    folder: str, batch_size: int, workers: int, crop: int, device: torch.device
+) -> Iterable[Any]:
+    """The loader that timm's train.py makes, but without changes of colour; it mirrors a half."""
+    from timm.data import create_dataset, create_loader
+
+    dataset = create_dataset("", root=folder, is_training=True, batch_size=batch_size)
+    loader: Iterable[Any] = create_loader(
+        dataset, crop, batch_size, is_training=True, color_jitter=0.0, num_workers=workers,
+        device=device, pin_memory=device.type == "cuda", use_prefetcher=device.type == "cuda",
+    )  # fmt: skip
+    return loader
 
 
 if __name__ == "__main__":

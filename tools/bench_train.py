@@ -9,7 +9,8 @@ computes on a CPU it shares the cores with the workers, so the limit there is
 1 / (1/loading + 1/model) where each was measured with all cores; on a GPU it is the smaller one.
 
 ``--torchvision PYTHON`` names the Python of another environment, one with torchvision in it:
-its loader, its squeezenet1_1 and both together are measured there, right after the others.
+its loader, its squeezenet1_1 and both together are measured there, right after the others, and
+timm's loader where that has it.
 ``--plot FILE`` draws the time that an image takes in each part (matplotlib: the extra ``report``).
 """
 
@@ -237,7 +238,7 @@ def torchvision_rates(python: str, config: TrainConfig, seconds: float) -> Rates
     if done.returncode:
         raise click.ClickException(f"{python} {script}: {done.stderr.strip()[-300:]}")
     rates: Rates = json.loads(done.stdout)
-    return {f"torchvision {name}": value for name, value in rates.items()}
+    return rates
 
 
 def table(rates: Rates, found: dict[str, tuple[float, float]]) -> Iterator[str]:
