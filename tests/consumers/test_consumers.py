@@ -47,6 +47,13 @@ class Wrong(Base):
     def run(self, model, inputs, outputs):
         return {name: 2 * value for name, value in super().run(model, inputs, outputs).items()}
 
+@register_consumer("rounding")
+class Rounding(Base):
+    title = "A half"
+
+    def run(self, model, inputs, outputs):
+        return {name: 1.003 * value for name, value in super().run(model, inputs, outputs).items()}
+
 @register_consumer("crashing")
 class Crashing(Base):
     title = "A third"
@@ -102,6 +109,13 @@ def test_a_consumer_from_outside(plugin: list[str], tmp_path: Path) -> None:
 def test_what_the_user_says_takes_the_place_of_its_form(plugin: list[str], tmp_path: Path) -> None:
     assert convert("net_vgg_block", "mine", "--opset", "18", *plugin).exit_code == 0
     assert onnx.load(tmp_path / "net.onnx").opset_import[0].version == 18
+
+
+def test_float16_is_held_to_its_own_rounding(plugin: list[str]) -> None:
+    assert convert("net_vgg_block", "rounding", *plugin).exit_code == 2
+    result = convert("net_vgg_block", "rounding", "--half", *plugin)
+    assert result.exit_code == 0, result.output
+    assert convert("net_vgg_block", "wrong", "--half", *plugin).exit_code == 2
 
 
 @pytest.mark.parametrize(
