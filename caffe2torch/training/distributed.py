@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
@@ -38,24 +38,6 @@ class Team:
             tensor = tensor.to(self.device)
             dist.all_reduce(tensor)
         return tensor
-
-    def average(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Make each gradient the mean over all processes; one that is not there counts as 0.
-
-        Caffe: NCCL::on_gradients_ready. With a batch_size of its own for each process the
-        result is that of one process with all of them in one batch.
-        """
-        if self.world == 1:
-            return
-        waiting = []
-        for parameter in parameters:
-            if parameter.requires_grad:
-                if parameter.grad is None:
-                    parameter.grad = torch.zeros_like(parameter)
-                waiting.append((parameter.grad, dist.all_reduce(parameter.grad, async_op=True)))
-        for gradient, work in waiting:
-            work.wait()
-            gradient.div_(self.world)
 
     def largest(self, number: int) -> int:
         """The largest of the numbers of all processes. It does not wait for a GPU."""

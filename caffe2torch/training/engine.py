@@ -126,6 +126,10 @@ class Engine(Loop):
         """The learned blobs'."""
         return (slot.parameter for slot in self.net.slots)
 
+    def gathered(self) -> list[nn.Parameter]:
+        """Those of blobs that layers share in other forms."""
+        return [slot.parameter for slot in self.net.slots if slot.gathered]
+
     def clear_gradients(self) -> None:
         """Make the gradients of all learned blobs 0."""
         self.net.clear_gradients()

@@ -239,7 +239,8 @@ def _slot(net: TrainingNet, blob: LearnedBlob) -> Slot:
         blobs[blob.index] = array
         return node.layer.import_blobs(blobs, bottoms)[name]
 
-    return Slot(*multipliers, blob.tensors[0], to_caffe, from_caffe)
+    tensor, *others = blob.tensors
+    return Slot(*multipliers, tensor, to_caffe, from_caffe, gathered=bool(others))
 
 
 def _snapshot_proto(proto: Message, node: Node, graph: Graph) -> Message:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from caffe2torch.errors import NetError
+from caffe2torch.training.averaging import Averaging
 from caffe2torch.training.distributed import ALONE, Team
 from caffe2torch.training.rules import Schedule
 
@@ -39,8 +40,8 @@ class DivergedError(NetError):
 class Loop(ABC):
     """Iterations of a training, each in Caffe's order (Solver::Step).
 
-    ``before_passes``; ``iter_size`` passes, whose gradients add up; their mean loss; the method
-    ``before_update``; the rate, the gradients' mean over all processes, and ``update``; the
+    ``before_passes``; ``iter_size`` passes, whose gradients add up; their mean over all processes,
+    and that of the losses; the method ``before_update``; the rate, and ``update``; the
     method ``after_update``; ``snapshot`` every ``snapshot_interval`` iterations (0 is never), or if
     it is asked for. What is trained, and on what, a subclass says by these methods. All processes
     of ``team`` call them alike, and stop together.
@@ -78,6 +79,10 @@ class Loop(ABC):
     @abstractmethod
     def parameters(self) -> Iterable[nn.Parameter]:
         """What is trained, in the same order in all processes."""
+
+    def gathered(self) -> Collection[nn.Parameter]:
+        """Those whose gradients are complete only after a pass, not within its backward part."""
+        return ()
 
     @abstractmethod
     def clear_gradients(self) -> None:
@@ -120,6 +125,7 @@ class Loop(ABC):
         self.stopped = False
         self._losses, self.smoothed, self._start = [], torch.zeros(()), self.iteration
         self._clock, self._noted = time.perf_counter(), self.iteration
+        averaging = Averaging(self.team, self.parameters(), self.gathered())
         while self.iteration < self.end:
             self.clear_gradients()
             self.before_passes()
@@ -127,7 +133,10 @@ class Loop(ABC):
                 break
             for hook in self.hooks.on_start:
                 hook()
-            losses = [self.forward_backward() for _ in range(self.iter_size)]
+            losses = [self.forward_backward() for _ in range(self.iter_size - 1)]
+            with averaging.watching():
+                losses.append(self.forward_backward())
+            averaging.finish()
             loss = torch.stack(losses).sum(0) / self.iter_size
             self._check(loss)
             self.smooth(loss)
@@ -150,7 +159,6 @@ class Loop(ABC):
         """One update from the gradients that there are (SGDSolver::ApplyUpdate)."""
         self.current_step = self.schedule.advance(self.iteration, self.current_step)
         self.rate = self.schedule.rate(self.iteration, self.current_step)
-        self.team.average(self.parameters())
         self.update()
 
     def next_rate(self) -> float:

@@ -24,7 +24,9 @@ class Slot:
     ``parameter`` holds its values, and the gradient in ``grad``, in any order of the elements:
     ``to_caffe`` and ``from_caffe`` turn a tensor of that form into an array of Caffe's
     ``shape`` and back. ``refresh`` brings the values of statistics, which the net itself
-    changes, into ``parameter``; no gradient reaches them, and ``lr_mult`` is 0.
+    changes, into ``parameter``; no gradient reaches them, and ``lr_mult`` is 0. ``gathered`` says
+    that gradients of further tensors, of layers that share the blob in other forms, are added to
+    its own after each backward pass.
     """
 
     shape: Shape
@@ -34,6 +36,7 @@ class Slot:
     to_caffe: Callable[[Tensor], FloatArray] = array_of
     from_caffe: Callable[[FloatArray], FloatArray] = np.asarray
     refresh: Callable[[], None] | None = None
+    gathered: bool = False
 
 
 class Update:
