@@ -49,6 +49,12 @@ LAYER_HINTS = (
         "convolution_param.cudnn_convolution_algo_seeker",
         "how cuDNN's algorithm is found (NVIDIA)",
     ),
+    Hint("convolution_param.mem_group_size", "items that im2col takes at once (bogger)"),
+    Hint(
+        "convolution_param.cudnn_worspace_allow_on_groups",
+        "whether cuDNN may use memory of its own beside groups (MyCaffe)",
+    ),
+    Hint("strict_dim", "whether weights of other shapes may initialise the layer (DeepLab v1)"),
     Hint("cudnn_math_override", "whether cuDNN may use tensor cores (NVIDIA)"),
     Hint("forward_type", "the number type in a GPU's memory (NVIDIA)"),
     Hint("backward_type", "the number type of gradients (NVIDIA)"),
@@ -110,6 +116,8 @@ NET_HINTS = (
     Hint("eltwise_mem_sharing", "whether a sum takes the memory of its bottom (NVIDIA's default)"),
     Hint("mem_param", "which blobs share memory, with the same numbers (yjxiong)"),
     Hint("richness", "the MB that cuDNN may work in (Cysu)"),
+    Hint("auto_insert_gathers", "where machines put a batch together again (Cysu)"),
+    Hint("print_net_info", "what the log tells (nbadalls)"),
     Hint("reduce_buckets", "how GPUs exchange gradients (NVIDIA)"),
 )
 """Of nets."""

@@ -89,7 +89,7 @@ def test_ristretto_rounds_in_types_of_its_own() -> None:
 
 def test_fields_of_the_net() -> None:
     net = "default_forward_type: FLOAT16 engine: 'MKLDNN' eltwise_mem_sharing: true "
-    net += "mem_param { optimize_train: true } richness: 1000 "
+    net += "mem_param { optimize_train: true } richness: 1000 print_net_info: false "
     assert read("ReLU", "", net).outputs == ("y",)
     with pytest.raises(NetError, match=r"unknown field of the net: z: 1 \(line 1"):
         read("ReLU", "", "z: 1 ")
