@@ -22,6 +22,7 @@ from caffe2torch.preprocessing import MOST_PIXELS, PROTOCOLS
 from caffe2torch.training.rules import POLICIES, SOLVER_TYPES
 from squeezenet.commands import (
     COUNT,
+    OUTPUT,
     PATH,
     Parsed,
     compress,
@@ -326,7 +327,7 @@ def eval_(
 @click.option("--top-k", type=POSITIVE, default=5, show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV.")
-@click.option("--sheet", type=PATH, help="Write a contact sheet to this image file.")
+@click.option("--sheet", type=OUTPUT, help="Write a contact sheet to this image file.")
 @_evaluation
 def infer(
     images: tuple[str, ...], top_k: int, as_json: bool, as_csv: bool, sheet: Path | None,
@@ -376,7 +377,7 @@ def info(version: str, bypass: str | None, num_classes: int, weights: Path | Non
 @click.option("--weights", type=PATH, required=True, help="Checkpoint or other weights.")
 @click.option("--synset-words", type=PATH, help="For .html: the classes' names, one a line.")
 @runtime_option
-@click.argument("output", type=PATH)
+@click.argument("output", type=OUTPUT)
 def export(weights: Path, synset_words: Path | None, runtime: Path | None, output: Path) -> None:
     """Write the model as OUTPUT: .onnx, .safetensors, .pt, or .caffemodel with a .prototxt.
 

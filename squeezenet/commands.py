@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from caffe2torch.commands import OutputFile
 from caffe2torch.commands.parity import DIFFERENT
 from caffe2torch.preprocessing import MOST_PIXELS
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from squeezenet.evaluate import Metrics
 
 PATH = click.Path(path_type=Path)
+OUTPUT = OutputFile(path_type=Path)
 COUNT = click.IntRange(min=0)
 UNITS = {"": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
 
@@ -44,7 +46,7 @@ def _size(text: str) -> int:
 
 @click.command()
 @click.argument("model", type=PATH)
-@click.argument("output", type=PATH)
+@click.argument("output", type=OUTPUT)
 @click.option(
     "--calibrate", type=PATH, required=True, help="A folder of images; labels are not needed."
 )
@@ -204,7 +206,7 @@ def pack(
 
 @click.command()
 @click.argument("database", type=PATH)
-@click.argument("output", type=PATH)
+@click.argument("output", type=OUTPUT)
 @click.option("--workers", type=COUNT, default=2, show_default=True)
 def mean(database: Path, output: Path, workers: int) -> None:
     """Write the mean image of the LMDB DATABASE into OUTPUT (.binaryproto), for --mean."""

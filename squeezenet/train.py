@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caffe2torch.errors import NetError, ReadError
+from caffe2torch.io.atomic import check_folder, check_writable
 from caffe2torch.preprocessing import Preprocessing
 from caffe2torch.training.distributed import Team, join_team
 from caffe2torch.training.log import Records
@@ -92,6 +93,11 @@ class _Run(Loop):
     ) -> None:
         self.config, self.report = config, report
         self.out = Path(config.out)
+        if team.leads:  # Sooner than after hours of training.
+            check_folder(self.out)
+            if self.out.is_dir():
+                for name in ("last.pt", "best.pt", "log.jsonl"):
+                    check_writable(self.out / name)
         torch.manual_seed(config.seed)
 
         # Data: a seeded stream for training, every image once for validation.

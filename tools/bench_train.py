@@ -33,6 +33,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from caffe2torch.commands import OutputFile
 from caffe2torch.errors import Caffe2TorchError
 from caffe2torch.images import ImageList, decode_image, read_list
 from caffe2torch.training.allocator import keep_freed_memory
@@ -304,7 +305,7 @@ def plot(rates: Rates, marks: dict[str, float], title: str, workers: int, path: 
 @click.option("--device", default="auto")
 @click.option("--torchvision", metavar="PYTHON", help="Of an environment with torchvision.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
-@click.option("--plot", "drawing", type=click.Path(path_type=Path), help="Draw the times there.")
+@click.option("--plot", "drawing", type=OutputFile(path_type=Path), help="Draw the times there.")
 def main(
     data: str, seconds: float, batch_size: int, workers: int, threads: int, compiled: bool,
     device: str, torchvision: str | None, as_json: bool, drawing: Path | None,

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from caffe2torch.errors import NO_MEMORY, Caffe2TorchError, one_line
+from caffe2torch.io.atomic import check_folder, check_writable
 
 
 class Commands(click.Group):
@@ -30,6 +31,26 @@ class Commands(click.Group):
 
 def _print_warning(message: Warning | str, *_: Any) -> None:
     click.echo(f"Warning: {one_line(str(message))}", err=True)
+
+
+class OutputFile(click.Path):
+    """A file that comes at the end of long work, and is refused at once if it cannot be written."""
+
+    def convert(self, *arguments: Any) -> Any:
+        """The path."""
+        path: Any = super().convert(*arguments)
+        check_writable(path)
+        return path
+
+
+class OutputFolder(click.Path):
+    """The same of a folder, which the command makes where it is not there."""
+
+    def convert(self, *arguments: Any) -> Any:
+        """The path."""
+        path: Any = super().convert(*arguments)
+        check_folder(path)
+        return path
 
 
 class RegisteredChoice(click.Choice):  # type: ignore[type-arg]  # generic since click 8.2

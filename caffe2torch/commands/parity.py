@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe2torch.commands import engine_choice
+from caffe2torch.commands import OutputFile, engine_choice
 from caffe2torch.commands._options import net_options, weights_of
 from caffe2torch.commands._output import print_table, write_text
 from caffe2torch.engines import ALL
@@ -56,10 +56,10 @@ DIFFERENT = 1
     type=click.Path(),
     help="Where engines differ, find the first layer that does and write it into this folder.",
 )
-@click.option("--report", "report_path", type=click.Path(), help="Write an HTML report.")
+@click.option("--report", "report_path", type=OutputFile(), help="Write an HTML report.")
 @click.option("--synset-words", type=click.Path(), help="Class names for the report, one a line.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the report as JSON.")
-@click.option("--junit", "junit_path", type=click.Path(), help="Write the report as JUnit XML.")
+@click.option("--json", "json_path", type=OutputFile(), help="Write the report as JSON.")
+@click.option("--junit", "junit_path", type=OutputFile(), help="Write the report as JUnit XML.")
 def parity(
     model: str,
     report_path: str | None,

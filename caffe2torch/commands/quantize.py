@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from caffe2torch.commands import OutputFile
 from caffe2torch.commands._options import net_options, weights_of
 from caffe2torch.commands._output import print_table, write_text
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("model", type=click.Path())
-@click.argument("output", type=click.Path())
+@click.argument("output", type=OutputFile())
 @net_options
 @click.option(
     "--images", type=click.Path(), required=True, help="A folder of images that the net may see."
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     help="Activations with zero point 0, biases in float32: for TensorRT.",
 )
 @click.option("--per-tensor", is_flag=True, help="One scale for a weight, not one a channel.")
-@click.option("--json", "json_path", type=click.Path(), help="Write the report as JSON.")
+@click.option("--json", "json_path", type=OutputFile(), help="Write the report as JSON.")
 def quantize(model: str, output: str, json_path: str | None, **options: Any) -> None:
     """Write MODEL as an int8 ONNX file OUTPUT, and say what that costs.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from caffe2torch.commands import OutputFile, OutputFolder
 from caffe2torch.commands.running import progress_bar, signals
 
 EFFECTS = click.Choice(["stop", "snapshot", "none"])
@@ -60,10 +61,10 @@ EFFECTS = click.Choice(["stop", "snapshot", "none"])
 @click.option(
     "--sighup-effect", type=EFFECTS, default="snapshot", show_default=True, help="Of SIGHUP."
 )
-@click.option("--log-json", type=click.Path(path_type=Path), help="Append numbers as JSON lines.")
+@click.option("--log-json", type=OutputFile(path_type=Path), help="Append numbers as JSON lines.")
 @click.option(
     "--tensorboard",
-    type=click.Path(path_type=Path),
+    type=OutputFolder(path_type=Path),
     metavar="DIR",
     help="Write event files for TensorBoard into this folder.",
 )

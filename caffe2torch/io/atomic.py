@@ -92,6 +92,36 @@ def atomic_group(durable: bool = True) -> Iterator[AtomicGroup]:
             file.discard()
 
 
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Raise ArtefactError where ``atomic_write`` would refuse ``path``; no file is left or changed.
+
+    For a file that comes at the end of long work.
+    """
+    if not _is_stream(os.fspath(path)):
+        with suppress(_UnwrittenError), atomic_write(path, durable=False):
+            raise _UnwrittenError
+
+
+def check_folder(path: str | os.PathLike[str]) -> None:
+    """Raise ArtefactError unless files can be written into the folder ``path``, or it be made."""
+    folder = os.path.abspath(path)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    try:
+        check_writable(os.path.join(folder, "file"))
+    except ArtefactError as error:
+        cause = error.__cause__
+        assert isinstance(cause, OSError)
+        raise ArtefactError(
+            f"{os.fspath(path)}: no file can be written into this folder: {cause.strerror}; choose "
+            "another one"
+        ) from cause
+
+
+class _UnwrittenError(Exception):
+    """Ends a file before it appears."""
+
+
 class AtomicGroup:
     """The files of ``atomic_group``."""
 

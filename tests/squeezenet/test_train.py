@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from caffe2torch.errors import NetError, ReadError
+from caffe2torch.errors import ArtefactError, NetError, ReadError
 from caffe2torch.training.loop import Action, DivergedError
 from squeezenet.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
 from squeezenet.config import TrainConfig
@@ -364,3 +364,12 @@ def test_a_checkpoint_of_another_net_is_refused(data, tmp_path):
     (tmp_path / "junk.pt").write_bytes((tmp_path / "last.pt").read_bytes()[:5000])
     with pytest.raises(ReadError, match="is not a checkpoint"):
         load_checkpoint(tmp_path / "junk.pt")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_the_training(data, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ArtefactError, match=r"file/run: no file can be written into this folder"):
+        train(config(data, tmp_path / "file" / "run"), report=pytest.fail)
+    (tmp_path / "run" / "last.pt").mkdir(parents=True)
+    with pytest.raises(ArtefactError, match=r"run/last\.pt: cannot be written: Is a directory"):
+        train(config(data, tmp_path / "run"), report=pytest.fail)
