@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from caffe2torch.consumers import Doubt
 from caffe2torch.io.schema import replace_all
 
 if TYPE_CHECKING:
@@ -67,6 +68,23 @@ def attributes_of(node: onnx.NodeProto) -> dict[str, Any]:
     from onnx import helper
 
     return {a.name: helper.get_attribute_value(a) for a in node.attribute}
+
+
+def computed(model: onnx.ModelProto) -> set[str]:
+    """The names of what the graph's inputs have a part in; the rest are constants."""
+    names = {value.name for value in model.graph.input}
+    for node in model.graph.node:
+        if names.intersection(node.input):
+            names.update(node.output)
+    return names
+
+
+def convolved_over_more(model: onnx.ModelProto, axes: int) -> Iterator[Doubt]:
+    """The convolutions over more than so many axes."""
+    for node in model.graph.node:
+        convolves = node.op_type in ("Conv", "ConvTranspose")
+        if convolves and len(attributes_of(node)["kernel_shape"]) > axes:
+            yield Doubt(node, f"it convolves over {axes} axes at most")
 
 
 def convolve_over_two_axes(node: onnx.NodeProto, writer: Writer) -> bool | None:

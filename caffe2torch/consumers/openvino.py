@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caffe2torch.consumers import Consumer, installed, register_consumer
+from caffe2torch.consumers import Consumer, Doubt, installed, register_consumer
 
 if TYPE_CHECKING:
+    import onnx
+
     from caffe2torch.graph import Array, FloatArray, Shape
 
 EXACT = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
@@ -29,6 +31,12 @@ class OpenVINO(Consumer):
 
     def version(self) -> str | None:
         return installed("openvino")
+
+    def doubts(self, model: onnx.ModelProto) -> Iterator[Doubt]:
+        from caffe2torch.consumers._rewriting import convolved_over_more
+
+        yield from super().doubts(model)
+        yield from convolved_over_more(model, 3)
 
     def run(
         self, model: Path, inputs: Mapping[str, FloatArray], outputs: Mapping[str, Shape]

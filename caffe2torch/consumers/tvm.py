@@ -39,7 +39,10 @@ class TVM(Consumer):
         replace_nodes(model, lambda node, writer: _ones_of_chosen(node, chosen, writer))
 
     def doubts(self, model: onnx.ModelProto) -> Iterator[Doubt]:
+        from caffe2torch.consumers._rewriting import convolved_over_more
+
         yield from super().doubts(model)
+        yield from convolved_over_more(model, 3)
         for node in model.graph.node:
             if node.op_type == "MaxPool" and len(node.output) > 1:
                 yield Doubt(node, "it gives no indices of maxima")

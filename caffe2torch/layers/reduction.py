@@ -51,12 +51,16 @@ class Reduction(Layer):
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         num_axes = len(g.shape(inputs[0]))
-        axes = list(range(self._axis(num_axes), num_axes))
+        first = self._axis(num_axes)
+        # All axes are left unsaid: where they are said OpenCV 5.0 cannot read what follows.
+        axes = list(range(first, num_axes)) if first else []
         if self.operation in ("SUM", "ASUM"):
             # OpenVINO keeps an axis of ReduceL1, even where it should not.
             x = g.op("Abs", inputs[0]) if self.operation == "ASUM" else inputs[0]
-            y = g.op("ReduceSum", x, g.const(axes, np.int64), keepdims=0)
+            over = [g.const(axes, np.int64)] if axes else []
+            y = g.op("ReduceSum", x, *over, keepdims=0)
         else:
-            op_type = {"SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}
-            y = g.op(op_type[self.operation], inputs[0], axes=axes, keepdims=0)
+            op_type = {"SUMSQ": "ReduceSumSquare", "MEAN": "ReduceMean"}[self.operation]
+            said: dict[str, Any] = {"axes": axes} if axes else {}
+            y = g.op(op_type, inputs[0], keepdims=0, **said)
         return [scale_shift_onnx(g, y, self.coeff, 0)]

@@ -129,3 +129,78 @@ def two_reshapes(first: list[int], second: list[int]) -> onnx.ModelProto:
         ],
     )
     return helper.make_model(graph)
+
+
+def test_slopes_that_a_node_makes_are_parts(tmp_path: Path) -> None:
+    # OpenCV 5.0 computes such a PRelu over the mean of another branch.
+    x = np.random.default_rng(0).normal(size=(3, 3, 4, 7)).astype(np.float32)
+    model = one_graph(
+        [
+            helper.make_node("ReduceMean", ["x"], ["m"], axes=[1, 2, 3]),
+            helper.make_node("Reshape", ["slopes", "sizes"], ["s"]),
+            helper.make_node("PRelu", ["x", "s"], ["y"]),
+        ],
+        x.shape,
+        {"slopes": np.array([0.25, 0.5, -2], np.float32), "sizes": np.array([-1, 1, 1])},
+        ["m", "y"],
+    )
+    assert_same_after_rewrite(model, x, tmp_path)
+    assert "PRelu" not in {node.op_type for node in model.graph.node}
+
+
+def test_several_axes_are_added_one_by_one(tmp_path: Path) -> None:
+    x = np.array([1, 2, 3], np.float32)
+    axes = {"axes": np.array([1, 2])}
+    nodes = [helper.make_node("Unsqueeze", ["x", "axes"], ["y"])]
+    model = one_graph(nodes, x.shape, axes, ["y"])
+    assert_same_after_rewrite(model, x, tmp_path)
+    assert len(model.graph.node) == 2
+
+
+def test_a_window_over_a_constant_is_refused() -> None:
+    nodes = [
+        helper.make_node("Expand", ["one", "sizes"], ["c"]),
+        helper.make_node("MaxPool", ["c"], ["y"], kernel_shape=[2, 2]),
+    ]
+    constants = {"one": np.array(1, np.float32), "sizes": np.array([1, 2, 3, 4])}
+    model = one_graph(nodes, (1,), constants, ["y"])
+    (doubt,) = consumer("opencv5").doubts(model)
+    assert doubt.node.op_type == "MaxPool"
+    assert "of a constant" in doubt.why
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"), [("opencv5", 1), ("openvino", 1), ("tvm", 1), ("tract", 0), ("web", 0)]
+)
+def test_a_convolution_over_four_axes(name: str, refused: int) -> None:
+    nodes = [helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[1, 1, 1, 1])]
+    weights = {"w": np.ones((2, 2, 1, 1, 1, 1), np.float32)}
+    model = one_graph(nodes, (1, 2, 3, 4, 5, 6), weights, ["y"])
+    assert len(list(consumer(name).doubts(model))) == refused
+
+
+def one_graph(
+    nodes: list[onnx.NodeProto],
+    shape: tuple[int, ...],
+    constants: dict[str, np.ndarray],
+    outputs: list[str],
+) -> onnx.ModelProto:
+    graph = helper.make_graph(
+        nodes,
+        "one",
+        [helper.make_tensor_value_info("x", 1, shape)],
+        [helper.make_tensor_value_info(name, 1, None) for name in outputs],
+        [numpy_helper.from_array(array, name) for name, array in constants.items()],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def assert_same_after_rewrite(model: onnx.ModelProto, x: np.ndarray, folder: Path) -> None:
+    path = folder / "net.onnx"
+    onnx.save(model, path)
+    expected = run_onnx(onnx_session(path), x)
+    consumer("opencv5").rewrite(model)
+    onnx.save(model, path)
+    assert not list(consumer("opencv5").doubts(model))
+    for name, value in run_onnx(onnx_session(path), x).items():
+        np.testing.assert_array_equal(value, expected[name])
