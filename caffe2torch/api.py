@@ -165,6 +165,7 @@ def convert(
     opset: int | None = None,
     batch: int | None = None,
     static: bool = False,
+    fixed_rows: bool = False,
     external_data: bool = False,
     bare: bool = False,
     writer: Callable[..., None] | None = None,
@@ -203,6 +204,8 @@ def convert(
             allows it.
         static: of an ``.onnx``: all sizes as the net declares them, for readers that take no open
             ones.
+        fixed_rows: of an ``.onnx``: ``static``, and detections in a fixed number of rows, for
+            readers that know no sizes which depend on the data. Rows that are left over are -1.
         external_data: of an ``.onnx``: its weights in ``NAME.onnx.data`` beside it, as those of a
             model above 2 GB always are.
         bare: of a ``.pt`` or ``.safetensors``: the state_dict of the module alone, for programs
@@ -219,6 +222,7 @@ def convert(
         "opset": opset,
         "batch": batch,
         "static": static,
+        "fixed_rows": fixed_rows,
         "external_data": external_data,
         "bare": bare,
     }

@@ -8,6 +8,9 @@ its file, writes each net for it, has it run the net, and compares with genuine 
     python tools/runtimes.py tract --only 'ssd_*'   # some nets: prints them, and writes no page
     python tools/runtimes.py --page                 # only the page, of what was measured before
 
+A consumer whose files its own library writes is measured by this program in that environment, which
+has the packages of this one, too. One that runs on another platform has its files written alone.
+
 A net that ends its consumer's process is a finding like others. What was measured is kept in
 FOLDER/NAME.jsonl, a line a net, so that a run that was stopped goes on; remove it to begin anew.
 """
@@ -19,6 +22,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import venv
 import warnings
 from collections import defaultdict
@@ -31,7 +35,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from running.nets import NAMED, Net, all_nets
+from running.nets import NAMED, Net, all_nets, without_spare_rows
 from running.page import write_page
 
 from caffe2torch.consumers import Consumer, consumer, consumer_names
@@ -44,8 +48,11 @@ ROOT = Path(__file__).resolve().parent.parent
 CASES = ROOT / "tests" / "conformance" / "cases"
 RECORD = ROOT / "docs" / "runtimes.json"
 RIGHT, WRONG, FAILS, REFUSED = "right", "wrong", "fails", "refused"
+CONVERTED = "converted"
+"""Written, and not run: the consumer is one of another platform."""
+OUTCOMES = (RIGHT, CONVERTED, REFUSED, FAILS, WRONG)
 SECONDS = 120.0
-"""For one net in a consumer."""
+"""For one net in a consumer, if it is not said."""
 LONGEST = 400
 """Characters of an error that are kept."""
 SIMPLIFIERS = {"onnxsim": "onnxsim==0.8.1", "onnxslim": "onnxslim==0.1.98"}
@@ -74,6 +81,9 @@ def main() -> int:
     bad = 0
     for name in () if options.page else options.names or known:
         try:
+            if python := elsewhere(consumer(name), options):
+                bad += _measured_by(python, name, options)
+                continue
             findings = measure(consumer(name), options)
         except subprocess.CalledProcessError as error:
             print(f"{name}: no environment: {error}", file=sys.stderr)
@@ -93,21 +103,40 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="*", help="nets whose name fits this pattern")
     parser.add_argument("--folder", type=Path, default=ROOT / "build" / "runtimes")
     parser.add_argument("--cases", type=Path, default=CASES, help="recorded nets, a folder each")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="for a net in a consumer")
     parser.add_argument("--page", action="store_true", help="measure nothing")
     return parser
+
+
+def elsewhere(chosen: Consumer, options: argparse.Namespace) -> str | None:
+    """The Python of the environment that this consumer's files are written in; None if here."""
+    if chosen.suffix == ".onnx":
+        return None
+    python = environment(options.folder, chosen.name, chosen.packages, over=True)
+    return python if python and Path(python) != Path(sys.executable) else None
+
+
+def _measured_by(python: str, name: str, options: argparse.Namespace) -> int:
+    """Have this program measure the consumer in its environment; 1 where a net is not right."""
+    call = [python, __file__, name, "--only", options.only, "--seconds", str(options.seconds)]
+    call += ["--folder", str(options.folder), "--cases", str(options.cases)]
+    return subprocess.run(call, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode
 
 
 def measure(chosen: Consumer, options: argparse.Namespace) -> list[Finding]:
     """Every net for the consumer; what was recorded before is taken from the record."""
     record = options.folder / f"{chosen.name}.jsonl"
     done = {finding.net: finding for finding in read_findings(record)}
-    python = environment(options.folder, chosen.name, chosen.packages, chosen.node_packages)
-    simplifiers = environment(options.folder, "simplifiers", tuple(SIMPLIFIERS.values()))
+    python: str | None = sys.executable
+    simplifiers = None
+    if chosen.suffix == ".onnx":
+        python = environment(options.folder, chosen.name, chosen.packages, chosen.node_packages)
+        simplifiers = environment(options.folder, "simplifiers", tuple(SIMPLIFIERS.values()))
     nets = [n for n in all_nets(options.cases) if fnmatch(n.name, options.only)]
     found = []
     with (
         TemporaryDirectory(prefix="runtimes-") as folder,
-        Process(chosen, python or sys.executable, SECONDS) as process,
+        Process(chosen, python or sys.executable, options.seconds) as process,
     ):
         for net in nets:
             names = [net.name]
@@ -115,7 +144,7 @@ def measure(chosen: Consumer, options: argparse.Namespace) -> list[Finding]:
                 names += [f"{net.name}+{module}" for module in SIMPLIFIERS]
             missing = [name for name in names if name not in done]
             for finding in judge(chosen, process, net, missing, Path(folder), simplifiers):
-                if finding.outcome != RIGHT:
+                if finding.outcome not in (RIGHT, CONVERTED):
                     print(f"  {finding.net}: {finding.outcome}: {finding.detail}", flush=True)
                 with record.open("a") as file:
                     file.write(json.dumps(asdict(finding)) + "\n")
@@ -160,10 +189,13 @@ def judge(
         if not chosen.packages and not chosen.node_packages:
             yield Finding(name, RIGHT)  # By its list alone.
             continue
+        if chosen.platform not in ("", sys.platform):
+            yield Finding(name, CONVERTED)
+            continue
         expected = _by_name_of_file(given, outputs)
         try:
             shapes = {name: array.shape for name, array in expected.items()}
-            values = process.run(given, inputs, shapes)
+            values = without_spare_rows(graph, process.run(given, inputs, shapes))
         except EngineError as error:
             yield Finding(name, FAILS, str(error).partition(" Stack backtrace")[0][:LONGEST])
             continue
@@ -190,15 +222,25 @@ def _by_name_of_file(path: Path, outputs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def environment(
-    folder: Path, name: str, packages: Sequence[str], node_packages: Sequence[str] = ()
+    folder: Path,
+    name: str,
+    packages: Sequence[str],
+    node_packages: Sequence[str] = (),
+    *,
+    over: bool = False,
 ) -> str | None:
-    """The Python of an environment with the packages, made if it is not there; None for none."""
+    """The Python of an environment with the packages, made if it is not there; None for none.
+
+    It is one ``over`` this one if it has this one's packages, too.
+    """
     if not packages and not node_packages:
         return None
     place = (folder / "environments" / name).resolve()
     python = place / "bin" / "python"
     if not python.exists():
         venv.create(place, with_pip=True)
+    if over and not (paths := sites(place) / "base.pth").exists():
+        paths.write_text("\n".join(filter(os.path.isdir, sys.path[1:])))
     marker = place / "installed"
     wanted = "\n".join((*packages, *node_packages))
     if not marker.exists() or marker.read_text() != wanted:
@@ -208,6 +250,11 @@ def environment(
             subprocess.run(["npm", "install", "--prefix", place, *node_packages], check=True)
         marker.write_text(wanted)
     return str(python)
+
+
+def sites(place: Path) -> Path:
+    """The folder of an environment's packages."""
+    return Path(sysconfig.get_path("purelib", vars={"base": str(place)}))
 
 
 def read_findings(record: Path) -> list[Finding]:
@@ -232,8 +279,10 @@ def keep(chosen: Consumer, findings: Sequence[Finding]) -> None:
     simplified = [finding for finding in findings if "+" in finding.net]
     record[chosen.name] = {
         "packages": [*chosen.packages, *chosen.node_packages],
-        "counts": {o: sum(f.outcome == o for f in plain) for o in (RIGHT, REFUSED, FAILS, WRONG)},
-        "others": {f.net: [f.outcome, f.detail] for f in plain if f.outcome != RIGHT},
+        "counts": {o: sum(f.outcome == o for f in plain) for o in OUTCOMES},
+        "others": {
+            f.net: [f.outcome, f.detail] for f in plain if f.outcome not in (RIGHT, CONVERTED)
+        },
         "simplified": {
             module: [
                 f.net.removesuffix(f"+{module}")

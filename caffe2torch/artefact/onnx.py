@@ -39,12 +39,14 @@ def write_onnx(
     opset: int | None = None,
     batch: int | None = None,
     static: bool = False,
+    fixed_rows: bool = False,
     external_data: bool = False,
     rewrite: Callable[[onnx.ModelProto], None] = lambda model: None,
 ) -> None:
     """Write the ONNX form, in float16 if ``half`` but for layers that the metadata names.
 
-    ``opset``, ``batch`` and ``static`` are as for ``to_onnx``, whose own opset is the default.
+    ``opset``, ``batch``, ``static`` and ``fixed_rows`` are as for ``to_onnx``, whose own opset is
+    the default.
     ``rewrite`` changes the finished graph, which is without its learned arrays, in place.
 
     A model above 2 GB, and any if ``external_data``, has its weights in ``NAME.onnx.data`` beside
@@ -69,7 +71,7 @@ def write_onnx(
             stacklevel=2,
         )
     metadata = metadata_of(graph if batch is None else with_batch(graph, batch))
-    model = to_onnx(graph, opset=opset or OPSET, batch=batch, static=static)
+    model = to_onnx(graph, opset=opset or OPSET, batch=batch, static=static, fixed_rows=fixed_rows)
     rewrite(model.skeleton)
     if half:
         from caffe2torch.lower.half import to_float16

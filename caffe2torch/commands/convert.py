@@ -74,6 +74,11 @@ class _Convert(click.Command):
 )
 @click.option("--static", is_flag=True, help="Give an .onnx file no open sizes.")
 @click.option(
+    "--fixed-rows",
+    is_flag=True,
+    help="That, and detections in a fixed number of rows, the last ones of -1.",
+)
+@click.option(
     "--external-data", is_flag=True, help="Write the weights of an .onnx file to a file beside it."
 )
 @click.option(

@@ -63,8 +63,8 @@ class Consumer:
     suffix: ClassVar[str] = ".onnx"
     """Of the file that it reads."""
     form: ClassVar[Mapping[str, Any]] = {}
-    """Options of the .onnx writer (``opset``, ``batch``, ``static``) that it needs. What the user
-    says takes their place."""
+    """Options of the .onnx writer (``opset``, ``batch``, ``static``, ``fixed_rows``) that it needs.
+    What the user says takes their place."""
     packages: ClassVar[tuple[str, ...]] = ()
     """Pinned packages of pip's that install it: what tools/runtimes.py measures it with."""
     node_packages: ClassVar[tuple[str, ...]] = ()
@@ -79,6 +79,8 @@ class Consumer:
     """What its user must set, such as the precision; printed when a file is written."""
     avoid: ClassVar[str] = ""
     """What its user must not do with the file; printed as well."""
+    platform: ClassVar[str] = ""
+    """The ``sys.platform`` that alone it runs on; files are written on any."""
     must_run: ClassVar[bool] = False
     """Whether too little is known of what it reads to write a file that it has not run."""
     load: ClassVar[str] = ""

@@ -130,7 +130,7 @@ def program_of(
     for given, option in ((half, "--half"), (opset is not None, "--opset")):
         if given:
             raise ArtefactError(f"{option} is for .onnx files, and {consumer.title} reads none.")
-    model = complete(to_onnx(graph, batch=batch, static=True))
+    model = complete(to_onnx(graph, batch=batch, fixed_rows=True))
     sizes = [[d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input]
     inputs = tuple(torch.zeros(size) for size in sizes)
     try:

@@ -114,6 +114,8 @@ def check(
     else:
         _run(consumer, graph, path, tolerance)
         yield f"{consumer.title} {version} runs it as ONNX Runtime does."
+    if consumer.form.get("fixed_rows") and any(node.layer.free_axes for node in graph.nodes):
+        yield "Its detections come in a fixed number of rows: those beyond the boxes are -1."
     yield from filter(None, (consumer.note, consumer.avoid))
 
 

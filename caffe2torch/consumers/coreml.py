@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 class CoreML(Consumer):
     """An .mlpackage (ML program, iOS 17 or macOS 14) in float32, of fixed sizes.
 
+    Detections come in a fixed number of rows.
+
     It is made by coremltools, on Linux too, of a torch module of the net's ONNX form, and run on
     macOS alone.
     """
@@ -25,13 +27,14 @@ class CoreML(Consumer):
     title = "Core ML"
     suffix = ".mlpackage"
     packages = ("coremltools==9.0",)
-    form: ClassVar[Mapping[str, Any]] = {"static": True}
+    form: ClassVar[Mapping[str, Any]] = {"static": True, "fixed_rows": True}
+    platform = "darwin"
     source = "what coremltools 9.0 was measured to convert, without a run"
     note = "Load it with computeUnits cpuOnly for the results of Caffe: others compute in float16."
     load = 'coremltools.models.MLModel("net.mlpackage", compute_units=ComputeUnit.CPU_ONLY)'
 
     def version(self) -> str | None:
-        return installed("coremltools") if sys.platform == "darwin" else None
+        return installed("coremltools") if sys.platform == self.platform else None
 
     def write(self, graph: Graph, path: Path, **options: Any) -> None:
         from caffe2torch.consumers._aten import program_of

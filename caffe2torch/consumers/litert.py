@@ -25,7 +25,7 @@ class LiteRT(Consumer):
     title = "LiteRT"
     suffix = ".tflite"
     packages = ("litert-torch==0.10.0",)
-    form: ClassVar[Mapping[str, Any]] = {"static": True}
+    form: ClassVar[Mapping[str, Any]] = {"static": True, "fixed_rows": True}
     source = "what litert-torch 0.10 was measured to convert"
     note = (
         "The GPU delegate computes in float16: setPrecisionLossAllowed(false) for Caffe's results."

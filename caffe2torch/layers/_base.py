@@ -68,6 +68,9 @@ class OnnxBuilder(Protocol):
     """The values that hold the layer's learned arrays, by the layer's own names."""
     free_sizes: bool
     """Whether the form should not depend on the spatial sizes, where there is such a form."""
+    fixed_rows: bool
+    """Whether rows whose number depends on the data are to be a fixed number of them, the last of
+    which are -1. A form that cannot is refused: it is told by NonZero and the like."""
 
     def op(
         self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 
+from caffe2torch.errors import UnsupportedLayerError
 from caffe2torch.layers._base import OnnxBuilder
-from caffe2torch.layers._onnx import kept_rows, to_float
+from caffe2torch.layers._onnx import ints, kept_rows, to_float
 
 LOWEST = float(np.finfo(np.float32).min)
 FAR = -1e6
 """A coordinate before those of any image, at which float32 still tells 0.1 from 0."""
 FLOAT, INT64, BOOL = 1, 7, 9
 """The data types of ONNX's Cast."""
+
+MOST_IN_TURN = 2048
+"""Boxes of a group that a form of fixed rows suppresses: each pair has a number, each box nodes."""
 
 CORNERS = [0, 1, 2, 1, 2, 3, 0, 3]
 """Where x and y of a box's corners are, clockwise from the top left."""
@@ -43,13 +47,16 @@ def falling_thresholds(threshold: float, eta: float) -> list[float]:
     return [float(limit) for limit in limits]
 
 
-def suppress_onnx(g: OnnxBuilder, boxes: str, scores: str, count: str, limits: list[float]) -> str:
+def suppress_onnx(
+    g: OnnxBuilder, boxes: str, scores: str, count: int | str, limits: list[float]
+) -> str:
     """``suppress`` for boxes (G, K, 4) and falling scores (G, K), as a mask (G, K).
 
-    ``count`` is the value (1) that holds K.
+    ``count`` is K, or the value (1) that holds it where it depends on the data.
 
     ``limits`` are ``falling_thresholds``: as many boxes as there are thresholds that fall
-    are kept one by one, the others by NonMaxSuppression. Scores of LOWEST are no candidates.
+    are kept one by one, the others by NonMaxSuppression, or in turn where the builder asks for
+    ``fixed_rows``. Scores of LOWEST are no candidates.
     """
     # NonMaxSuppression would swap the corners of an inverted box: it gets an empty one.
     low, high = _halves(g, boxes)
@@ -57,8 +64,38 @@ def suppress_onnx(g: OnnxBuilder, boxes: str, scores: str, count: str, limits: l
     kept = ""
     if len(limits) > 1:
         kept, scores = _keep_first(g, boxes, scores, count, limits)
-    rest = _non_max_suppression(g, boxes, scores, count, limits[-1])
+    if g.fixed_rows and isinstance(count, int):
+        rest = _suppress_in_turn(g, boxes, scores, count, limits[-1])
+    else:
+        size = g.const([count], np.int64) if isinstance(count, int) else count
+        rest = _non_max_suppression(g, boxes, scores, size, limits[-1])
     return str(g.op("Or", kept, rest)) if kept else rest
+
+
+def _suppress_in_turn(g: OnnxBuilder, boxes: str, scores: str, count: int, limit: float) -> str:
+    """The suppression written out box by box, for programs that plan with fixed sizes.
+
+    A box that is still there when its turn comes drops the later ones that it overlaps.
+    Raises UnsupportedLayerError for more than MOST_IN_TURN boxes.
+    """
+    if count > MOST_IN_TURN:
+        raise UnsupportedLayerError(
+            f"a fixed number of rows needs nodes for each of the {count} boxes that are compared, "
+            f"and {MOST_IN_TURN} are the most. Limit them (nms_param.top_k of DetectionOutput), "
+            "or end the net before the layer with --until."
+        )
+    one, two = ints(g, 1, 2)
+    overlap = _overlap(g, g.op("Unsqueeze", boxes, two), g.op("Unsqueeze", boxes, one))
+    index = np.arange(count)
+    later = g.op("Less", g.const(index[:, None]), g.const(index))
+    drops = g.op("Cast", g.op("And", g.op("Greater", overlap, g.const(limit)), later), to=FLOAT)
+    gone = g.op("Cast", g.op("LessOrEqual", scores, g.const(LOWEST)), to=FLOAT)
+    gone = g.op("Unsqueeze", gone, one)
+    for place in range(count - 1):
+        turn = ints(g, place, place + 1)
+        row = g.op("Slice", drops, *turn, one)
+        gone = g.op("Max", gone, g.op("Sub", row, g.op("Slice", gone, *turn, two)))
+    return str(g.op("Squeeze", g.op("Less", gone, g.const(0.5)), one))
 
 
 def _non_max_suppression(g: OnnxBuilder, boxes: str, scores: str, count: str, limit: float) -> str:
@@ -100,12 +137,15 @@ def _apart(g: OnnxBuilder, boxes: str, rank: str) -> str:
 
 
 def _keep_first(
-    g: OnnxBuilder, boxes: str, scores: str, count: str, limits: list[float]
+    g: OnnxBuilder, boxes: str, scores: str, count: int | str, limits: list[float]
 ) -> tuple[str, str]:
     """Keep a box for each falling threshold; the mask, and the scores left to choose from."""
     lowest = g.const(LOWEST)
-    ends = g.const(0, np.int64), g.op("Squeeze", count), g.const(1, np.int64)
-    index = g.op("Unsqueeze", g.op("Range", *ends), g.const([0], np.int64))
+    if isinstance(count, int):
+        index = g.const([range(count)], np.int64)
+    else:
+        ends = g.const(0, np.int64), g.op("Squeeze", count), g.const(1, np.int64)
+        index = g.op("Unsqueeze", g.op("Range", *ends), g.const([0], np.int64))
     candidates = g.op("Greater", scores, lowest)
     worst, kept = "", ""
     for limit in limits[1:]:
@@ -191,3 +231,25 @@ def rows_or_none_onnx(g: OnnxBuilder, rows: str, kept: str, batch: str, width: i
     no_rows = no_rows_onnx(g, batch, width)
     result = rows_or_onnx(g, rows, kept, no_rows, batch) if rows else no_rows
     return str(g.op("Unsqueeze", result, g.const([0, 1], np.int64)))
+
+
+def fixed_rows_onnx(
+    g: OnnxBuilder, rows: str, kept: str, most: int, *, total: int, batch: int, width: int = 7
+) -> str:
+    """``rows_or_none_onnx`` as (1, 1, most, width), for a builder that asks for ``fixed_rows``.
+
+    Of all the ``rows`` (total, width) those of the mask ``kept`` (total) come first, in their
+    order, at most ``most`` of them; what is left is -1. ``batch`` is at most ``most``. ``rows`` is
+    empty where there never is one.
+    """
+    spare = np.full((most, width), -1.0)
+    spare[:batch, 0] = range(batch)
+    rest = g.const(spare)
+    if rows:
+        # A falling number for each row that is kept, so that no program has equal ones to sort.
+        turns = g.op("Where", kept, g.const(range(total, 0, -1)), g.const(0.0))
+        turns, places = g.op("TopK", turns, g.const([most], np.int64), axis=0, outputs=2)
+        found = g.op("Greater", g.op("Unsqueeze", turns, *ints(g, 1)), g.const(0.0))
+        rest = g.op("Where", g.op("Slice", found, *ints(g, 0, 1, 0)), g.const(-1.0), rest)
+        rest = g.op("Where", found, g.op("Gather", rows, places, axis=0), rest)
+    return str(g.op("Unsqueeze", rest, g.const([0, 1], np.int64)))

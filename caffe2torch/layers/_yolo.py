@@ -12,7 +12,12 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers._base import Layer, OnnxBuilder, TorchBuilder, net_error
-from caffe2torch.layers._boxes_onnx import LOWEST, rows_or_none_onnx, suppress_onnx
+from caffe2torch.layers._boxes_onnx import (
+    LOWEST,
+    fixed_rows_onnx,
+    rows_or_none_onnx,
+    suppress_onnx,
+)
 from caffe2torch.layers._onnx import check_constant, kept_rows, to_float
 from caffe2torch.layers._spatial import require_axes
 
@@ -90,7 +95,7 @@ class YoloOutput(Layer):
             g,
             g.op("Unsqueeze", boxes, one),
             g.op("Unsqueeze", scores, one),
-            most,
+            count,
             [limit],
         )
         side = g.const([1], np.int64)
@@ -98,6 +103,9 @@ class YoloOutput(Layer):
         zero = g.op("Mul", head[0], g.const(0.0))
         rows = g.op("Concat", zero, *head, boxes, axis=1)
         kept = g.op("Squeeze", kept, one)
+        if g.fixed_rows:
+            images = g.shape(inputs[0])[0]
+            return [fixed_rows_onnx(g, rows, kept, count, total=count, batch=images)]
         rows = kept_rows(g, rows, kept)
         return [rows_or_none_onnx(g, rows, kept, g.op("Shape", inputs[0], start=0, end=1))]
 

@@ -25,11 +25,12 @@ from caffe2torch.layers._boxes_onnx import (
     LOWEST,
     decode_boxes_onnx,
     falling_thresholds,
+    fixed_rows_onnx,
     move_corners_onnx,
     rows_or_none_onnx,
     suppress_onnx,
 )
-from caffe2torch.layers._onnx import places_of, to_float
+from caffe2torch.layers._onnx import check_constant, places_of, to_float
 
 MOST_THRESHOLDS = 64
 """The longest row of falling thresholds that is written out in ONNX, box by box."""
@@ -63,6 +64,9 @@ class DetectionOutput(Layer):
     a quadrangle, clockwise from the top left: corner k of the prior moves by variance * l * size
     with the variances of its centre. Rows have these 8 numbers after the box. It needs
     CENTER_SIZE with variances; ``use_polygon: false``, another form of that fork, is refused.
+
+    With ``fixed_rows`` the ONNX form has N * keep_top_k rows, or as many as there are candidates
+    if these are fewer: first those above, then rows of -1, which OpenVINO's operator ends with.
 
     ``save_output_param`` and ``visualize`` have effects outside the net and are left out.
     Caffe would stop at CENTER_SIZE and CORNER_SIZE priors without area; they are decoded.
@@ -221,15 +225,24 @@ class DetectionOutput(Layer):
                 " too many to write as ONNX; convert to torch, or use eta: 1",
                 "detection_output_param.nms_param.eta",
             )
+        width, images = 3 + self._values, g.shape(inputs[0])[0]
         batch = g.op("Shape", inputs[0], start=0, end=1)
         if not self._labels or self.top_k == 0 or self.keep_top_k == 0:
-            return [rows_or_none_onnx(g, "", "", batch, 3 + self._values)]
+            if g.fixed_rows:
+                return [fixed_rows_onnx(g, "", "", images, total=0, batch=images, width=width)]
+            return [rows_or_none_onnx(g, "", "", batch, width)]
         priors = _num_priors(g.shape(inputs[2]))
         count = min(self.top_k, priors) if self.top_k > 0 else priors
         boxes, scores = self._best_onnx(g, inputs, priors, count)
         kept = self._kept_onnx(g, boxes, scores, count, limits)
+        if g.fixed_rows:
+            total = len(self._labels) * count
+            most = min(self.keep_top_k, total) if self.keep_top_k > 0 else total
+            sizes = {"total": images * total, "batch": images, "width": width}
+            rows = self._all_rows_onnx(g, boxes, scores, images, count)
+            return [fixed_rows_onnx(g, rows, kept, images * most, **sizes)]
         rows = self._rows_onnx(g, boxes, scores, kept, count)
-        return [rows_or_none_onnx(g, rows, kept, batch, 3 + self._values)]
+        return [rows_or_none_onnx(g, rows, kept, batch, width)]
 
     def _best_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], priors: int, count: int
@@ -290,7 +303,7 @@ class DetectionOutput(Layer):
             g,
             g.op("Reshape", boxes, g.const([-1, count, 4], np.int64)),
             g.op("Reshape", scores, g.const([-1, count], np.int64)),
-            g.const([count], np.int64),
+            count,
             limits,
         )
         total = len(self._labels) * count
@@ -328,6 +341,16 @@ class DetectionOutput(Layer):
                 axis=1,
             )
         )
+
+    def _all_rows_onnx(
+        self, g: OnnxBuilder, boxes: str, scores: str, images: int, count: int
+    ) -> str:
+        """A row for each of the ``count`` boxes of each image and class."""
+        check_constant(images * len(self._labels) * count * 2)
+        head = [[i, label] for i in range(images) for label in self._labels for _ in range(count)]
+        scores = g.op("Reshape", scores, g.const([-1, 1], np.int64))
+        boxes = g.op("Reshape", boxes, g.const([-1, self._values], np.int64))
+        return str(g.op("Concat", g.const(head), scores, boxes, axis=1))
 
 
 def _num_priors(shape: Sequence[int]) -> int:

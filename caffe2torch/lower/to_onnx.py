@@ -29,6 +29,8 @@ IMAGE_SIZES = ((96, 135), (97, 132), (98, 131), (99, 130), (101, 136), (103, 133
 width, and of several remainders of the usual strides."""
 BATCH = "N"
 """The name of the symbolic batch dimension."""
+DATA_SIZED = {"Compress", "If", "Loop", "NonMaxSuppression", "NonZero", "Scan", "Unique"}
+"""Operators that give as many values as their data says."""
 REDUCTIONS = ("Reduce", "ArgM")
 """How the names of the operators begin that have the attribute keepdims."""
 
@@ -49,20 +51,33 @@ class OnnxModel:
 
 
 def to_onnx(
-    graph: Graph, *, opset: int = OPSET, batch: int | None = None, static: bool = False
+    graph: Graph,
+    *,
+    opset: int = OPSET,
+    batch: int | None = None,
+    static: bool = False,
+    fixed_rows: bool = False,
 ) -> OnnxModel:
     """Lower ``graph``. Inputs, outputs and intermediate values carry Caffe's blob names.
 
     The batch dimension is symbolic where the net allows it, unless ``batch`` is its size. So
     are height and width of an image declared as 1 x 1, which says that they are set at run
     time, if the net has one form for all of IMAGE_SIZES. ``static`` leaves all sizes as they are
-    declared. Raises UnsupportedLayerError for a layer that ONNX cannot express and ArtefactError
-    if ``opset`` cannot, if the net takes no such ``batch`` or if the result fails onnx.checker.
+    declared. ``fixed_rows`` does so too, and detections come in a fixed number of rows, of which
+    those that are left over are -1.
+
+    Raises UnsupportedLayerError for a layer that ONNX cannot express, or not in a fixed number of
+    rows, and ArtefactError if ``opset`` cannot, if the net takes no such ``batch`` or if the result
+    fails onnx.checker.
     """
     graph = graph if batch is None else with_batch(graph, batch)
-    builder = (None if static else _size_free(graph)) or _built(graph)
+    static = static or fixed_rows
+    builder = (None if static else _size_free(graph)) or _built(graph, fixed_rows=fixed_rows)
     skeleton, values = builder.finish(free_batch=batch is None and not static)
     fold_sizes(skeleton, [*values.values(), *_declared(graph.params)])
+    if fixed_rows:
+        inferred = onnx.shape_inference.infer_shapes(with_declared(skeleton, graph.params))
+        replace_all(skeleton.graph.output, list(inferred.graph.output))
     if opset != OPSET:
         at_opset(skeleton, opset)
     used = {name for node in skeleton.graph.node for name in node.input}
@@ -71,8 +86,8 @@ def to_onnx(
     return OnnxModel(skeleton, weights, values)
 
 
-def _built(graph: Graph, *, free_sizes: bool = False) -> _Builder:
-    builder = _Builder(graph, free_sizes)
+def _built(graph: Graph, *, free_sizes: bool = False, fixed_rows: bool = False) -> _Builder:
+    builder = _Builder(graph, free_sizes, fixed_rows)
     with located(graph.origin):
         for node in graph.nodes:
             builder.add_layer(node)
@@ -141,9 +156,10 @@ def initializer(name: str, array: Array) -> TensorProto:
 class _Builder:
     """The OnnxBuilder that layers see, and the model that grows behind it."""
 
-    def __init__(self, graph: Graph, free_sizes: bool) -> None:
+    def __init__(self, graph: Graph, free_sizes: bool, fixed_rows: bool) -> None:
         self.graph = graph
         self.free_sizes = free_sizes
+        self.fixed_rows = fixed_rows
         self.other_shapes: Sequence[Mapping[str, Shape]] = ()
         """For images of other sizes that the same nodes take."""
         self.nodes: list[onnx.NodeProto] = []
@@ -193,6 +209,11 @@ class _Builder:
             results = layer.to_onnx(self, [self.same.get(name, name) for name in node.inputs])
         except UnsupportedLayerError as error:
             raise error if error.layer is not None else layer.unsupported(error.reason) from None
+        if self.fixed_rows and any(part.op_type in DATA_SIZED for part in self.nodes[first:]):
+            raise layer.unsupported(
+                "the number of its rows depends on the data, and it has no form with a fixed one. "
+                "End the net before it with --until"
+            )
         made = {name for part in self.nodes[first:] for name in part.output}
         own: dict[str, str] = {}
         for result, output in zip(results, node.outputs, strict=True):

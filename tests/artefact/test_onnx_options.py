@@ -22,6 +22,7 @@ from support import (
 )
 
 import caffe2torch
+from caffe2torch.artefact.write import write_graph
 from caffe2torch.cli import main
 from caffe2torch.lower.opset import OLDEST
 from caffe2torch.lower.to_onnx import OPSET, complete, to_onnx
@@ -100,6 +101,14 @@ def test_batch_and_static(tmp_path: Path) -> None:
         value = run_onnx(path, given)[name]
         assert len(value) == len(given)
         assert_close(value[:1], expected[name][:1], OF_NET)
+
+
+def test_fixed_rows_take_no_nodes_of_open_sizes(tmp_path: Path) -> None:
+    graph = graph_of("ssd_mini_ssd")
+    write_graph(graph, tmp_path / "net.onnx", durable=False, fixed_rows=True)
+    model = onnx.load(tmp_path / "net.onnx")
+    assert not {node.op_type for node in model.graph.node} & {"NonZero", "NonMaxSuppression"}
+    assert [d.dim_value for d in model.graph.output[0].type.tensor_type.shape.dim] == [1, 1, 20, 7]
 
 
 def test_a_static_file_computes_no_sizes() -> None:

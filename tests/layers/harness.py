@@ -60,10 +60,12 @@ def check_layer(
     rtol_peak: float = 2e-5,
     batch_inputs: Sequence[Any] | None = None,
     batch_expected: Sequence[Any] | None = None,
+    fixed_rows: bool = True,
 ) -> None:
     """Assert that both lowerings give ``expected``, and agree on a larger batch.
 
-    The source form must give the very numbers of the torch form.
+    The source form must give the very numbers of the torch form, and detections have a form of
+    ``fixed_rows``, too, but where there are too many boxes for it.
     """
     arrays = [np.asarray(x, np.float32) for x in inputs]
     graph = build(layer_text, [x.shape for x in arrays], len(expected), blobs, phase)
@@ -71,6 +73,8 @@ def check_layer(
     session = onnx_session(complete(to_onnx(graph))) if onnx else None
     source = _source_module(graph)
     _check(graph, module, session, source, arrays, expected, rtol_peak)
+    if session is not None and fixed_rows and 2 in graph.nodes[-1].layer.free_axes:
+        _check_fixed_rows(graph, arrays, np.asarray(expected[0]), rtol_peak)
     for value, array in zip((f"t{i}" for i in range(len(expected))), expected, strict=True):
         declared = graph.shapes[graph.blobs[value]]
         free = graph.nodes[-1].layer.free_axes
@@ -128,6 +132,17 @@ def _run_torch(graph: Graph, module: Any, arrays: Sequence[Any]) -> dict[str, An
 def _run_onnx(session: Any, arrays: Sequence[Any]) -> dict[str, Any]:
     wanted = {i.name for i in session.get_inputs()}
     return run_onnx(session, {f"b{i}": x for i, x in enumerate(arrays) if f"b{i}" in wanted})
+
+
+def _check_fixed_rows(graph: Graph, arrays: Sequence[Any], expected: Any, rtol_peak: float) -> None:
+    """The rows of detections, and then rows of -1, as many as the form declares."""
+    model = complete(to_onnx(graph, fixed_rows=True))
+    (found,) = _run_onnx(onnx_session(model), arrays).values()
+    declared = model.graph.output[0].type.tensor_type.shape.dim
+    assert found.shape == tuple(dim.dim_value for dim in declared)
+    count = expected.shape[2]
+    _close(found[:, :, :count], expected, rtol_peak, "fixed rows")
+    assert (found[:, :, count:] == -1).all()
 
 
 def _source_module(graph: Graph) -> Any:

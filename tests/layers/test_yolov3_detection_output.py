@@ -68,7 +68,8 @@ def test_without_detections_there_is_a_row_an_image(images):
     inputs = maps(3, images)
     rows = expected(inputs, confidence=0.999)
     assert rows[0].shape == (1, 1, images, 7)
-    check_layer(prototxt(confidence=0.999), inputs, rows)
+    fixed = images == 1  # Three have more boxes than a form of fixed rows compares.
+    check_layer(prototxt(confidence=0.999), inputs, rows, fixed_rows=fixed)
 
 
 @pytest.mark.parametrize(

@@ -68,6 +68,16 @@ def _recorded(folder: Path) -> Net | None:
     return Net(folder.name, read, arrays)
 
 
+def without_spare_rows(graph: Graph, values: Mapping[str, Array]) -> dict[str, Array]:
+    """``values`` without the rows of -1 that a fixed number of detections ends with."""
+    free = {value: node.layer.free_axes for node in graph.nodes for value in node.outputs}
+    found = dict(values)
+    for name, array in values.items():
+        if array.ndim == 4 and 2 in free.get(graph.blobs.get(name, name), ()):
+            found[name] = array[:, :, array[0, 0, :, 0] != -1]
+    return found
+
+
 @contextmanager
 def working_in(folder: Path) -> Iterator[None]:
     """Go to ``folder``, where a net's relative paths lead, and back."""
