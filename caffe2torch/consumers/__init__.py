@@ -79,6 +79,8 @@ class Consumer:
     """What its user must set, such as the precision; printed when a file is written."""
     avoid: ClassVar[str] = ""
     """What its user must not do with the file; printed as well."""
+    avoid_with: ClassVar[str] = ""
+    """The ONNX operator that ``avoid`` is about, in files without which it is not printed."""
     platform: ClassVar[str] = ""
     """The ``sys.platform`` that alone it runs on; files are written on any."""
     must_run: ClassVar[bool] = False

@@ -116,7 +116,18 @@ def check(
         yield f"{consumer.title} {version} runs it as ONNX Runtime does."
     if consumer.form.get("fixed_rows") and any(node.layer.free_axes for node in graph.nodes):
         yield "Its detections come in a fixed number of rows: those beyond the boxes are -1."
-    yield from filter(None, (consumer.note, consumer.avoid))
+    if consumer.note:
+        yield consumer.note
+    if consumer.avoid and consumer.avoid_with in ("", *_operators(path)):
+        yield consumer.avoid
+
+
+def _operators(path: Path) -> Iterator[str]:
+    """The operators of an .onnx file."""
+    import onnx
+
+    for node in onnx.load(path, load_external_data=False).graph.node:
+        yield node.op_type
 
 
 def refuse_unread(consumer: Consumer, graph: Graph, path: Path) -> None:

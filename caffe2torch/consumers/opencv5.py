@@ -33,6 +33,7 @@ class OpenCV5(Consumer):
         "Do not run a net with DetectionOutput twice, but read it anew for each image: OpenCV 5.0 "
         "keeps the number of boxes of the first run, and fails or leaves boxes out."
     )
+    avoid_with = "NonMaxSuppression"
 
     def version(self) -> str | None:
         try:

@@ -53,6 +53,13 @@ def test_a_net_that_opencv_cannot_run_leaves_no_file(tmp_path: Path) -> None:
     assert output.read_bytes() == b"before"
 
 
+@pytest.mark.parametrize(("case", "told"), [("ssd_mini_ssd", True), ("net_resnet_block", False)])
+def test_advice_on_boxes_is_for_nets_with_boxes(case: str, told: bool, tmp_path: Path) -> None:
+    result = convert(case, tmp_path / "net.onnx", "opencv5")
+    assert result.exit_code == 0, result.output
+    assert ("keeps the number of boxes" in result.output) is told
+
+
 def test_only_onnx_files_are_for_opencv(tmp_path: Path) -> None:
     result = convert("net_squeezenet_v1_1", tmp_path / "net.pt")
     assert result.exit_code == 2
