@@ -92,13 +92,20 @@ def _fit(source: str, node: ast.expr, prefix: str, indent: int) -> str:
 
 
 def _terms(source: str, node: ast.BinOp) -> list[str]:
-    """The operands of a chain of one precedence, each after the first with its operator."""
-    if isinstance(node.left, ast.BinOp) and _precedence(node.left.op) == _precedence(node.op):
+    """The operands of a chain of one precedence, each after the first with its operator.
+
+    A node begins before the brackets of its left operand, and ends after those of its right one.
+    """
+    gap = source[_end(node.left) : node.right.col_offset]
+    operator = gap.strip(" ()")
+    closing, _, opening = gap.partition(operator)
+    same = isinstance(node.left, ast.BinOp) and _precedence(node.left.op) == _precedence(node.op)
+    if isinstance(node.left, ast.BinOp) and same and ")" not in closing:
         first = _terms(source, node.left)
     else:
-        first = [_segment(source, node.left)]
-    operator = source[_end(node.left) : node.right.col_offset].strip()
-    return [*first, f"{operator} {_segment(source, node.right)}"]
+        first = [source[node.col_offset : _end(node.left) + len(closing)].rstrip()]
+    right = source[node.right.col_offset - len(opening) : _end(node)].lstrip()
+    return [*first, f"{operator} {right}"]
 
 
 def _precedence(operator: ast.operator) -> int:

@@ -75,7 +75,8 @@ def resolve_layer(proto: Message) -> Layer:
             error.near = f"{proto.place}:{unknown[0].line}:{unknown[0].column}"
         raise error
     _check_count(proto, "bottom", len(proto.bottom), cls.bottoms)
-    _check_count(proto, "top", len(proto.top), cls.tops)
+    least, most = cls.tops
+    _check_count(proto, "top", len(proto.top), (least, None if cls.role is Role.DATA else most))
     if cls.same_bottoms_and_tops and len(proto.bottom) != len(proto.top):
         raise net_error(
             proto,

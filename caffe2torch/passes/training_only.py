@@ -22,7 +22,7 @@ END_WORDS = frozenset(
 )
 """Words in a layer's type, or at the end of its name, of what only training and tests need."""
 
-TARGET_WORDS = frozenset({"target", "targets"})
+TARGET_WORDS = frozenset({"annotator", "target", "targets"})
 """Words in the type of a layer that makes what a loss compares with: such tops are all read."""
 
 LABEL_WORDS = frozenset(
@@ -64,7 +64,9 @@ def leave_out_training(draft: Draft) -> None:
     (``Role.SAMPLE``): its tops become inputs. So do the tops of a data layer, but for those that
     only losses and their like read. An unknown layer is an end, and left out, where nothing that
     stays reads its tops, and where it has no tops, has a loss_weight, has a type or a name that
-    says so (Loss, Accuracy, ...), or reads labels. Unknown fields of sources do not matter.
+    says so (Loss, Accuracy, ...), or reads labels. So is a loss with more bottoms or tops than its
+    type has in Caffe: those of forks read weights, or give each item's loss. Unknown fields of
+    sources, and tops beyond Caffe's, do not matter.
     Warnings say what was unknown and is an input or left out. Raises UnsupportedLayerError that
     names all other layers of unknown types, and NetError if nothing is left. Before::
 
@@ -109,7 +111,7 @@ class _Planner:
 
     def __init__(self, layers: Sequence[Message], wanted: frozenset[str]) -> None:
         self.layers = layers
-        self.classes = [class_of(proto) for proto in layers]
+        self.classes = [None if _of_a_fork(proto) else class_of(proto) for proto in layers]
         self.roles = [role_of(proto) for proto in layers]
         self.reads: list[list[Value]] = []
         self.readers: dict[Value, list[int]] = defaultdict(list)
@@ -148,12 +150,12 @@ class _Planner:
             if gone.issuperset(tops):
                 left_out.add(index)
         if ends and left_out.union(sources).issuperset(everything):
-            left_out, ends = left_out - ends, set()
+            left_out, ends, gone = left_out - ends - set(sources), set(), set()
         fates = [Fate.LEFT_OUT if index in left_out else Fate.KEPT for index in everything]
         for index in set(everything) - left_out:
             if self.roles[index] in (Role.DATA, Role.SAMPLE):
                 fates[index] = Fate.INPUT
-            elif self.classes[index] is None:
+            elif class_of(self.layers[index]) is None:
                 fates[index] = Fate.REFUSED
         unfed = frozenset(blob for index, blob in gone if index in sources)
         return Plan(fates, unfed, frozenset(ends))
@@ -266,6 +268,15 @@ class _Planner:
         return reads[0] != value or any(not self._is_source(writer) for writer, _ in reads)
 
 
+def _of_a_fork(proto: Message) -> bool:
+    """Whether a layer has the name of a known loss, and more bottoms or tops than that can have."""
+    cls = class_of(proto)
+    if cls is None or cls.role is not Role.LOSS:
+        return False
+    counts = (len(proto.bottom), cls.bottoms[1]), (len(proto.top), cls.tops[1])
+    return any(most is not None and count > most for count, most in counts)
+
+
 def _remove_tops(proto: Message, unfed: Collection[str]) -> None:
     """Take tops out of an Input layer, with their shapes."""
     shapes, kept = proto.input_param.shape, [i for i, t in enumerate(proto.top) if t not in unfed]
@@ -324,6 +335,9 @@ def _warnings(layers: Sequence[Message], plan: Plan) -> list[str]:
         cls = class_of(proto)
         name = f"layer {proto.name!r} ({type_name(proto)})"
         unknown = unknown_fields(proto)
+        most = cls.tops[1] if cls is not None else None
+        if most is not None and len(proto.top) > most:
+            found.append(f"{name} has {len(proto.top)} tops; in Caffe it has {most} at most.")
         if cls is None or cls.role is not Role.DATA:
             tops = ", ".join(repr(top) for top in proto.top if top not in plan.unfed)
             why = "is not known" if cls is None else "draws at random"

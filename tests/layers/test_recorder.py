@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from caffe2torch.errors import UnsupportedLayerError
 from caffe2torch.graph import Graph, Shape
 from caffe2torch.layers import Layer, TorchBuilder, register_layer
 from caffe2torch.lower.expression import Expression, text_of
+from caffe2torch.lower.python_format import wrap
 from caffe2torch.lower.to_source import to_source
 from caffe2torch.lower.to_torch import to_torch
 
@@ -146,3 +148,14 @@ def test_what_cannot_be_written_is_refused_by_name(type_: str, reason: str) -> N
         to_source(graph)
     assert (caught.value.layer, caught.value.type) == ("l", type_)
     assert torch.equal(to_torch(graph)(torch.ones(2, 3)).sign(), torch.ones(2, 3))
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["{x} / (f({x}, 1) + 1e-08)", "({x} - {x}) - ({x} - c)", "{x} - {x} - c", "({x} + {x}) / {x}"],
+)
+def test_a_long_line_keeps_the_brackets_of_its_operands(value):
+    statement = f"y = {value}".format(x="long_" * 10 + "x")
+    wrapped = wrap(statement, 0)
+    assert "\n" in wrapped
+    assert ast.dump(ast.parse(wrapped)) == ast.dump(ast.parse(statement))

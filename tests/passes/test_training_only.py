@@ -246,3 +246,43 @@ def test_an_error_names_every_unknown_type_at_once() -> None:
         )
     assert "'Odd' is not supported (nor are 'Python strange.Thing' (2))" in str(caught.value)
     assert "--until" not in str(caught.value)
+
+
+def test_a_loss_of_a_fork_with_weights_is_left_out() -> None:
+    layers = (
+        layer("d", "Data", "", "x label"),
+        layer("w", "Power", "label", "weights"),
+        layer("fc", "InnerProduct", "x", "fc", FC),
+        layer("loss", "SoftmaxWithLoss", "fc label weights", "loss"),
+    )
+    graph = read(*layers, x=(1, 4))
+    assert (fed(graph), names(graph)) == (["x"], ["fc"])
+    assert "'loss' (SoftmaxWithLoss)" in graph.warnings[0]
+    with pytest.raises(NetError, match="has 3 bottoms; this type takes 2"):
+        read(INPUT, layer("loss", "SoftmaxWithLoss", "x x x", "loss"))
+
+
+def test_what_chooses_the_regions_that_train_is_left_out() -> None:
+    graph = read(
+        layer("d", "Data", "", "x label"),
+        layer("fc", "InnerProduct", "x", "fc", FC),
+        layer("each", "SoftmaxWithLoss", "fc label", "sum p each"),
+        layer("hard", "BoxAnnotatorOHEM", "fc each label", "chosen"),
+        layer("loss", "SoftmaxWithLoss", "fc chosen", "loss"),
+        x=(1, 4),
+    )
+    assert (fed(graph), names(graph)) == (["x"], ["fc"])
+
+
+def test_a_data_layer_of_a_fork_has_more_tops() -> None:
+    graph = read(
+        layer(
+            "d", "Data", "", "x colour shape", "transform_param { crop_size: 7 force_gray: true }"
+        ),
+        layer("fc", "InnerProduct", "x", "fc", FC),
+        layer("l1", "EuclideanLoss", "fc colour", "l1"),
+        layer("l2", "EuclideanLoss", "fc shape", "l2"),
+    )
+    assert (fed(graph), names(graph)) == (["x"], ["fc"])
+    assert graph.shapes["x"] == (1, 1, 7, 7)
+    assert "'d' (Data) has 3 tops; in Caffe it has 2 at most" in graph.warnings[0]
