@@ -123,7 +123,7 @@ class _Run(Loop):
         # The loop, with the policy of its rate.
         schedule = Schedule(
             policy=config.schedule,
-            base_lr=config.base_lr,
+            base_lr=config.base_lr(images),
             max_iter=self._last_step(0),
             gamma=config.gamma,
             power=config.power,

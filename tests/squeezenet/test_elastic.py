@@ -189,9 +189,17 @@ def test_a_job_killed_before_anything_is_saved_starts_anew(data, tmp_path):
 
 def test_the_rate_follows_the_images_of_a_step():
     def rate(rule, **sizes):
-        return TrainConfig(lr=0.1, lr_scale=rule, **sizes).base_lr
+        return TrainConfig(lr=0.1, lr_scale=rule, **sizes).base_lr(1000)
 
     assert rate(None, batch_size=512) == 0.1
     assert rate(("linear", 256), batch_size=512) == pytest.approx(0.2)
     assert rate(("linear", 256), batch_size=64, iter_size=2) == pytest.approx(0.05)
     assert rate(("sqrt", 256), batch_size=256, iter_size=4) == pytest.approx(0.2)
+
+
+def test_a_rate_that_is_not_given_follows_the_training_images():
+    config = TrainConfig(lr_scale=("linear", 32), batch_size=64)
+    assert [config.base_lr(images) for images in (1, 499, 500, 10**6)] == pytest.approx(
+        [0.0008, 0.0008, 0.002, 0.002]
+    )
+    assert TrainConfig(lr=0.0).base_lr(1000) == 0
