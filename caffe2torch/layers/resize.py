@@ -10,6 +10,7 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import (
+    TEXT_ONLY,
     Layer,
     OnnxBuilder,
     Parameters,
@@ -27,19 +28,23 @@ class Resize(ResizedMap):
 
     Fork: happynear/caffe-windows (from DenseBox), resize_layer.cpp, for (N, C, H, W). The
     size is ``height``, ``width``, or with ``is_pyramid_test`` the whole part of H
-    ``out_height_scale``, W ``out_width_scale``; all required. Errors: none given, empty top.
+    ``out_height_scale``, W ``out_width_scale``; all required. In zimenglan-sysu-512's fork, whose
+    layer computes the same, the factors are ``height_fac`` and ``width_fac``. Errors: none given,
+    sizes and factors, empty top.
     """
 
     type = "Resize"
     size_field = "height"
     parameters = Parameters(
         "resize_param",
-        """
+        f"""
         optional uint32 height = 1;
         optional uint32 width = 2;
         optional bool is_pyramid_test = 3 [default = false];
         optional float out_height_scale = 4;
         optional float out_width_scale = 5;
+        optional float height_fac = {TEXT_ONLY};
+        optional float width_fac = {TEXT_ONLY + 1};
         """,
     )
 
@@ -49,13 +54,19 @@ class Resize(ResizedMap):
         fields = ("height", "width")
         if p.is_pyramid_test:
             fields = ("out_height_scale", "out_width_scale")
+        elif p.HasField("height_fac") or p.HasField("width_fac"):
+            if p.HasField("height") or p.HasField("width"):
+                raise net_error(proto, "a size and factors are given; keep one", "resize_param")
+            fields = ("height_fac", "width_fac")
         for field in fields:
             if not p.HasField(field):
                 raise net_error(proto, "it is required", f"resize_param.{field}")
         return cls(
             name=proto.name,
-            size=None if p.is_pyramid_test else (p.height, p.width),
-            scale=(p.out_height_scale, p.out_width_scale),
+            size=(p.height, p.width) if "height" in fields else None,
+            scale=(0.0, 0.0)
+            if "height" in fields
+            else (getattr(p, fields[0]), getattr(p, fields[1])),
         )
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:

@@ -29,6 +29,7 @@ def oracle(x, size):
         ("height: 11 width: 4", (11, 4)),
         ("height: 5 width: 14", (5, 14)),
         ("is_pyramid_test: true out_height_scale: 1.5 out_width_scale: 2", (7, 14)),
+        ("height_fac: 0.707 width_fac: 0.5", (3, 3)),
     ],
 )
 def test_bilinear_between_corners(param, size):
@@ -41,6 +42,8 @@ def test_bilinear_between_corners(param, size):
     [
         ("height: 2", "resize_param.width: it is required"),
         ("is_pyramid_test: true height: 2 width: 2", "resize_param.out_height_scale: it is"),
+        ("height_fac: 0.5", "resize_param.width_fac: it is required"),
+        ("height: 2 width: 2 width_fac: 1", "a size and factors are given; keep one"),
         ("height: 0 width: 2", "the output size (0, 2) is not positive"),
     ],
 )
