@@ -9,6 +9,7 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers._broadcast import trailing
 
 
 @register_layer()
@@ -34,8 +35,7 @@ class SimpleNormalize(Layer):
         (x,) = inputs
         axes = list(range(1, len(bottoms[0])))
         norm = t.torch.linalg.vector_norm(x, dim=axes, keepdim=True) if axes else t.torch.abs(x)
-        missing = 4 - len(bottoms[0])
-        return (x / norm)[(..., *[None] * missing)] if missing else x / norm
+        return trailing(x / norm, 4 - len(bottoms[0]))
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         (x,) = inputs
