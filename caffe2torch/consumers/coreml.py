@@ -18,10 +18,8 @@ if TYPE_CHECKING:
 class CoreML(Consumer):
     """An .mlpackage (ML program, iOS 17 or macOS 14) in float32, of fixed sizes.
 
-    Detections come in a fixed number of rows.
-
     It is made by coremltools, on Linux too, of a torch module of the net's ONNX form, and run on
-    macOS alone.
+    macOS alone. In which order its topk gives equal scores, Core ML does not say.
     """
 
     title = "Core ML"

@@ -79,6 +79,8 @@ def _section(one: Consumer, found: Mapping[str, Any] | None) -> list[str]:
         options = {key.replace("_", "-"): value for key, value in one.form.items()}
         form = ", ".join(f"`--{k}`" if v is True else f"`--{k} {v}`" for k, v in options.items())
         lines += [f"`--for {one.name}` implies {form}; another value may be given.", ""]
+    if one.form.get("fixed_rows"):
+        lines += ["Detections come in a fixed number of rows: those beyond the boxes are -1.", ""]
     lines += [f"* {sentence}" for sentence in (one.note, one.avoid) if sentence]
     if found is None:
         return lines
