@@ -6,359 +6,137 @@ Needs the checkout, torch, numpy and OpenCV, and nothing else; images are synthe
 training steps and forward passes of v1.1 in each precision and order of memory, compiled and as
 CUDA graphs; how much of the copy to the device hides behind the computing; the optimiser beside
 torch's; decoding, on the GPU too where torchvision is installed; and what the hardware could do:
-products of large matrices, memory and bus. A row that cannot be measured says why.
+products of large matrices, memory and bus. At the end it says which options gain here.
 
-After ``--seconds`` no further row is begun; those that are left out are named.
+Each row is printed, and written to the file of --json, as soon as it is measured. A row that cannot
+be measured says why, and the next one follows; one that takes more than --most seconds, as
+compiling may, is given up. After --seconds no further row is begun, and what is left is named.
 ``--device cpu --seconds 20`` tries the program out where there is no GPU.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import cycle
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import cv2
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # The package need not be installed.
+sys.path.insert(0, str(Path(__file__).parent))
 
-from caffe2torch.training.optimisers import CaffeOptimiser
-from squeezenet.feed import Feed
+from gpu.rows import Bench, MissingError, Work, multiplications
+
+from caffe2torch.io.atomic import atomic_write, check_writable
 from squeezenet.model import SqueezeNet
-from squeezenet.preprocess import CROP, Transform
 
-Work = Callable[[], float]
-"""Does a piece of work and returns how much it was, in the row's unit."""
+Found = dict[str, "tuple[float, str] | str"]
+"""By row: the rate and its unit, or why there is none."""
 
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
-"""Of automatic casts; "fp32" and "tf32" have none."""
 WARMUP = 3
 """Pieces of work that are not timed."""
-PHOTOGRAPH = (375, 500)
-"""Height and width of the synthetic photographs: ImageNet's mean."""
-SIDE = {"cuda": 8192, "cpu": 1024}
-"""Of the matrices whose product shows the limit of the arithmetic."""
-BYTES = {"cuda": 1 << 30, "cpu": 1 << 27}
-"""That are copied to show the limit of memory and bus."""
 SHARE = 1 / 3
 """Of the time of a row that is measured; the rest is for preparing it."""
-
-
-class MissingError(Exception):
-    """Why a row cannot be measured on this machine."""
-
-
-class Batch(NamedTuple):
-    """What ``squeezenet.data.Batch`` has for ``Feed``; that module needs further packages."""
-
-    images: Tensor
-    places: Tensor
-    labels: Tensor
-
-
-@dataclass(frozen=True)
-class Form:
-    """How the net is computed."""
-
-    precision: str
-    channels_last: bool = False
-    compiled: bool = False
-    graphed: bool = False
-
-    @property
-    def name(self) -> str:
-        """All of it in words."""
-        words = {"channels last": self.channels_last, "compiled": self.compiled}
-        words["CUDA graph"] = self.graphed
-        return ", ".join([self.precision, *(word for word, is_so in words.items() if is_so)])
-
-
-FORMS = (
-    *(Form(precision, last) for precision in ("fp32", "tf32", *DTYPES) for last in (False, True)),
-    Form("bf16", True, graphed=True),
+GRACE = 30.0
+"""Seconds after which a row that cannot be interrupted ends the program."""
+GAIN = 1.05
+"""How many times as fast an option must be to be worth it."""
+BEST = "train bf16, channels last"
+CHOICES = (
+    ("--channels-last in fp32 (default: no)", "train fp32, channels last", "train fp32"),
+    ("TF32 in place of fp32", "train tf32", "train fp32"),
+    ("--precision bf16", BEST, "train fp32"),
+    ("--channels-last in bf16 (default: yes)", BEST, "train bf16"),
+    ("--precision fp16 in place of bf16", "train fp16, channels last", BEST),
+    ("torch.backends.cudnn.benchmark", f"{BEST}, cuDNN tuned", BEST),
+    ("--compile", f"{BEST}, compiled", BEST),
+    ("CUDA graphs in place of that", f"{BEST}, CUDA graph", f"{BEST}, compiled"),
+    ("CUDA graphs beside it", f"{BEST}, compiled with CUDA graphs", f"{BEST}, compiled"),
+    ("torch's fused update", "update by torch fused", "update by Caffe's SGD"),
 )
-COMPILED = Form("bf16", True, compiled=True)
+"""An option, the row with it, and the row that it is compared with."""
 
 
-class Bench:
-    """The rows, each a function that prepares its work; a row's unit is its dictionary's."""
+class OverTimeError(BaseException):
+    """A row's time is over. No ``except Exception`` on the way, as compilers have, catches it."""
 
-    def __init__(self, device: torch.device, batch_size: int) -> None:
-        self.device, self.size = device, batch_size
-        self.on_gpu = device.type == "cuda"
-        rng = np.random.default_rng(0)
-        pixels = torch.from_numpy(rng.integers(0, 256, (batch_size, CROP, CROP, 3), np.uint8))
-        places = torch.from_numpy(rng.integers(0, 2, (batch_size, 3)))
-        labels = torch.from_numpy(rng.integers(0, 1000, batch_size))
-        held = Batch(pixels, places, labels)
-        self.host = Batch(*(t.pin_memory() for t in held)) if self.on_gpu else held
-        # Noise would make the files larger than photographs are, a plain ramp smaller.
-        coarse = rng.integers(0, 256, (48, 64, 3), np.uint8)
-        image = cv2.resize(coarse, PHOTOGRAPH[::-1], interpolation=cv2.INTER_CUBIC)
-        self.jpeg = cv2.imencode(".jpg", image)[1]
 
-    def rows(self) -> Iterator[tuple[str, str, Callable[[], Work]]]:
-        """Name, unit and preparation, what matters most first."""
-        for form in FORMS:
-            yield f"train {form.name}", "images/s", lambda f=form: self.training(f)  # type: ignore[misc]  # mypy infers no default
-        best = Form("bf16", True)
-        yield "copy and centre bytes", "images/s", self.feeding
-        yield f"train {best.name}, fed", "images/s", lambda: self.training(best, fed=True)
-        for form in (Form("fp32"), Form("tf32"), best):
-            yield f"classify {form.name}", "images/s", lambda f=form: self.classifying(f)  # type: ignore[misc]  # as above
-        for kind in ("Caffe's SGD", "torch foreach", "torch fused"):
-            yield f"update by {kind}", "steps/s", lambda k=kind: self.updating(k)  # type: ignore[misc]  # as above
-        yield "decode, one core", "images/s", self.decoding
-        yield "decode, all cores", "images/s", self.decoding_on_all
-        yield "decode, torchvision on the GPU", "images/s", self.decoding_on_gpu
-        for precision in ("fp32", "tf32", *DTYPES):
-            yield f"matrices {precision}", "GFLOP/s", lambda p=precision: self.multiplying(p)  # type: ignore[misc]  # as above
-        yield "memory, read and write", "GB/s", self.moving
-        yield "bus, from pinned memory", "GB/s", self.sending
-        # Compiling takes minutes.
-        yield f"classify {COMPILED.name}", "images/s", lambda: self.classifying(COMPILED)
-        yield f"train {COMPILED.name}", "images/s", lambda: self.training(COMPILED)
+@contextmanager
+def limited(seconds: float) -> Iterator[None]:
+    """Raise OverTimeError in the block after so many seconds, where the system has such alarms."""
+    if not hasattr(signal, "setitimer"):
+        yield
+        return
 
-    def wait(self) -> None:
-        """Let the GPU finish."""
-        if self.on_gpu:
-            torch.cuda.synchronize(self.device)
+    def ring(*_: object) -> None:
+        raise OverTimeError
 
-    def _set_precision(self, precision: str) -> None:
-        if not self.on_gpu and precision in ("tf32", "fp16"):
-            raise MissingError("only on a GPU")
-        if precision == "bf16" and self.on_gpu and not torch.cuda.is_bf16_supported():
-            raise MissingError("this GPU has no bf16")
-        tf32 = precision == "tf32"
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 1.0)  # Again, if something catches it after all.
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
-    def _casts(self, precision: str, **more: Any) -> torch.autocast:
-        return torch.autocast(
-            self.device.type, DTYPES.get(precision), enabled=precision in DTYPES, **more
-        )
 
-    def _model(self, form: Form) -> SqueezeNet:
-        self._set_precision(form.precision)
-        order = torch.channels_last if form.channels_last else torch.contiguous_format
-        model: SqueezeNet = SqueezeNet("1.1").to(self.device).to(memory_format=order)  # type: ignore[call-overload]  # torch types the method without it
-        return model
-
-    def _batches(self, form: Form, fed: bool = True) -> Iterator[Any]:
-        """Input batches: one after another from the host, or the same one on the device."""
-        stream = cycle([self.host])
-        feed = Feed(Transform(), self.device, channels_last=form.channels_last)
-        batches: Iterator[Any] = feed(stream)  # type: ignore[arg-type]  # has what Feed takes
-        return batches if fed else cycle([next(batches)])
-
-    def training(self, form: Form, fed: bool = False) -> Work:
-        """A training step."""
-        model = self._model(form).train()
-        scaler = torch.amp.GradScaler(self.device.type, enabled=form.precision == "fp16")
-        optimiser = CaffeOptimiser(model.parameters(), lr=1e-6, momentum=0.9, weight_decay=2e-4)
-        batches = self._batches(form, fed)
-        forward: Any = model
-        if form.compiled:
-            forward = _compiled(model)
-        if form.graphed:
-            if not self.on_gpu:
-                raise MissingError("only on a GPU")
-            # A cached cast would belong to the graph of the first pass alone.
-            with self._casts(form.precision, cache_enabled=False):
-                forward = torch.cuda.make_graphed_callables(model, (next(batches).images,))
-
-        def work() -> float:
-            batch = next(batches)
-            optimiser.zero_grad(set_to_none=not form.graphed)
-            with self._casts(form.precision, cache_enabled=not form.graphed):
-                logits = forward(batch.images)
-            torch.autograd.backward(scaler.scale(F.cross_entropy(logits.float(), batch.labels)))
-            scaler.step(optimiser)
-            scaler.update()
-            return self.size
-
-        return work
-
-    def classifying(self, form: Form) -> Work:
-        """A forward pass."""
-        model: nn.Module = self._model(form).eval()
-        if form.compiled:
-            model = _compiled(model)
-        images = next(self._batches(form)).images
-
-        def work() -> float:
-            with torch.inference_mode(), self._casts(form.precision):
-                model(images)
-            return self.size
-
-        return work
-
-    def feeding(self) -> Work:
-        """Bytes to the device, mirrored, centred, channels last."""
-        batches = self._batches(Form("bf16", True))
-
-        def work() -> float:
-            next(batches)
-            return self.size
-
-        return work
-
-    def updating(self, kind: str) -> Work:
-        """The weights' update alone."""
-        parameters = list(SqueezeNet("1.1").to(self.device).parameters())
-        for parameter in parameters:
-            parameter.grad = torch.zeros_like(parameter)
-        settings: dict[str, Any] = {"lr": 1e-6, "momentum": 0.9, "weight_decay": 2e-4}
-        if kind.startswith("torch"):
-            settings[kind.split()[1]] = True
-        make: Any = torch.optim.SGD if kind.startswith("torch") else CaffeOptimiser
-        optimiser = make(parameters, **settings)
-
-        def work() -> float:
-            optimiser.step()
-            return 1
-
-        return work
-
-    def decoding(self) -> Work:
-        """One core decodes as training does."""
-        cv2.setNumThreads(1)
-
-        def work() -> float:
-            cv2.imdecode(self.jpeg, cv2.IMREAD_COLOR)
-            return 1
-
-        return work
-
-    def decoding_on_all(self) -> Work:
-        """OpenCV lets go of Python's lock while it decodes, so threads show what all cores can."""
-        cv2.setNumThreads(1)
-        pool = ThreadPoolExecutor(os.cpu_count())
-
-        def work() -> float:
-            return sum(pool.map(lambda _: cv2.imdecode(self.jpeg, 1) is not None, range(256)))
-
-        return work
-
-    def decoding_on_gpu(self) -> Work:
-        """By nvJPEG, through torchvision."""
-        if not self.on_gpu:
-            raise MissingError("only on a GPU")
-        try:
-            from torchvision.io import decode_jpeg
-        except ImportError:
-            raise MissingError("torchvision is not installed") from None
-        files = [torch.from_numpy(self.jpeg.reshape(-1))] * self.size
-
-        def work() -> float:
-            return sum(image is not None for image in decode_jpeg(files, device=self.device))
-
-        return work
-
-    def multiplying(self, precision: str) -> Work:
-        """A product of square matrices: 2 n^3 operations, in units of 1e9."""
-        self._set_precision(precision)
-        side = SIDE[self.device.type]
-        dtype = DTYPES.get(precision, torch.float32)
-        a = torch.randn(side, side, device=self.device, dtype=dtype)
-
-        def work() -> float:
-            torch.mm(a, a)
-            return round(2 * side**3 / 1e9)
-
-        return work
-
-    def moving(self) -> Work:
-        """Memory is copied to memory on the device: each byte is read and written."""
-        source = torch.zeros(BYTES[self.device.type], dtype=torch.uint8, device=self.device)
-        target = torch.empty_like(source)
-
-        def work() -> float:
-            target.copy_(source)
-            return 2 * source.numel()
-
-        return _in_billions(work)
-
-    def sending(self) -> Work:
-        """Bytes go to the device."""
-        if not self.on_gpu:
-            raise MissingError("only on a GPU")
-        source = torch.zeros(BYTES[self.device.type], dtype=torch.uint8).pin_memory()
-        target = torch.empty_like(source, device=self.device)
-
-        def work() -> float:
-            target.copy_(source, non_blocking=True)
-            return source.numel()
-
-        return _in_billions(work)
-
-    def rate(self, work: Work, seconds: float) -> float:
-        """Work done a second; the device is waited for once in about a tenth of the time."""
-        for _ in range(WARMUP):
-            work()
-        self.wait()
-        start = time.perf_counter()
+def rate(work: Work, seconds: float, wait: Callable[[], None]) -> float:
+    """Work done a second; the device is waited for once in about a tenth of the time."""
+    for _ in range(WARMUP):
         work()
-        self.wait()
-        at_once = max(1, int(seconds / 10 / max(time.perf_counter() - start, 1e-6)))
-        done, start = 0.0, time.perf_counter()
-        while time.perf_counter() - start < seconds:
-            done += sum(work() for _ in range(at_once))
-            self.wait()
-        return done / (time.perf_counter() - start)
+    wait()
+    start = time.perf_counter()
+    work()
+    wait()
+    at_once = max(1, int(seconds / 10 / max(time.perf_counter() - start, 1e-6)))
+    done, start = 0.0, time.perf_counter()
+    while time.perf_counter() - start < seconds:
+        done += sum(work() for _ in range(at_once))
+        wait()
+    return done / (time.perf_counter() - start)
 
 
-def _compiled(model: nn.Module) -> nn.Module:
-    return torch.compile(model)  # type: ignore[return-value]  # a callable module
-
-
-def _in_billions(work: Work) -> Work:
-    return lambda: work() / 1e9
-
-
-def multiplications(model: nn.Module) -> int:
-    """Of one image's forward pass."""
-    counts: list[int] = []
-
-    def count(layer: nn.Module, _: Any, output: Tensor) -> None:
-        if isinstance(layer, nn.Conv2d):
-            counts.append(output.numel() * layer.weight[0].numel())
-
-    for layer in model.modules():
-        layer.register_forward_hook(count)
-    with torch.inference_mode():
-        model.eval()(torch.zeros(1, 3, CROP, CROP))
-    return sum(counts)
-
-
-def measure(bench: Bench, seconds: float) -> dict[str, tuple[float, str] | str]:
-    """Rate and unit of each row, or why there is none."""
-    found: dict[str, tuple[float, str] | str] = {}
+def measure(bench: Bench, seconds: float, most: float, note: Callable[[Found], None]) -> Found:
+    """All rows; ``note`` gets each as it is found. None takes more than ``most`` seconds."""
+    found: Found = {}
     rows, end = list(bench.rows()), time.perf_counter() + seconds
     for name, unit, prepare in rows:
-        if time.perf_counter() > end:
-            found[name] = "left out: the time is over"
-            continue
+        found[name] = _row(unit, prepare, bench, seconds / len(rows) * SHARE, most, end)
+        note({name: found[name]})
         try:
-            found[name] = bench.rate(prepare(), seconds / len(rows) * SHARE), unit
-        except MissingError as reason:
-            found[name] = f"left out: {reason}"
-        except Exception as error:  # A row that this machine cannot do must not cost the others.
-            found[name] = f"failed: {str(error).splitlines()[0] if str(error) else repr(error)}"
-        if bench.on_gpu:
-            torch.cuda.empty_cache()
+            # What a failed row held is freed, after an error of the GPU as far as it lets itself.
+            gc.collect()
+            if bench.on_gpu:
+                torch.cuda.empty_cache()
+        except Exception:
+            continue
     return found
+
+
+def _row(
+    unit: str, prepare: Callable[[], Work], bench: Bench, seconds: float, most: float, end: float
+) -> tuple[float, str] | str:
+    left = min(most, end - time.perf_counter())
+    if left <= 0:
+        return "left out: the time is over"
+    try:
+        with limited(left):
+            return rate(prepare(), seconds, bench.wait), unit
+    except OverTimeError:
+        return f"left out: not done after {left:.0f} s"
+    except MissingError as reason:
+        return f"left out: {reason}"
+    except Exception as error:  # A row that this machine cannot do must not cost the others.
+        return f"failed: {next(filter(None, str(error).splitlines()), repr(error))}"
 
 
 def machine(device: torch.device) -> str:
@@ -371,18 +149,31 @@ def machine(device: torch.device) -> str:
     return f"{made.name}, {made.total_memory >> 30} GiB, {versions}, cuDNN {cudnn}"
 
 
-def table(found: dict[str, tuple[float, str] | str], flops: int) -> Iterator[str]:
-    """The rows in Markdown; a step is three forward passes of ``flops`` operations an image."""
-    yield "| | rate | | TFLOP/s |"
-    yield "|---|---|---|---|"
-    for name, value in found.items():
-        if isinstance(value, str):
-            yield f"| {name} | - | {value} | |"
-            continue
-        rate, unit = value
-        passes = {"train": 3, "classify": 1}.get(name.split()[0], 0)
-        work = rate / 1e3 if unit == "GFLOP/s" else rate * passes * flops / 1e12
-        yield f"| {name} | {rate:,.0f} | {unit} | {f'{work:.2f}' if work else ''} |"
+def table_row(name: str, value: tuple[float, str] | str, flops: int) -> str:
+    """In Markdown; a step is three forward passes of ``flops`` operations an image."""
+    if isinstance(value, str):
+        return f"| {name} | - | {value} | |"
+    amount, unit = value
+    passes = {"train": 3, "classify": 1}.get(name.split()[0], 0)
+    work = amount / 1e3 if unit == "GFLOP/s" else amount * passes * flops / 1e12
+    return f"| {name} | {amount:,.0f} | {unit} | {f'{work:.2f}' if work else ''} |"
+
+
+def advice(found: Found) -> Iterator[str]:
+    """Which options gain here, and what it takes to feed the fastest step."""
+    rates = {name: value[0] for name, value in found.items() if isinstance(value, tuple)}
+    for option, chosen, other in CHOICES:
+        if chosen in rates and other in rates:
+            factor = rates[chosen] / rates[other]
+            yield f"- {option}: {'yes' if factor >= GAIN else 'no'}, {factor:.2f} times as fast"
+        else:
+            yield f"- {option}: not measured"
+    steps = [name for name in rates if name.startswith("train ")]
+    decoded = rates.get("decode, one core")
+    if steps and decoded:
+        fastest = max(steps, key=rates.__getitem__)
+        cores = rates[fastest] / decoded
+        yield f"- Cores that decode what '{fastest}' takes: {cores:.1f}, from packed pixels fewer"
 
 
 def main() -> None:
@@ -394,18 +185,45 @@ def main() -> None:
     parser.add_argument("--device", choices=["cuda", "cpu"], default=chosen)
     parser.add_argument("--batch-size", type=int, help="256 on a GPU, 8 on a CPU")
     parser.add_argument("--seconds", type=float, default=420.0, help="for all rows; default: 420")
+    parser.add_argument("--most", type=float, default=75.0, help="for one row; default: 75")
     parser.add_argument("--json", type=Path, help="write the rates there, too")
     given = parser.parse_args()
     if given.device == "cuda" and not torch.cuda.is_available():
         parser.error("this torch sees no GPU: install one built for CUDA, or give --device cpu")
+    if given.json:
+        check_writable(given.json)
     device = torch.device(given.device)
     size = given.batch_size or {"cuda": 256, "cpu": 8}[device.type]
     title = f"{machine(device)}, batches of {size}"
-    print(f"{title}\n", flush=True)
-    found = measure(Bench(device, size), given.seconds)
-    print("\n".join(table(found, 2 * multiplications(SqueezeNet("1.1")))))
-    if given.json:
-        given.json.write_text(json.dumps({"machine": title, "rates": found}, indent=1) + "\n")
+    flops = 2 * multiplications(SqueezeNet("1.1"))
+    print(f"{title}\n\n| | rate | | TFLOP/s |\n|---|---|---|---|", flush=True)
+    found: Found = {}
+
+    def note(row: Found) -> None:
+        found.update(row)
+        for name, value in row.items():
+            print(table_row(name, value, flops), flush=True)
+        if given.json:
+            with atomic_write(given.json) as file:
+                report = {"machine": title, "rates": found, "advice": list(advice(found))}
+                file.write((json.dumps(report, indent=1) + "\n").encode())
+
+    def finish() -> None:
+        print("", *advice(found), sep="\n", flush=True)
+
+    def give_up() -> None:
+        finish()
+        os._exit(1)
+
+    watch = threading.Timer(given.seconds + GRACE, give_up)
+    watch.daemon = True
+    watch.start()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
+    try:
+        measure(Bench(device, size), given.seconds, given.most, note)
+    finally:
+        watch.cancel()
+        finish()
 
 
 if __name__ == "__main__":
