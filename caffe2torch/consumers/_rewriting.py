@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from caffe2torch.consumers import Doubt
@@ -85,6 +86,45 @@ def convolved_over_more(model: onnx.ModelProto, axes: int) -> Iterator[Doubt]:
         convolves = node.op_type in ("Conv", "ConvTranspose")
         if convolves and len(attributes_of(node)["kernel_shape"]) > axes:
             yield Doubt(node, f"it convolves over {axes} axes at most")
+
+
+@dataclass(frozen=True)
+class Product:
+    """A product of one column with weights; another product has made the column.
+
+    ``rows`` is the column's size, 0 if it is open; ``by_one`` says whether the weights of one of
+    the two are a single value.
+    """
+
+    node: onnx.NodeProto
+    rows: int
+    by_one: bool
+
+
+def products_in_a_row(model: onnx.ModelProto) -> Iterator[Product]:
+    """Each Gemm or MatMul of one column that another one has made."""
+    from onnx import shape_inference
+
+    inferred = shape_inference.infer_shapes(model).graph
+    sized = {v.name: v.type.tensor_type.shape.dim for v in (*inferred.value_info, *inferred.output)}
+    sizes = {i.name: tuple(i.dims) for i in model.graph.initializer}
+    made: dict[str, tuple[int, ...]] = {}  # The weights of the product that has made a column.
+    for node in model.graph.node:
+        if node.op_type == "Transpose" and node.input[0] in sizes:
+            sizes[node.output[0]] = sizes[node.input[0]][::-1]
+        if node.op_type not in ("Gemm", "MatMul"):
+            before = next((made[name] for name in node.input if name in made), None)
+            if before is not None:
+                made.update(dict.fromkeys(node.output, before))
+            continue
+        weight = sizes.get(node.input[1], (0, 0))
+        weight = weight[::-1] if attributes_of(node).get("transB") else weight
+        if node.input[0] in made and weight[0] == 1:
+            rows = sized.get(node.output[0])
+            by_one = (1, 1) in (weight, made[node.input[0]])
+            yield Product(node, rows[0].dim_value if rows else 0, by_one)
+        if weight[1:] == (1,):
+            made[node.output[0]] = weight
 
 
 def convolve_over_two_axes(node: onnx.NodeProto, writer: Writer) -> bool | None:

@@ -33,10 +33,13 @@ class OpenVINO(Consumer):
         return installed("openvino")
 
     def doubts(self, model: onnx.ModelProto) -> Iterator[Doubt]:
-        from caffe2torch.consumers._rewriting import convolved_over_more
+        from caffe2torch.consumers._rewriting import convolved_over_more, products_in_a_row
 
         yield from super().doubts(model)
         yield from convolved_over_more(model, 3)
+        for product in products_in_a_row(model):
+            if product.rows and product.by_one:
+                yield Doubt(product.node, "it cannot plan two products of fixed sizes by one value")
 
     def run(
         self, model: Path, inputs: Mapping[str, FloatArray], outputs: Mapping[str, Shape]

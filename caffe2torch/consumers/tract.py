@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from caffe2torch.consumers import Consumer, installed, register_consumer
+from caffe2torch.consumers import Consumer, Doubt, installed, register_consumer
 
 if TYPE_CHECKING:
     import onnx
@@ -35,6 +35,14 @@ class Tract(Consumer):
             for axis, size in enumerate(value.type.tensor_type.shape.dim):
                 if not size.HasField("dim_value") and not size.dim_param:
                     size.dim_param = f"{value.name}_{axis}"
+
+    def doubts(self, model: onnx.ModelProto) -> Iterator[Doubt]:
+        from caffe2torch.consumers._rewriting import products_in_a_row
+
+        yield from super().doubts(model)
+        for product in products_in_a_row(model):
+            if product.rows < 2:
+                yield Doubt(product.node, "it cannot plan a product of one value for one image")
 
     def run(
         self, model: Path, inputs: Mapping[str, FloatArray], outputs: Mapping[str, Shape]

@@ -5,9 +5,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
+from onnx import helper, numpy_helper
 from support import CASES, genuine, genuine_squeezenet
 
 import caffe2torch
@@ -199,3 +201,34 @@ def test_squeezenet_and_the_detector(name: str, net: str, tmp_path: Path) -> Non
         return
     assert (net, output.exists()) == ("detector", False), refusal
     assert refusal.layer is not None
+
+
+@pytest.mark.parametrize(
+    ("rows", "first", "second", "refused"),
+    [
+        (2, (1, 4), (1, 1), {"openvino"}),
+        (1, (1, 4), (1, 1), {"openvino", "tract"}),
+        (1, (1, 4), (3, 1), {"tract"}),
+        ("N", (1, 1), (1, 1), {"tract"}),
+        (1, (2, 4), (3, 2), set()),
+    ],
+)
+def test_products_of_a_column(
+    rows: int | str, first: tuple[int, int], second: tuple[int, int], refused: set[str]
+) -> None:
+    graph = helper.make_graph(
+        [
+            helper.make_node("Gemm", ["x", "v"], ["column"], transB=1),
+            helper.make_node("Tanh", ["column"], ["t"]),
+            helper.make_node("Gemm", ["t", "w"], ["y"], transB=1),
+        ],
+        "products",
+        [helper.make_tensor_value_info("x", 1, (rows, first[1]))],
+        [helper.make_tensor_value_info("y", 1, None)],
+        [
+            numpy_helper.from_array(np.ones(first, np.float32), "v"),
+            numpy_helper.from_array(np.ones(second, np.float32), "w"),
+        ],
+    )
+    model = helper.make_model(graph)
+    assert {n for n in ("openvino", "tract") if list(consumer(n).doubts(model))} == refused
