@@ -15,13 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caffe2torch.errors import NetError, ReadError
-from caffe2torch.io.atomic import check_folder, check_writable
-from caffe2torch.preprocessing import Preprocessing
 from caffe2torch.training.distributed import Team, join_team
 from caffe2torch.training.log import Records
 from caffe2torch.training.loop import Action, DivergedError, Loop
-from caffe2torch.training.optimisers import CaffeOptimiser, WeightAverage, freeze, parameter_groups
-from caffe2torch.training.rules import Schedule
+from caffe2torch.training.optimisers import WeightAverage
 from squeezenet.checkpoint import (
     damage_named,
     load_checkpoint,
@@ -34,16 +31,13 @@ from squeezenet.data import (
     Batch,
     ImageDataset,
     checked,
-    count_classes,
     make_loader,
-    open_split,
     train_batches,
 )
-from squeezenet.evaluate import DTYPES, Metrics, evaluate, on_device, prefers_channels_last
+from squeezenet.evaluate import DTYPES, Metrics, evaluate, on_device
 from squeezenet.feed import Feed
 from squeezenet.head import mix_classifier
-from squeezenet.preprocess import Transform
-from squeezenet.weights import model_to_train
+from squeezenet.parts import check_out, make_model, make_optimiser, make_schedule, open_data
 
 
 def train(
@@ -93,46 +87,17 @@ class _Run(Loop):
     ) -> None:
         self.config, self.report = config, report
         self.out = Path(config.out)
-        if team.leads:  # Sooner than after hours of training.
-            check_folder(self.out)
-            if self.out.is_dir():
-                for name in ("last.pt", "best.pt", "log.jsonl"):
-                    check_writable(self.out / name)
+        if team.leads:
+            check_out(self.out)
         torch.manual_seed(config.seed)
-
-        # Data: a seeded stream for training, every image once for validation.
-        root = Path(config.data)
-        train_split = open_split(root, config.train_list, "train")
-        val_split = open_split(root, config.val_list, "val")
-        self.num_classes = count_classes(train_split, val_split, config.num_classes)
-        self.class_names = list(train_split.class_names)
-        self.train_set = ImageDataset(
-            train_split.source,
-            replace(make_transform(config, config.protocol), reduced=config.decode == "reduced"),
-            seed=config.seed,
-        )
-        self.val_set = ImageDataset(
-            val_split.source, make_transform(config, config.val_protocol), seed=None
-        )
+        self.train_set, self.val_set, self.num_classes, self.class_names = open_data(config)
         self.bad = BadImages(config.on_bad_image, report)
-        images = len(train_split.source)
+        images = len(self.train_set)
         self.eval_every = config.eval_every or math.ceil(images / config.images_per_step)
         self.images = 0
         """The position in the data: images of the stream that the steps so far have taken."""
-
-        # The loop, with the policy of its rate.
-        schedule = Schedule(
-            policy=config.schedule,
-            base_lr=config.base_lr(images),
-            max_iter=self._last_step(0),
-            gamma=config.gamma,
-            power=config.power,
-            stepsize=config.stepsize,
-            stepvalue=config.stepvalue,
-            warmup=config.warmup,
-        )
         super().__init__(
-            schedule,
+            make_schedule(config, images, self._last_step(0)),
             iter_size=config.iter_size,
             average_loss=config.average_loss or config.log_every,
             snapshot_interval=config.snapshot,
@@ -140,39 +105,11 @@ class _Run(Loop):
             requested=requested,
             progress=progress,
         )
-
-        # Model: new, or with weights from a file; the classifier is new if the classes differ.
-        self.model, self.old_classifier = model_to_train(config, self.num_classes, report)
-        self.model.to(team.device)
-        least = self.model.smallest_input
-        if config.crop < least:
-            raise NetError(
-                f"--crop {config.crop} is too small for SqueezeNet {self.model.version}: its last "
-                f"pooling needs a crop of {least} or more"
-            )
-        freeze(self.model, config.freeze)
-        last = config.channels_last
-        if last is None:
-            last = prefers_channels_last(self.model, team.device, config.precision)
-        self.channels_last = last
-        if self.channels_last:
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types the method without it
+        self.model, self.old_classifier, self.channels_last = make_model(
+            config, self.num_classes, team.device, report
+        )
         self.average = WeightAverage(self.model, config.ema) if config.ema else None
-
-        # What changes the weights, and what is kept of the outcome.
-        groups = parameter_groups(
-            self.model, config.weight_decay, config.lr_mult, config.decay_mult
-        )
-        self.optimiser = CaffeOptimiser(
-            groups,
-            config.solver_type,
-            momentum=config.momentum,
-            momentum2=config.momentum2,
-            delta=config.delta,
-            rms_decay=config.rms_decay,
-            regularization=config.regularization,
-            clip_gradients=config.clip or -1.0,
-        )
+        self.optimiser = make_optimiser(config, self.model)
         if team.rank:
             self._seed_masks()
         self.scaler = torch.amp.GradScaler(team.device.type, enabled=config.precision == "fp16")
@@ -446,18 +383,3 @@ class _Run(Loop):
         else:
             self._seed_masks()
         self.report(f"going on after step {self.iteration} of {self.schedule.max_iter}")
-
-
-def make_transform(config: TrainConfig, protocol: str) -> Transform:
-    """The transform of the settings for one of the protocols."""
-    mean, mean_file = ((), config.mean) if isinstance(config.mean, str) else (config.mean, None)
-    made = Preprocessing(
-        crop_size=config.crop,
-        mean=mean,
-        mean_file=mean_file,
-        scale=config.scale,
-        mirror=config.mirror,
-        resize=config.resize,
-        protocol=protocol,
-    )
-    return Transform(made, rotation=config.rotation, jitter=config.jitter, area=(config.area, 1.0))

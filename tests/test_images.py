@@ -32,8 +32,8 @@ from caffe2torch.preprocessing import (
 from squeezenet.config import TrainConfig
 from squeezenet.data import open_split
 from squeezenet.infer import expand_inputs
+from squeezenet.parts import make_transform
 from squeezenet.preprocess import MEAN, PREPROCESSING, Transform, preprocess
-from squeezenet.train import make_transform
 
 NET = b"""
 input: "data" input_shape { dim: 1 dim: 3 dim: 227 dim: 227 }

@@ -54,7 +54,7 @@ from squeezenet.evaluate import DTYPES
 from squeezenet.feed import Feed
 from squeezenet.model import SqueezeNet
 from squeezenet.pack import Packing, pack
-from squeezenet.train import make_transform
+from squeezenet.parts import make_transform
 
 Rates = dict[str, float]
 Step = Callable[[Any, Any], None]

@@ -14,7 +14,8 @@ from squeezenet.config import TrainConfig
 from squeezenet.data import BadImages, ImageDataset, open_split
 from squeezenet.evaluate import Predict
 from squeezenet.head import mix_classifier
-from squeezenet.train import make_transform, train
+from squeezenet.parts import make_transform
+from squeezenet.train import train
 
 OLD, SIDE = 5, 64
 
