@@ -108,21 +108,24 @@ def products_in_a_row(model: onnx.ModelProto) -> Iterator[Product]:
     inferred = shape_inference.infer_shapes(model).graph
     sized = {v.name: v.type.tensor_type.shape.dim for v in (*inferred.value_info, *inferred.output)}
     sizes = {i.name: tuple(i.dims) for i in model.graph.initializer}
+    runtime = computed(model)
     made: dict[str, tuple[int, ...]] = {}  # The weights of the product that has made a column.
     for node in model.graph.node:
         if node.op_type == "Transpose" and node.input[0] in sizes:
             sizes[node.output[0]] = sizes[node.input[0]][::-1]
+        x = [name for name in node.input if name in runtime]
+        if len(x) != 1 or len(node.output) != 1:
+            continue  # What has other arrays in it is planned by itself.
+        before = made.get(x[0])
         if node.op_type not in ("Gemm", "MatMul"):
-            before = next((made[name] for name in node.input if name in made), None)
             if before is not None:
-                made.update(dict.fromkeys(node.output, before))
+                made[node.output[0]] = before
             continue
         weight = sizes.get(node.input[1], (0, 0))
         weight = weight[::-1] if attributes_of(node).get("transB") else weight
-        if node.input[0] in made and weight[0] == 1:
+        if before is not None and weight[0] == 1:
             rows = sized.get(node.output[0])
-            by_one = (1, 1) in (weight, made[node.input[0]])
-            yield Product(node, rows[0].dim_value if rows else 0, by_one)
+            yield Product(node, rows[0].dim_value if rows else 0, (1, 1) in (weight, before))
         if weight[1:] == (1,):
             made[node.output[0]] = weight
 
