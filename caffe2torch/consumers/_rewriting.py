@@ -170,34 +170,3 @@ def has_empty_windows(node: onnx.NodeProto, model: onnx.ModelProto) -> bool:
     kernel: Sequence[int] = attributes_of(node)["kernel_shape"]
     ends = numpy_helper.to_array(pads).reshape(2, -1)[:, -len(kernel) :]
     return bool((ends >= list(kernel)).any())
-
-
-def pad_in_convolution(model: onnx.ModelProto) -> None:
-    """Pad a 1 x 1 convolution in itself, in place, where what it computes is padded.
-
-    Before: ``y = Add(Pad(Conv(x, w)), Reshape(b))``. After: ``y = Conv(x, w, b)`` with the pads.
-    They are zeros, and the stride is 1.
-    """
-    from onnx import helper, numpy_helper
-
-    makers = {name: node for node in model.graph.node for name in node.output}
-    constants = {i.name: i for i in model.graph.initializer}
-    gone: set[str] = set()
-    nodes = []
-    for node in model.graph.node:
-        pad, bias = (makers.get(name) for name in [*node.input, "", ""][:2])
-        conv = makers.get(pad.input[0]) if pad is not None and pad.op_type == "Pad" else None
-        if node.op_type != "Add" or conv is None or bias is None or conv.op_type != "Conv":
-            nodes.append(node)
-            continue
-        assert pad is not None
-        given, ends = attributes_of(conv), numpy_helper.to_array(constants[pad.input[1]])
-        plain = {*given["kernel_shape"], *given["strides"]} == {1} and len(pad.input) == 2
-        if not plain or bias.op_type != "Reshape" or len(conv.input) != 2 or any(given["pads"]):
-            nodes.append(node)
-            continue
-        given["pads"] = [int(n) for n in ends.reshape(2, -1)[:, 2:].reshape(-1)]
-        inputs, output = [*conv.input, bias.input[0]], node.output[0]
-        nodes.append(helper.make_node("Conv", inputs, [output], name=conv.name, **given))
-        gone |= {*conv.output, *pad.output, *bias.output}
-    replace_all(model.graph.node, [n for n in nodes if not gone.intersection(n.output)])

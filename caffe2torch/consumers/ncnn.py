@@ -18,20 +18,20 @@ if TYPE_CHECKING:
 
 NO_LAYER = "pnnx makes no layer of ncnn's of it"
 UNREAD = (
-    "And ArgMax Cast Equal Flatten Gather GatherElements Greater GreaterOrEqual Less LessOrEqual "
+    "And ArgMax Cast Equal Gather GatherElements Greater GreaterOrEqual Less LessOrEqual "
     "Min Mod NonMaxSuppression NonZero Not Or Pad ReduceMax ReduceProd ScatterElements ScatterND "
     "Shape Squeeze Tile TopK Where"
 )
 """Operators of which no recorded net was right."""
-POOLING = ("AveragePool", "MaxPool")
 
 
 @register_consumer("ncnn")
 class NCNN(Consumer):
     """pnnx makes net.ncnn.param and net.ncnn.bin of the file, whose sizes are fixed.
 
-    Of padding it reads that of convolutions, so that a 1 x 1 convolution is padded in itself. Most
-    losses, comparisons and detections have no layer in ncnn; nets for images mostly have.
+    Of padding it reads that of convolutions and poolings, so that these are padded in themselves;
+    a Tile is a Concat. Most losses, comparisons and detections have no layer in ncnn; nets for
+    images mostly have.
     """
 
     title = "ncnn"
@@ -50,20 +50,23 @@ class NCNN(Consumer):
         return installed("ncnn") if installed("pnnx") else None
 
     def rewrite(self, model: onnx.ModelProto) -> None:
-        from caffe2torch.consumers._rewriting import pad_in_convolution, replace_nodes
+        from caffe2torch.consumers._padding import pad_in_operators, round_pooling
+        from caffe2torch.consumers._rewriting import replace_nodes
 
-        pad_in_convolution(model)
+        pad_in_operators(model)
+        round_pooling(model)
         replace_nodes(model, _two_by_two)
+        replace_nodes(model, _beside_itself)
 
     def doubts(self, model: onnx.ModelProto) -> Iterator[Doubt]:
+        from caffe2torch.consumers._padding import POOLING
         from caffe2torch.consumers._rewriting import attributes_of
 
         yield from super().doubts(model)
         for node in model.graph.node:
             pads = attributes_of(node).get("pads", [])
             first, last = pads[: len(pads) // 2], pads[len(pads) // 2 :]
-            fits = first == last or (node.op_type == "MaxPool" and not any(first))
-            if node.op_type in POOLING and not fits:
+            if node.op_type in POOLING and first != last:
                 yield Doubt(node, "pnnx takes pads that differ for a size that is rounded up")
 
     def run(
@@ -153,4 +156,19 @@ def _two_by_two(node: onnx.NodeProto, writer: Any) -> bool | None:
     for other in others:
         value = writer.op("Max", value, other)
     writer.op("Max", value, last, output=node.output[0])
+    return None
+
+
+def _beside_itself(node: onnx.NodeProto, writer: Any) -> bool | None:
+    """For ``replace_nodes``: Tile along one axis as Concat of the copies."""
+    from onnx import numpy_helper
+
+    if node.op_type != "Tile":
+        return False
+    constants = {i.name: i for i in writer.graph.initializer}
+    repeats = numpy_helper.to_array(constants[node.input[1]])
+    if sum(repeats > 1) > 1:
+        return False
+    copies, axis = [node.input[0]] * int(repeats.max()), int(repeats.argmax())
+    writer.op("Concat", *copies, output=node.output[0], axis=axis)
     return None

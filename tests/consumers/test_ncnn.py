@@ -23,7 +23,20 @@ def written(case: str, path: Path) -> caffe2torch.Graph:
     return graph
 
 
-@pytest.mark.parametrize("case", ["net_squeezenet_v1_0", "eltwise_max4", "pool_max_k3_s2"])
+@pytest.mark.parametrize(
+    "case",
+    [
+        "net_squeezenet_v1_0",
+        "eltwise_max4",
+        "conv_1x1_s2_p1",
+        "pool_max_k3_s2",
+        "pool_max_k3_s2_p1",
+        "pool_max_k2_s2_p1_clip",
+        "pool_ave_k3_s2_ceil",
+        "pool_ave_k2_s2_p1_clip",
+        "tile_axis1",
+    ],
+)
 def test_what_it_is_given_computes_the_same(case: str, tmp_path: Path) -> None:
     path = tmp_path / "net.onnx"
     refuse_unread(NCNN, written(case, path), path)
@@ -38,8 +51,8 @@ def test_what_it_is_given_computes_the_same(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "cause"),
     [
-        ("pool_max_k3_s2_p1", "pads that differ"),
-        ("pool_ave_k3_s2_ceil", "pads that differ"),
+        ("pool_kernel_exceeds_input", "pads that differ"),
+        ("pool_max_stride_gt_kernel_empty", "no layer of ncnn's"),
         ("power_cube_negshift", "takes the logarithm"),
         ("threshold", "no layer of ncnn's"),
     ],
