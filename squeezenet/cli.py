@@ -154,7 +154,7 @@ _settings = _options(
         "--decode", DECODE, "Reduced: large JPEGs for training at a half or less of their size."
     ),
     _setting("--on-bad-image", click.Choice(["skip", "fail"]), "What an unreadable image does."),
-    _setting("--workers", COUNT, "Processes that load images; 0: the main one."),
+    _setting("--workers", COUNT, "Threads that load images, in processes beside; 0: the main one."),
     _setting("--seed", COUNT, "Seed of everything random."),
     # Model.
     _setting("--pretrained", str, "Weights to start from; the head is new if classes differ."),
@@ -191,7 +191,7 @@ _settings = _options(
     _setting("--decay-mult", MULTIPLIER, "Factor of the decay: '*.bias=0'.", multiple=True),
     _setting("--label-smoothing", SHARE, "Share of the target spread over all classes."),
     _setting("--clip", FACTOR, "Largest norm of the gradient; 0: any."),
-    _setting("--ema", SHARE, "Decay of the average of the weights; 0: none."),
+    _setting("--ema", SHARE, "Decay of the average of the weights; 0: the main one."),
     # The run.
     _setting("--out", str, "Folder for last.pt, best.pt and log.jsonl."),
     _setting("--precision", click.Choice(["fp32", "bf16", "fp16"]), "Of the forward pass."),

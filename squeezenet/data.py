@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -28,6 +29,7 @@ from caffe2torch.images import (
 )
 from squeezenet.preprocess import Transform
 from squeezenet.shards import ShardSource, expand
+from squeezenet.slots import Array, Slots
 
 
 class ImageSource(Protocol):
@@ -113,50 +115,48 @@ class ImageDataset(Dataset[Any]):
         except ImageError as error:
             return Bad(self.source.where(index), str(error))
 
-    def __getitems__(self, draws: Sequence[Draw]) -> _Items:
-        """What a loader hands to ``collate`` as the items of a batch."""
-        return _Items(self, draws)
+    def batch(self, draws: Sequence[Draw], rows: Array | None = None, threads: int = 1) -> Batch:
+        """The samples of some draws, their cuts written to ``rows`` by so many threads.
 
+        ``rows`` has the ``form`` of them; None: memory is made for it. Bad images are set apart
+        and not replaced, so that a batch may be short.
+        """
+        if rows is None:
+            shape, dtype = self.form(len(draws))
+            rows = np.empty(shape, dtype)
+        numbers = np.empty((len(draws), 5), np.int64)
+        bad: dict[int, Bad] = {}
+        left = iter(range(len(draws)))
 
-@dataclass(frozen=True)
-class _Items:
-    """The items of some draws, each made when it is its turn, so that one exists at a time."""
+        def fill(_: int) -> None:
+            for row in left:  # Each thread takes the next one, as images differ in size.
+                item = self[draws[row]]
+                if isinstance(item, Bad):
+                    bad[row] = item
+                    continue
+                cut, label, index = item
+                rows[row] = cut.pixels
+                numbers[row] = cut.top, cut.left, cut.mirrored, label, index
 
-    dataset: ImageDataset
-    draws: Sequence[Draw]
+        if threads > 1:
+            with ThreadPoolExecutor(threads) as pool:
+                list(pool.map(fill, range(threads)))  # Raises what one of them has raised.
+        else:
+            fill(0)
+        if bad:
+            good = [row for row in range(len(draws)) if row not in bad]
+            rows[: len(good)], numbers = rows[good], numbers[good]
+        places, labels, indices = (
+            torch.from_numpy(numbers[:, columns].copy()) for columns in (slice(3), 3, 4)
+        )
+        images = torch.from_numpy(rows[: len(numbers)])
+        return Batch(images, places, labels, indices, [bad[row] for row in sorted(bad)])
 
-    def __len__(self) -> int:
-        return len(self.draws)
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(self.dataset.__getitem__, self.draws)
-
-
-def collate(items: Collection[Any]) -> Batch:
-    """Stack samples; bad ones are set apart and not replaced, so that a batch may be short."""
-    images, bad = torch.empty(0), []
-    rows: list[tuple[int, ...]] = []
-    for item in items:
-        if isinstance(item, Bad):
-            bad.append(item)
-            continue
-        cut, label, index = item
-        pixels = torch.from_numpy(cut.pixels)
-        if not rows:
-            images = torch.empty(len(items), *pixels.shape, dtype=pixels.dtype)
-            if get_worker_info():
-                # Where they are handed over without another copy.
-                images.share_memory_()  # type: ignore[no-untyped-call]  # untyped in torch
-        images[len(rows)] = pixels
-        rows.append((cut.top, cut.left, cut.mirrored, label, index))
-    numbers = torch.tensor(rows, dtype=torch.int64).reshape(-1, 5)
-    return Batch(
-        images[: len(rows)],
-        numbers[:, :3].contiguous(),
-        numbers[:, 3].contiguous(),
-        numbers[:, 4].contiguous(),
-        bad,
-    )
+    def form(self, size: int) -> tuple[tuple[int, ...], type[np.generic]]:
+        """The shape and the type of the cuts of so many images."""
+        changes_colours = self.seed is not None and self.transform.jitter
+        crop = self.transform.crop
+        return (size, crop, crop, 3), np.float32 if changes_colours else np.uint8
 
 
 class BadImages:
@@ -302,14 +302,63 @@ def eval_batches(
 def make_loader(
     dataset: ImageDataset, batches: Iterable[list[Draw]], *, workers: int, pin: bool = False
 ) -> DataLoader[Any]:
-    """Load the batches that a sampler names, with ``workers`` processes (0: in this one)."""
+    """Load the batches that a sampler names with ``workers`` threads (0: in this one).
+
+    They are those of ``processes_of(workers)`` processes; the batches depend on neither.
+    """
+    processes, batches = processes_of(workers), iter(batches)
+    first = next(batches, [])
+    slots = Slots(AHEAD * processes + HELD if processes else 0, *dataset.form(len(first)))
     return prefetch.make_loader(
-        dataset,
-        workers=workers,
-        batch_sampler=batches,
-        collate_fn=collate,
+        _Batches(dataset, workers, slots),
+        workers=processes,
+        ahead=AHEAD,
+        sampler=(
+            (draws, slots.take(len(draws)))
+            for draws in itertools.chain([first] if first else [], batches)
+        ),
+        batch_size=None,
+        collate_fn=_as_it_is,
         pin_memory=pin,
     )
+
+
+AHEAD = 2
+"""Batches that a process makes before they are asked for."""
+HELD = 3
+"""Batches in use at the same time: in a step, on the way to it, and just arrived."""
+PROCESSES = 2
+"""As many workers are processes of their own; of more, THREADS share one."""
+THREADS = 8
+"""They take turns in Python, where an image spends a twentieth of its time."""
+
+
+def processes_of(workers: int) -> int:
+    """In how many processes so many workers are.
+
+    A process has 14 MB of its own and holds finished batches; a thread, the image in its hands.
+    """
+    return max(min(workers, PROCESSES), -(-workers // THREADS))
+
+
+class _Batches(Dataset[Batch]):
+    """The batches of a data set as items, made by what a process has of the workers."""
+
+    def __init__(self, dataset: ImageDataset, workers: int, slots: Slots) -> None:
+        self.dataset, self.workers, self.slots = dataset, workers, slots
+
+    def __getitem__(self, asked: tuple[Sequence[Draw], int | None]) -> Batch:
+        draws, slot = asked
+        info = get_worker_info()
+        share = len(range(info.id, self.workers, info.num_workers)) if info else 1
+        if slot is None:
+            return self.dataset.batch(draws, threads=share)
+        batch = self.dataset.batch(draws, self.slots.array(slot, len(draws)), share)
+        return batch._replace(images=self.slots.sent(slot, len(batch.labels)))
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch
 
 
 def checked(

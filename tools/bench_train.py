@@ -2,7 +2,10 @@
 
     python tools/bench_train.py --data shared/ants_bees --seconds 10
 
-The stages of loading are those of one core, in processor time; the rest is as in a run: loading
+The stages of loading are those of one core, in processor time: read, decode, resize and cut are
+the calls of NumPy and OpenCV alone, each on images that are at hand. ``loading, one core`` makes
+batches of files as a worker does; its limit is an image a sum of the three times, as the pixels
+must be OpenCV's to the last bit. The rest is as in a run, in time on the clock: loading
 with the workers, the model on one batch that stays in memory, and training, which is both, from
 the image files and from an LMDB of raw pixels that is made of them first. While the model
 computes on a CPU it shares the cores with the workers, so the limit there is
@@ -22,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import cycle, repeat
+from itertools import cycle, islice, repeat
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +46,8 @@ from squeezenet.config import TrainConfig
 from squeezenet.data import (
     BadImages,
     Batch,
+    FileSource,
     ImageDataset,
-    collate,
     make_loader,
     open_files,
     open_split,
@@ -74,7 +77,7 @@ FORMS: dict[str, dict[str, Any]] = {
 """Of the model's step; the settings are TrainConfig's."""
 BAR = 40
 """Characters of the longest bar."""
-STAGES = ("read", "decode", "resize and cut", "collate")
+STAGES = ("read", "decode", "resize and cut")
 """Of loading from files."""
 
 
@@ -114,8 +117,10 @@ def stages(images: ImageList, config: TrainConfig, seconds: float) -> Rates:
             continue  # Sets of the world have files that are no images.
     transform = make_transform(config, config.protocol)
     rng = np.random.default_rng(0)
-    cuts = [transform.cut(image, rng) for image in decoded[: config.batch_size]]
-    items = [(cut, 0, 0) for cut in cuts]
+    dataset = ImageDataset(FileSource(images), transform, seed=0)
+    shape, dtype = dataset.form(config.batch_size)
+    rows = np.empty(shape, dtype)
+    numbers = cycle(range(len(paths)))
     good, next_path, next_file = cycle(decoded), cycle(paths), cycle(files)
 
     def decode() -> int:
@@ -130,15 +135,16 @@ def stages(images: ImageList, config: TrainConfig, seconds: float) -> Rates:
         transform.cut(next(good), rng)
         return 1
 
-    def stack() -> int:
-        collate(items)
-        return len(items)
+    def load() -> int:
+        draws = [(0, number) for number in islice(numbers, len(rows))]
+        return len(dataset.batch(draws, rows).labels)
 
     with tempfile.TemporaryDirectory() as folder:
         listing = Path(folder) / "list.txt"
         listing.write_text("".join(f"n01440764/n01440764_{n}.JPEG 7\n" for n in range(LINES)))
         works = {"list": lambda: len(read_list(listing, Path()))}
-        works |= {"read": read, "decode": decode, "resize and cut": cut, "collate": stack}
+        works |= {"read": read, "decode": decode, "resize and cut": cut}
+        works["loading, one core"] = load
         return {name: rate(work, seconds, cpu, time.process_time) for name, work in works.items()}
 
 
@@ -213,8 +219,11 @@ def taking(stream: Iterator[Batch], step: Step = lambda *_: None) -> Callable[[]
 
 
 def limits(rates: Rates, device: torch.device) -> dict[str, tuple[float, float]]:
-    """What training could reach at most, and the share that it did, by form and kind of data."""
+    """What loading and training could reach at most, and the share that they did, by row."""
     found = {}
+    if "loading, one core" in rates:
+        limit = 1 / sum(1 / rates[stage] for stage in STAGES)
+        found["loading, one core"] = limit, rates["loading, one core"] / limit
     for name, reached in rates.items():
         if name.startswith("training "):
             form, _, kind = name.removeprefix("training ").rpartition(", ")

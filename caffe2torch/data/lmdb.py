@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -80,10 +81,15 @@ def _reading(path: Path) -> Iterator[Any]:
             f'{path}: is an LMDB, which needs lmdb: pip install "caffe2torch[lmdb]"'
         ) from None
     try:
-        with _environment(path).begin(buffers=True) as transaction:
+        with _OPENING:
+            environment = _environment(path)
+        with environment.begin(buffers=True) as transaction:
             yield transaction
     except lmdb.Error as error:
         raise _unreadable(path, str(error)) from None
+
+
+_OPENING = Lock()
 
 
 @cache

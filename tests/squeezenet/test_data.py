@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import cv2
 import numpy as np
 import pytest
@@ -7,17 +9,18 @@ from caffe2torch.errors import ReadError
 from caffe2torch.images import read_list, scan_folders
 from caffe2torch.preprocessing import Preprocessing
 from squeezenet.data import (
-    Bad,
+    PROCESSES,
+    THREADS,
     BadImageError,
     BadImages,
     FileSource,
     ImageDataset,
     checked,
-    collate,
     count_classes,
     eval_batches,
     make_loader,
     open_split,
+    processes_of,
     train_batches,
 )
 from squeezenet.preprocess import MEAN, Transform, preprocess
@@ -152,13 +155,22 @@ def test_workers_and_their_number_change_nothing(tmp_path):
     transform = Transform(made(40, 32, "random-resized-crop"), rotation=9, jitter=0.2)
     dataset = ImageDataset(FileSource(samples), transform, seed=3)
     seen = []
-    for workers in (0, 1, 2):
+    for workers in (0, 1, 2, 5, 16):
         batches = iter(make_loader(dataset, train_batches(10, 4, seed=3), workers=workers))
-        seen.append(torch.cat([next(batches).images for _ in range(4)]))
+        # More of them are kept than there are slots.
+        seen.append(torch.cat([next(batches).images for _ in range(20)]))
         del batches
-    assert torch.equal(seen[0], seen[1])
-    assert torch.equal(seen[0], seen[2])
+    assert all(torch.equal(seen[0], other) for other in seen[1:])
     assert not torch.equal(seen[0][:4], seen[0][4:8])
+
+
+@pytest.mark.parametrize("workers", range(1, 40))
+def test_each_worker_is_a_thread_of_one_process(workers):
+    processes = processes_of(workers)
+    shares = [len(range(number, workers, processes)) for number in range(processes)]
+    assert sum(shares) == workers
+    assert 1 <= min(shares) <= max(shares) <= THREADS
+    assert processes <= max(PROCESSES, -(-workers // THREADS))
 
 
 def test_sampler_gives_every_image_once_an_epoch_and_resumes_anywhere():
@@ -224,10 +236,36 @@ def test_bad_images_fail_if_asked(damaged):
         list(checked(loader, damaged, 2, BadImages("fail", print)))
 
 
-def test_a_batch_of_bad_images_alone_is_empty():
-    batch = collate([Bad("x", "y")])
+def test_a_batch_of_bad_images_alone_is_empty(damaged):
+    batch = damaged.batch([(0, 3), (0, 1)])
+    assert batch.images.shape == (0, 32, 32, 3)
     assert len(batch.labels) == 0
-    assert batch.bad == [("x", "y")]
+    assert [Path(bad.where.split(" (")[0]).name for bad in batch.bad] == ["3.png", "1.png"]
+
+
+def test_bad_images_of_threads_are_left_out_alike(damaged):
+    draws = [(0, index) for index in (4, 3, 0, 1, 2, 0, 4)]
+    one, many = damaged.batch(draws), damaged.batch(draws, threads=3)
+    assert one.indices.tolist() == many.indices.tolist() == [4, 0, 0, 4]
+    assert torch.equal(one.images, many.images)
+    assert one.bad == many.bad
+    assert len(one.bad) == 3
+
+
+def test_what_a_thread_raises_is_raised():
+    class Source:
+        def __len__(self):
+            return 9
+
+        def read(self, index, least=0):
+            if index == 5:
+                raise ReadError("the disk is gone")
+            return image(index), 0
+
+    dataset = ImageDataset(Source(), Transform(made(40, 32)), seed=None)
+    for threads in (1, 3):
+        with pytest.raises(ReadError, match="the disk is gone"):
+            dataset.batch([(0, index) for index in range(9)], threads=threads)
 
 
 def test_a_label_without_a_class_is_named(damaged):

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from caffe2torch.errors import NetError
+from caffe2torch.images import ImageError
 from caffe2torch.preprocessing import Preprocessing
-from squeezenet.data import Bad, collate
+from squeezenet.data import ImageDataset
 from squeezenet.feed import Feed
 from squeezenet.preprocess import Transform
 
@@ -17,6 +18,24 @@ MEAN_IMAGE = np.random.default_rng(9).random((3, 40, 40), np.float32) * 255
 def photos(count):
     rng = np.random.default_rng(4)
     return [rng.integers(0, 256, (*rng.integers(20, 90, 2), 3), np.uint8) for _ in range(count)]
+
+
+class Photos:
+    """A source of images whose labels are their numbers; None is a bad one."""
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def read(self, index, least=0):
+        if self.images[index] is None:
+            raise ImageError("y")
+        return self.images[index], index
+
+    def where(self, index):
+        return "x"
 
 
 def made(protocol="caffe", **changes):
@@ -46,11 +65,11 @@ def test_the_bits_are_those_of_single_images(name, training, channels_last):
     transform = VARIANTS[name]
 
     def rng(n):
-        return np.random.default_rng((3, n)) if training else None
+        return np.random.default_rng((3, 0, n)) if training else None
 
     images = photos(9)
-    items = [(transform.cut(image, rng(n)), n, n) for n, image in enumerate(images)]
-    batch = collate(items)
+    dataset = ImageDataset(Photos(images), transform, seed=3 if training else None)
+    batch = dataset.batch([(0, n) for n in range(9)])
     changes_colours = training and transform.jitter
     assert batch.images.dtype == (torch.float32 if changes_colours else torch.uint8)
     before = batch.images.clone()
@@ -73,7 +92,9 @@ def test_half_of_the_training_images_are_mirrored():
 
 
 def test_a_batch_without_images_goes_through():
-    (moved,) = Feed(VARIANTS["mean image"], CPU)([collate([Bad("x", "y")])])
+    transform = VARIANTS["mean image"]
+    batch = ImageDataset(Photos([None]), transform, seed=None).batch([(0, 0)])
+    (moved,) = Feed(transform, CPU)([batch])
     assert len(moved.labels) == 0
     assert moved.bad == [("x", "y")]
 

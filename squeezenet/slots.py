@@ -1,0 +1,68 @@
+"""Memory that processes share for finished batches, used again and again."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections import deque
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Array = npt.NDArray[Any]
+
+_keys = itertools.count()
+_known: weakref.WeakValueDictionary[int, Slots] = weakref.WeakValueDictionary()
+
+
+class Slots:
+    """``count`` arrays of a shape and a type, which worker processes fill.
+
+    The kernel clears all memory that is asked for anew, which takes almost as long as resizing the
+    images that it is for; torch's workers ask for each batch. A slot is taken in one process,
+    filled in another that has its number, and free again as soon as the first has no reference
+    any more to the tensor that comes of it.
+    """
+
+    def __init__(self, count: int, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+        memory = torch.from_numpy(np.empty((count, *shape), dtype))
+        self._memory = memory.share_memory_() if count else memory  # type: ignore[no-untyped-call]  # untyped in torch
+        self._free = deque(range(count))
+        self._key = next(_keys)
+        _known[self._key] = self
+
+    def take(self, rows: int) -> int | None:
+        """The number of a slot for an array of so many rows; None if none is free or as long."""
+        return self._free.popleft() if self._free and rows <= self._memory.shape[1] else None
+
+    def array(self, slot: int, rows: int) -> Array:
+        """The first rows of a slot, to be filled."""
+        array: Array = self._memory[slot, :rows].numpy()
+        return array
+
+    def sent(self, slot: int, rows: int) -> Tensor:
+        """What a worker sends of a slot, which arrives as a tensor."""
+        return cast("Tensor", _Sent(self._key, slot, rows))
+
+    def received(self, slot: int, rows: int) -> Tensor:
+        """The first rows of a slot, free again when no tensor or view of one refers to it."""
+        array = self.array(slot, rows)
+        weakref.finalize(array, self._free.append, slot).atexit = False
+        return torch.from_numpy(array)
+
+
+class _Sent:
+    """A slot on its way between processes."""
+
+    def __init__(self, *place: int) -> None:
+        self.place = place
+
+    def __reduce__(self) -> Any:
+        return _receive, self.place
+
+
+def _receive(key: int, slot: int, rows: int) -> Tensor:
+    return _known[key].received(slot, rows)

@@ -1,0 +1,52 @@
+import gc
+import pickle
+
+import numpy as np
+import torch
+
+from squeezenet.slots import Slots
+
+
+def filled(slots, slot, rows, value):
+    slots.array(slot, rows)[:] = value
+    return pickle.loads(pickle.dumps(slots.sent(slot, rows)))
+
+
+def test_a_slot_arrives_as_a_tensor_without_a_copy():
+    slots = Slots(2, (5, 2, 3), np.float32)
+    tensor = filled(slots, slots.take(5), 4, 2.5)
+    assert tensor.dtype == torch.float32
+    assert tensor.tolist() == [[[2.5] * 3] * 2] * 4
+    slots.array(0, 5)[:] = 7
+    assert (tensor == 7).all()
+
+
+def test_a_slot_is_taken_again_when_no_view_of_it_is_left():
+    slots = Slots(1, (4, 3), np.uint8)
+    tensor = filled(slots, slots.take(4), 4, 1)
+    view = tensor.permute(1, 0)[1:]
+    array = view.numpy()
+    assert slots.take(4) is None
+    del tensor
+    assert slots.take(4) is None
+    del view
+    assert slots.take(4) is None
+    del array
+    gc.collect()
+    assert slots.take(4) == 0
+
+
+def test_tensors_outlive_the_slots():
+    slots = Slots(1, (4, 3), np.uint8)
+    tensor = filled(slots, slots.take(4), 4, 6)
+    del slots
+    gc.collect()
+    assert (tensor == 6).all()
+
+
+def test_no_slot_is_given_for_more_rows_than_it_has():
+    slots = Slots(3, (4, 3), np.uint8)
+    assert slots.take(5) is None
+    assert [slots.take(rows) for rows in (4, 0, 1, 1)] == [0, 1, 2, None]
+    assert Slots(0, (4, 3), np.uint8).take(1) is None
+    assert Slots(0, (0, 3), np.uint8).take(0) is None
