@@ -134,7 +134,7 @@ class SolverParameter:
     @property
     def layer_wise_reduce(self) -> bool:
         """Whether gradients would be averaged layer by layer: the file's, without effect."""
-        return True
+        return self._engine.solver.layer_wise_reduce
 
 
 class Solver:

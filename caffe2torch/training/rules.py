@@ -140,8 +140,11 @@ def _inv(schedule: Schedule, step: int, current_step: int) -> float:
 
 @register_policy("poly", "power")
 def _poly(schedule: Schedule, step: int, current_step: int) -> float:
-    # Beyond max_iter Caffe's is the power of a negative number, often NaN.
-    return float(max(0.0, 1 - step / max(1, schedule.max_iter)) ** schedule.power)
+    # Beyond max_iter it is the power of a negative number, NaN if ``power`` is no whole number.
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        return float((1 - np.float64(step) / schedule.max_iter) ** schedule.power)
 
 
 @register_policy("sigmoid", "gamma", "stepsize")

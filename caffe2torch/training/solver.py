@@ -80,6 +80,7 @@ class Solver:
     seed: int
     on_gpu: bool
     device_id: int
+    layer_wise_reduce: bool
     weights: tuple[str, ...]
     given: tuple[str, ...]
     idle: dict[str, str]
@@ -168,6 +169,7 @@ def solver_of(proto: Message, path: str, *, needs_net: bool = True) -> Solver:
             seed=max(0, proto.random_seed),
             on_gpu=enum_name(proto, "solver_mode") == "GPU",
             device_id=proto.device_id,
+            layer_wise_reduce=proto.layer_wise_reduce,
             weights=_names(proto.weights),
             given=tuple(field.name for field, _ in proto.ListFields()),
             idle={f: why for f, why in IDLE.items() if _is_given(proto, f)} | _unread(proto),

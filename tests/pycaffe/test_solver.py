@@ -60,6 +60,13 @@ def test_step_iter_lr_and_param(solver_file: str) -> None:
             solver.step(*arguments)
 
 
+def test_param_shows_the_files_layer_wise_reduce(solver_file: str) -> None:
+    assert caffe.get_solver(solver_file).param.layer_wise_reduce is True
+    with Path(solver_file).open("a") as file:
+        file.write("layer_wise_reduce: false\n")
+    assert caffe.get_solver(solver_file).param.layer_wise_reduce is False
+
+
 def test_apply_update_takes_the_diffs_as_they_are(solver_file: str) -> None:
     solver = caffe.SGDSolver(solver_file.encode())
     weight = solver.net.params["fc"][0]

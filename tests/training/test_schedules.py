@@ -21,13 +21,17 @@ from squeezenet.cli import train
         ({"policy": "inv", "gamma": 0.2, "power": 0.75}, 7, 0.5 * (1 + 0.2 * 7) ** -0.75),
         ({"policy": "poly", "power": 2, "max_iter": 35}, 7, 0.5 * (1 - 7 / 35) ** 2),
         ({"policy": "poly", "power": 2, "max_iter": 35}, 35, 0.0),
+        ({"policy": "poly", "power": 2, "max_iter": 35}, 42, 0.5 * 0.2**2),
+        ({"policy": "poly", "power": 3, "max_iter": 35}, 42, -0.5 * 0.2**3),
+        ({"policy": "poly", "power": 0.5, "max_iter": 35}, 42, math.nan),
         ({"policy": "sigmoid", "gamma": -0.3, "stepsize": 5}, 7, 0.5 / (1 + math.exp(0.3 * 2))),
         ({"policy": "cosine", "max_iter": 35}, 7, 0.25 * (1 + math.cos(math.pi * 7 / 35))),
         ({"policy": "cosine", "max_iter": 35}, 35, 0.0),
     ],
 )
 def test_rate_is_caffes_formula(settings, step, rate):
-    assert Schedule(base_lr=0.5, **settings).rate(step) == pytest.approx(rate, rel=1e-12, abs=1e-15)
+    expected = pytest.approx(rate, rel=1e-12, abs=1e-15, nan_ok=True)
+    assert Schedule(base_lr=0.5, **settings).rate(step) == expected
 
 
 def test_warmup_rises_linearly_to_the_policy():
