@@ -6,7 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING
 from caffe2torch.consumers import Consumer, register_consumer
 
 if TYPE_CHECKING:
+    import onnx
+
+    from caffe2torch.consumers._rewriting import Writer
     from caffe2torch.graph import Array, FloatArray, Shape
 
 PROGRAM = """
@@ -59,6 +62,17 @@ class Web(Consumer):
             return None
         return str(json.loads(package.read_text())["version"])
 
+    def rewrite(self, model: onnx.ModelProto) -> None:
+        """Keep a Pad out of the pooling after it, by a Reshape to the same sizes.
+
+        ONNX Runtime 1.30 takes zeros into the pads of a pooling, where they are no values.
+        Before: ``MaxPool(Pad(x))``. After: ``MaxPool(Reshape(Pad(x), [0, 0, 0, 0]))``.
+        """
+        from caffe2torch.consumers._rewriting import replace_nodes
+
+        padded = {node.output[0] for node in model.graph.node if node.op_type == "Pad"}
+        replace_nodes(model, lambda node, writer: _pool_apart(node, padded, writer))
+
     def run(
         self, model: Path, inputs: Mapping[str, FloatArray], outputs: Mapping[str, Shape]
     ) -> Mapping[str, Array]:
@@ -83,3 +97,18 @@ class Web(Consumer):
                 name: np.fromfile(folder / f"{i}.out", np.float32).reshape(shape)
                 for i, (name, shape) in enumerate(zip(outputs, found, strict=True))
             }
+
+
+def _pool_apart(node: onnx.NodeProto, padded: Container[str], writer: Writer) -> bool | None:
+    """For ``replace_nodes``: a pooling of what is padded, with a Reshape between."""
+    import numpy as np
+
+    from caffe2torch.consumers._rewriting import attributes_of
+
+    if node.op_type not in ("AveragePool", "MaxPool") or node.input[0] not in padded:
+        return False
+    axes = 2 + len(attributes_of(node)["kernel_shape"])
+    same = writer.const(np.zeros(axes, np.int64), f"{node.output[0]}/same")
+    node.input[0] = writer.op("Reshape", node.input[0], same)
+    writer.nodes.append(node)
+    return None
