@@ -6,7 +6,8 @@ Converters of torch modules know fewer operators, and some of them wrongly.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
@@ -16,9 +17,9 @@ import torch
 from torch.nn import functional as F
 
 from caffe2torch.consumers import Consumer, Doubt
-from caffe2torch.consumers._convert import refusal
+from caffe2torch.consumers._convert import ELSEWHERE, refusal
 from caffe2torch.consumers._rewriting import attributes_of
-from caffe2torch.errors import ArtefactError
+from caffe2torch.errors import ArtefactError, one_line
 
 if TYPE_CHECKING:
     import onnx
@@ -108,6 +109,18 @@ class OnnxModule(torch.nn.Module):
             tops = found if isinstance(found, tuple) else (found,)
             values |= zip(call.node.output, tops, strict=True)
         return tuple(values[name] for name in self.outputs)
+
+
+@contextmanager
+def converting(consumer: Consumer) -> Iterator[None]:
+    """A context in which the errors of the consumer's own converter are ArtefactErrors."""
+    try:
+        yield
+    except Exception as error:  # Converters raise what they come upon.
+        raise ArtefactError(
+            f"{consumer.packages[0]} does not convert this net for {consumer.title}: "
+            f"{one_line(str(error))}. {ELSEWHERE}"
+        ) from error
 
 
 def program_of(
@@ -335,7 +348,9 @@ def _reduce(run: Callable[..., Tensor], call: Call, x: Tensor, *_: Any) -> Tenso
 
 def _reduce_prod(call: Call, x: Tensor) -> Tensor:
     for axis in sorted((a % x.ndim for a in _axes(call, x)), reverse=True):
-        x = torch.prod(x, axis, bool(call.get("keepdims", 1)))
+        # By multiplication: coremltools does not read torch.prod of an exported module.
+        x = reduce(torch.mul, torch.split(x, 1, axis))
+        x = x if call.get("keepdims", 1) else x.squeeze(axis)
     return x
 
 

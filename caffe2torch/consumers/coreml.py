@@ -35,7 +35,7 @@ class CoreML(Consumer):
         return installed("coremltools") if sys.platform == self.platform else None
 
     def write(self, graph: Graph, path: Path, **options: Any) -> None:
-        from caffe2torch.consumers._aten import program_of
+        from caffe2torch.consumers._aten import converting, program_of
 
         module, inputs = program_of(self, graph, **options)
         if installed("coremltools") is None:
@@ -46,14 +46,15 @@ class CoreML(Consumer):
         import coremltools
         import torch
 
-        program = torch.export.export(module, inputs).run_decompositions({})
-        coremltools.convert(
-            program,
-            convert_to="mlprogram",
-            compute_precision=coremltools.precision.FLOAT32,
-            minimum_deployment_target=coremltools.target.iOS17,
-            skip_model_load=True,
-        ).save(str(path))
+        with converting(self):
+            program = torch.export.export(module, inputs).run_decompositions({})
+            coremltools.convert(
+                program,
+                convert_to="mlprogram",
+                compute_precision=coremltools.precision.FLOAT32,
+                minimum_deployment_target=coremltools.target.iOS17,
+                skip_model_load=True,
+            ).save(str(path))
 
     def run(
         self, model: Path, inputs: Mapping[str, FloatArray], outputs: Mapping[str, Shape]

@@ -36,7 +36,7 @@ class LiteRT(Consumer):
         return installed("litert-torch")
 
     def write(self, graph: Graph, path: Path, **options: Any) -> None:
-        from caffe2torch.consumers._aten import program_of
+        from caffe2torch.consumers._aten import converting, program_of
 
         module, inputs = program_of(self, graph, **options)
         if self.version() is None:
@@ -46,7 +46,8 @@ class LiteRT(Consumer):
             )
         import litert_torch
 
-        litert_torch.convert(module, inputs).export(str(path))
+        with converting(self):
+            litert_torch.convert(module, inputs).export(str(path))
 
     def run(
         self, model: Path, inputs: Mapping[str, FloatArray], outputs: Mapping[str, Shape]

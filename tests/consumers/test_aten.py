@@ -14,7 +14,7 @@ from support import CASE_NAMES, CASES, NEAR_ZERO, OF_NET, assert_close, recorded
 
 import caffe2torch
 from caffe2torch.consumers import consumer
-from caffe2torch.consumers._aten import OnnxModule, program_of
+from caffe2torch.consumers._aten import OnnxModule, converting, program_of
 from caffe2torch.consumers._convert import convert_for
 from caffe2torch.graph import Graph
 from caffe2torch.layers._boxes_onnx import MOST_IN_TURN
@@ -108,6 +108,15 @@ def test_more_boxes_than_are_compared_in_turn_are_refused_by_name() -> None:
         program_of(consumer("litert"), graph)
     assert caught.value.layer == "d"
     program_of(consumer("litert"), caffe2torch.read(None, net.replace("TOP_K", "30").encode()))
+
+
+def test_what_a_converter_raises_is_an_error_that_names_it() -> None:
+    chosen = consumer("coreml")
+    with (
+        pytest.raises(caffe2torch.ArtefactError, match=r"coremltools==.* does not .*: no prod\."),
+        converting(chosen),
+    ):
+        raise NotImplementedError("no prod")
 
 
 @pytest.mark.parametrize("name", ["litert", "coreml"])
