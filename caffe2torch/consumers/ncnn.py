@@ -19,10 +19,12 @@ if TYPE_CHECKING:
 NO_LAYER = "pnnx makes no layer of ncnn's of it"
 UNREAD = (
     "And ArgMax Cast Equal Gather GatherElements Greater GreaterOrEqual Less LessOrEqual "
-    "Min Mod NonMaxSuppression NonZero Not Or Pad ReduceMax ReduceProd ScatterElements ScatterND "
+    "Mod NonMaxSuppression NonZero Not Or Pad ReduceMax ReduceProd ScatterElements ScatterND "
     "Shape Squeeze Tile TopK Where"
 )
 """Operators of which no recorded net was right."""
+KEEPS_SIGN = ("Add", "AveragePool", "Mul", "Reshape")
+"""Operators that make nothing negative of what is not."""
 
 
 @register_consumer("ncnn")
@@ -39,7 +41,6 @@ class NCNN(Consumer):
     form: ClassVar[Mapping[str, Any]] = {"static": True}
     unread: ClassVar[Mapping[str, str]] = {
         **dict.fromkeys(UNREAD.split(), NO_LAYER),
-        "Pow": "ncnn takes the logarithm of its base, which may be negative",
     }
     source = "what pnnx and ncnn of October 2026 were measured to read"
     note = "ncnn computes in float16 unless opt.use_fp16_* are false; pnnx stores it unless fp16=0."
@@ -63,7 +64,11 @@ class NCNN(Consumer):
         from caffe2torch.consumers._rewriting import attributes_of
 
         yield from super().doubts(model)
+        makers = {name: node for node in model.graph.node for name in node.output}
+        constants = {i.name: i for i in model.graph.initializer}
         for node in model.graph.node:
+            if node.op_type == "Pow" and not _is_positive(node.input[0], makers, constants):
+                yield Doubt(node, "ncnn takes the logarithm of its base, which may be negative")
             pads = attributes_of(node).get("pads", [])
             first, last = pads[: len(pads) // 2], pads[len(pads) // 2 :]
             if node.op_type in POOLING and first != last:
@@ -172,3 +177,18 @@ def _beside_itself(node: onnx.NodeProto, writer: Any) -> bool | None:
     copies, axis = [node.input[0]] * int(repeats.max()), int(repeats.argmax())
     writer.op("Concat", *copies, output=node.output[0], axis=axis)
     return None
+
+
+def _is_positive(name: str, makers: Mapping[str, Any], constants: Mapping[str, Any]) -> bool:
+    """Whether an array has no negative values whatever the inputs are, as LRN's sums have."""
+    from onnx import numpy_helper
+
+    if name in constants:
+        return bool((numpy_helper.to_array(constants[name]) >= 0).all())
+    node = makers.get(name)
+    if node is None or node.op_type not in KEEPS_SIGN:
+        return False
+    if node.op_type == "Mul" and node.input[0] == node.input[1]:
+        return True
+    arrays = node.input if node.op_type in ("Add", "Mul") else node.input[:1]
+    return all(_is_positive(array, makers, constants) for array in arrays)

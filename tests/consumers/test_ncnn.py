@@ -35,6 +35,7 @@ def written(case: str, path: Path) -> caffe2torch.Graph:
         "pool_ave_k3_s2_ceil",
         "pool_ave_k2_s2_p1_clip",
         "tile_axis1",
+        "lrn_within_n3",
     ],
 )
 def test_what_it_is_given_computes_the_same(case: str, tmp_path: Path) -> None:
