@@ -191,7 +191,7 @@ _settings = _options(
     _setting("--decay-mult", MULTIPLIER, "Factor of the decay: '*.bias=0'.", multiple=True),
     _setting("--label-smoothing", SHARE, "Share of the target spread over all classes."),
     _setting("--clip", FACTOR, "Largest norm of the gradient; 0: any."),
-    _setting("--ema", SHARE, "Decay of the average of the weights; 0: the main one."),
+    _setting("--ema", SHARE, "Decay of the average of the weights; 0: none."),
     # The run.
     _setting("--out", str, "Folder for last.pt, best.pt and log.jsonl."),
     _setting("--precision", click.Choice(["fp32", "bf16", "fp16"]), "Of the forward pass."),
