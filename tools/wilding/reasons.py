@@ -66,6 +66,21 @@ SIGNED: tuple[tuple[str, str, str], ...] = (
         "layer type 'Python ",
         "a Python layer whose code is not in the file, nor in the package",
     ),
+    (
+        REFUSED,
+        "layer type FrcnnProposal",
+        "its anchors and limits are in a configuration file of the program, not in the net",
+    ),
+    (
+        REFUSED,
+        "layer type BatchNormScale",
+        "a layer whose code for a CPU computes something else than its code for a GPU",
+    ),
+    (
+        REFUSED,
+        "roi_pooling_param.pooled_l",
+        "regions of a video's time (R-C3D), which its program proposes",
+    ),
     (TIMEOUT, "more values in its blobs", "too large to be run whole here; it is read"),
 )
 
