@@ -22,7 +22,8 @@ class Tract(Consumer):
     packages = ("tract==0.23.9",)
     source = "what tract 0.23 was measured to read"
     avoid = (
-        "Do not simplify a file for tract: onnxsim and onnxslim declare sizes that it cannot infer."
+        "Do not simplify a file for tract, but one of --static by onnxsim: of an open batch "
+        "simplifiers declare sizes that it cannot infer, and onnxslim fails for detections."
     )
     load = 'tract.onnx().load("net.onnx").into_model().into_runnable()'
 
