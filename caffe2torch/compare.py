@@ -56,15 +56,15 @@ class BlobDifference:
         self.max_abs = max(self.max_abs, other.max_abs)
         self.peak = max(self.peak, other.peak)
 
-    def limit(self, tolerance: float | None) -> float:
-        """The largest difference that passes: ``tolerance`` (absolute), or the default."""
+    def limit(self, tolerance: float | None, relative: float = RELATIVE_TOLERANCE) -> float:
+        """What passes at most: ``tolerance`` (absolute), or else ``relative`` of the peak."""
         if tolerance is None:
-            return RELATIVE_TOLERANCE * self.peak + ABSOLUTE_FLOOR
+            return relative * self.peak + ABSOLUTE_FLOOR
         return tolerance
 
-    def exceeds(self, tolerance: float | None) -> bool:
-        """Whether the difference is above ``tolerance`` (absolute), or above the default."""
-        return self.max_abs > self.limit(tolerance)
+    def exceeds(self, tolerance: float | None, relative: float = RELATIVE_TOLERANCE) -> bool:
+        """Whether the difference is above the ``limit``."""
+        return self.max_abs > self.limit(tolerance, relative)
 
 
 def may_overflow(array: Array) -> bool:

@@ -154,7 +154,7 @@ _settings = _options(
         "--decode", DECODE, "Reduced: large JPEGs for training at a half or less of their size."
     ),
     _setting("--on-bad-image", click.Choice(["skip", "fail"]), "What an unreadable image does."),
-    _setting("--workers", COUNT, "Threads that load images, in processes beside; 0: the main one."),
+    _setting("--workers", COUNT, "Threads that load images, in other processes; 0: the main one."),
     _setting("--seed", COUNT, "Seed of everything random."),
     # Model.
     _setting("--pretrained", str, "Weights to start from; the head is new if classes differ."),
@@ -173,7 +173,7 @@ _settings = _options(
     _setting("--batch-size", POSITIVE, "Images a pass, over all processes."),
     _setting("--iter-size", POSITIVE, "Passes whose gradients make one step."),
     _setting("--solver-type", SOLVER, "Caffe's update rule."),
-    _setting("--lr", FACTOR, "Base_lr; 0.001, and 0.0004 for fewer than 500 images."),
+    _setting("--lr", FACTOR, "Learning rate; 0.001, or 0.0004 for under 500 images."),
     _setting("--lr-scale", LR_SCALE, "Scale --lr from steps of BATCH images: linear or sqrt."),
     _setting("--schedule", POLICY, "How the rate falls (Caffe: lr_policy)."),
     _setting("--gamma", FACTOR, f"{_readers('gamma')}."),

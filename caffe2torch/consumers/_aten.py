@@ -1,13 +1,11 @@
-"""The ONNX form of a net as a torch module, for consumers whose own converters read torch.
+"""What ONNX operators compute, in the operators of torch that converters of torch modules read.
 
-The form is what every reader reads: no ceil_mode, no window that is dropped, float32 throughout.
-Converters of torch modules know fewer operators, and some of them wrongly.
+They know fewer operators than torch has, and some of them wrongly.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
@@ -16,15 +14,12 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from caffe2torch.consumers import Consumer, Doubt
-from caffe2torch.consumers._convert import ELSEWHERE, refusal
-from caffe2torch.consumers._rewriting import attributes_of
-from caffe2torch.errors import ArtefactError, one_line
+from caffe2torch.consumers import Doubt
 
 if TYPE_CHECKING:
     import onnx
 
-    from caffe2torch.graph import Array, Graph
+    from caffe2torch.graph import Array
 
 Tensor = torch.Tensor
 LOWEST = float(np.finfo(np.float32).min)
@@ -39,9 +34,6 @@ MAX_POOL: Sequence[Callable[..., Tensor]] = (F.max_pool1d, F.max_pool2d, F.max_p
 AVERAGE_POOL: Sequence[Callable[..., Tensor]] = (F.avg_pool1d, F.avg_pool2d, F.avg_pool3d)
 TYPES = {1: torch.float32, 6: torch.int32, 7: torch.int64, 9: torch.bool, 11: torch.float64}
 """torch's types by ONNX's numbers."""
-
-
-NO_FORM = "the number of values that it gives depends on the data, or nothing here does its work"
 
 
 class NoFormError(Exception):
@@ -72,87 +64,6 @@ class Call:
         if array is None:
             raise NoFormError(Doubt(self.node, "a size that it is given depends on the data"))
         return [int(n) for n in np.asarray(array).reshape(-1)]
-
-
-class OnnxModule(torch.nn.Module):
-    """Runs the nodes of a whole ONNX model; inputs by position, outputs as a tuple.
-
-    Raises NoFormError for an operator that has no form here, and where a size depends on data.
-    """
-
-    def __init__(self, model: onnx.ModelProto) -> None:
-        from onnx import numpy_helper
-
-        super().__init__()
-        graph = model.graph
-        self.inputs = [info.name for info in graph.input]
-        self.outputs = [info.name for info in graph.output]
-        constants = {i.name: numpy_helper.to_array(i) for i in graph.initializer}
-        self.keys: dict[str, str] = {}
-        for number, (name, array) in enumerate(constants.items()):
-            self.keys[name] = f"constant_{number}"
-            self.register_buffer(self.keys[name], torch.from_numpy(np.array(array)))
-        self.calls = []
-        for node in graph.node:
-            if node.op_type not in OPERATORS:
-                raise NoFormError(Doubt(node, NO_FORM))
-            given = [constants.get(name) for name in node.input]
-            self.calls.append(Call(node, attributes_of(node), given))
-
-    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """The outputs."""
-        values: dict[str, Any] = dict(zip(self.inputs, inputs, strict=True))
-        values |= {name: getattr(self, key) for name, key in self.keys.items()}
-        values[""] = None
-        for call in self.calls:
-            found = OPERATORS[call.node.op_type](call, *(values[n] for n in call.node.input))
-            tops = found if isinstance(found, tuple) else (found,)
-            values |= zip(call.node.output, tops, strict=True)
-        return tuple(values[name] for name in self.outputs)
-
-
-@contextmanager
-def converting(consumer: Consumer) -> Iterator[None]:
-    """A context in which the errors of the consumer's own converter are ArtefactErrors."""
-    try:
-        yield
-    except Exception as error:  # Converters raise what they come upon.
-        raise ArtefactError(
-            f"{consumer.packages[0]} does not convert this net for {consumer.title}: "
-            f"{one_line(str(error))}. {ELSEWHERE}"
-        ) from error
-
-
-def program_of(
-    consumer: Consumer,
-    graph: Graph,
-    *,
-    half: bool = False,
-    batch: int | None = None,
-    opset: int | None = None,
-    **others: Any,
-) -> tuple[OnnxModule, tuple[Tensor, ...]]:
-    """The module of ``graph``, of fixed sizes, and inputs to trace it with.
-
-    The options are those of ``Consumer.write``, of which ``others`` change no program.
-
-    Raises ArtefactError where ``consumer`` cannot be given the net.
-    """
-    from caffe2torch.lower.to_onnx import complete, to_onnx
-
-    for given, option in ((half, "--half"), (opset is not None, "--opset")):
-        if given:
-            raise ArtefactError(f"{option} is for .onnx files, and {consumer.title} reads none.")
-    model = complete(to_onnx(graph, batch=batch, fixed_rows=True))
-    sizes = [[d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input]
-    inputs = tuple(torch.zeros(size) for size in sizes)
-    try:
-        module = OnnxModule(model).eval()
-        with torch.no_grad():
-            module(*inputs)
-    except NoFormError as error:
-        raise refusal(consumer, graph, error.doubt) from None
-    return module, inputs
 
 
 def _padded(call: Call, x: Tensor, value: float) -> tuple[Tensor, list[int]]:

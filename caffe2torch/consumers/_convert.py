@@ -9,12 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from caffe2torch.compare import (
-    ABSOLUTE_FLOOR,
-    RELATIVE_TOLERANCE,
-    BlobDifference,
-    is_detections,
-)
+from caffe2torch.compare import RELATIVE_TOLERANCE, BlobDifference, is_detections
 from caffe2torch.consumers import Consumer, Doubt, consumer
 from caffe2torch.consumers._process import Process
 from caffe2torch.engines.onnxruntime import Session
@@ -25,10 +20,8 @@ from caffe2torch.lower.batch import batch_of, image_sized, with_batch
 if TYPE_CHECKING:
     import onnx
 
-TOLERANCE = RELATIVE_TOLERANCE
-"""Of an output's peak: what engines may differ by in float32. Whole nets differ by 2e-6."""
 HALF_TOLERANCE = 1e-2
-"""The same where both compute in float16, which moves SqueezeNet's output by 2.8e-4."""
+"""Of an output's peak, where both compute in float16, which moves SqueezeNet's by 2.8e-4."""
 BATCHES = (1, 3)
 """Batches that are run where the file leaves theirs open: OpenCV 5.0 has a mean over the batch
 that is wrong from 3."""
@@ -77,7 +70,7 @@ def convert_for(
         with TemporaryDirectory(prefix=".caffe2torch-", dir=path.parent) as folder:
             made = Path(folder) / path.name
             chosen.write(graph, made, **{**chosen.form, **given})
-            tolerance = HALF_TOLERANCE if given.get("half") else TOLERANCE
+            tolerance = HALF_TOLERANCE if given.get("half") else RELATIVE_TOLERANCE
             for line in check(chosen, graph, made, tolerance):
                 report(line)
             for part in sorted(Path(folder).iterdir(), reverse=True):  # Weights beside it first.
@@ -90,7 +83,7 @@ def convert_for(
 
 
 def check(
-    consumer: Consumer, graph: Graph, path: Path, tolerance: float = TOLERANCE
+    consumer: Consumer, graph: Graph, path: Path, tolerance: float = RELATIVE_TOLERANCE
 ) -> Iterator[str]:
     """What was checked of the file, and what its user must know, a sentence each.
 
@@ -116,10 +109,8 @@ def check(
         yield f"{consumer.title} {version} runs it as ONNX Runtime does."
     if consumer.form.get("fixed_rows") and any(node.layer.free_axes for node in graph.nodes):
         yield "Its detections come in a fixed number of rows: those beyond the boxes are -1."
-    if consumer.note:
-        yield consumer.note
-    if consumer.avoid and consumer.avoid_with in ("", *_operators(path)):
-        yield consumer.avoid
+    concerns = not consumer.avoid_with or consumer.avoid_with in _operators(path)
+    yield from filter(None, (consumer.note, consumer.avoid if concerns else ""))
 
 
 def _operators(path: Path) -> Iterator[str]:
@@ -210,7 +201,7 @@ def differences(
     graph: Graph,
     found: Mapping[str, Array],
     expected: Mapping[str, Array],
-    tolerance: float = TOLERANCE,
+    tolerance: float = RELATIVE_TOLERANCE,
 ) -> Iterator[str]:
     """How outputs differ by more than ``tolerance`` of the peak."""
     free = {value: node.layer.free_axes for node in graph.nodes for value in node.outputs}
@@ -222,5 +213,5 @@ def differences(
         detections = is_detections(right.shape, free.get(graph.blobs.get(name, name), ()))
         difference = BlobDifference(name, detections=detections)
         difference.add(right, value)
-        if difference.exceeds(tolerance * difference.peak + ABSOLUTE_FLOOR):
+        if difference.exceeds(None, tolerance):
             yield f"{name!r} differs by {difference.max_abs:.2g} at a peak of {difference.peak:.2g}"

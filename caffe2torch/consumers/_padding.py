@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -41,10 +41,23 @@ def pad_in_operators(model: onnx.ModelProto) -> None:
         if parts is None:
             nodes.append(node)
             continue
-        core, inputs, given, between = parts
-        gone.update(name for part in between for name in part.output)
-        nodes.append(helper.make_node(core.op_type, inputs, node.output, name=core.name, **given))
+        gone.update(name for part in parts.between for name in part.output)
+        core = parts.core
+        nodes.append(
+            helper.make_node(
+                core.op_type, parts.inputs, node.output, name=core.name, **parts.attributes
+            )
+        )
     replace_all(model.graph.node, nodes[::-1])
+
+
+class _Padded(NamedTuple):
+    """An operator with the inputs and attributes that pad it, and the nodes that it stands for."""
+
+    core: onnx.NodeProto
+    inputs: Sequence[str]
+    attributes: Mapping[str, Any]
+    between: Sequence[onnx.NodeProto]
 
 
 class _Forms:
@@ -58,51 +71,49 @@ class _Forms:
         self.uses = Counter(name for node in graph.node for name in node.input)
         self.uses.update(value.name for value in graph.output)
 
-    def padded(
-        self, node: onnx.NodeProto
-    ) -> tuple[onnx.NodeProto, list[str], dict[str, Any], list[onnx.NodeProto]] | None:
-        """The operator that ``node`` ends the padding of: itself, its inputs and attributes.
-
-        Last are the other nodes that it stands for. None if there is no such form.
-        """
+    def padded(self, node: onnx.NodeProto) -> _Padded | None:
+        """The operator that ``node`` ends the padding of; None if there is no such form."""
         if node.op_type == "AveragePool":
-            pad = self._made(node.input[0], "Pad")
-            pads, given = self._zeros(pad), attributes_of(node)
-            kernel = given["kernel_shape"]
-            if pad is None or pads is None or any(given.get("pads", ())):
-                return None
-            if any(n >= k for n, k in zip(pads, [*kernel, *kernel], strict=True)):
-                return None  # An operator may not be padded by a whole window.
-            return node, [pad.input[0]], {**given, "pads": pads, "count_include_pad": 1}, [pad]
+            return self._average(node)
         if node.op_type == "Conv":
-            steps = self._made(node.input[0], "Slice")
-            pad = None if steps is None else self._made(steps.input[0], "Pad")
-            pads, given = self._zeros(pad), attributes_of(node)
-            if steps is None or pad is None or pads is None or not _is_plain(given):
-                return None
-            strides = self._steps(steps)
-            if strides is None:
-                return None
-            inputs = [pad.input[0], *node.input[1:]]
-            return node, inputs, {**given, "pads": pads, "strides": strides}, [steps, pad]
-        bias = self._made(node.input[1], "Reshape") if node.op_type == "Add" else None
-        pad = (
-            node
-            if node.op_type == "Pad"
-            else None
-            if bias is None
-            else self._made(node.input[0], "Pad")
-        )
-        conv = None if pad is None else self._made(pad.input[0], "Conv")
-        pads = self._zeros(pad)
-        if pad is None or conv is None or pads is None or len(conv.input) != 2:
+            return self._strided(node)
+        if node.op_type == "Add" and (bias := self._made(node.input[1], "Reshape")):
+            pad = self._made(node.input[0], "Pad")
+            return None if pad is None else self._point(pad, bias.input[:1], [pad, bias])
+        return self._point(node, [], []) if node.op_type == "Pad" else None
+
+    def _average(self, node: onnx.NodeProto) -> _Padded | None:
+        pad = self._made(node.input[0], "Pad")
+        pads, given = self._zeros(pad), attributes_of(node)
+        kernel = given["kernel_shape"]
+        if pad is None or pads is None or any(given.get("pads", ())):
+            return None
+        if any(n >= k for n, k in zip(pads, [*kernel, *kernel], strict=True)):
+            return None  # An operator may not be padded by a whole window.
+        return _Padded(node, pad.input[:1], {**given, "pads": pads, "count_include_pad": 1}, [pad])
+
+    def _strided(self, node: onnx.NodeProto) -> _Padded | None:
+        slicing = self._made(node.input[0], "Slice")
+        pad = None if slicing is None else self._made(slicing.input[0], "Pad")
+        pads, given = self._zeros(pad), attributes_of(node)
+        if slicing is None or pad is None or pads is None or not _is_plain(given):
+            return None
+        strides = self._steps(slicing)
+        if strides is None:
+            return None
+        inputs = [pad.input[0], *node.input[1:]]
+        return _Padded(node, inputs, {**given, "pads": pads, "strides": strides}, [slicing, pad])
+
+    def _point(
+        self, pad: onnx.NodeProto, bias: Sequence[str], between: Sequence[onnx.NodeProto]
+    ) -> _Padded | None:
+        conv, pads = self._made(pad.input[0], "Conv"), self._zeros(pad)
+        if conv is None or pads is None or len(conv.input) != 2:
             return None
         given = attributes_of(conv)
         if not _is_plain(given):
             return None
-        inputs = [*conv.input, *([] if bias is None else bias.input[:1])]
-        others = [part for part in (conv, pad, bias) if part is not None and part is not node]
-        return conv, inputs, {**given, "pads": pads}, others
+        return _Padded(conv, [*conv.input, *bias], {**given, "pads": pads}, [conv, *between])
 
     def _made(self, name: str, op_type: str) -> onnx.NodeProto | None:
         """The node of ``op_type`` that makes an array for one reader alone."""

@@ -23,7 +23,8 @@ class Writer:
         self.nodes: list[onnx.NodeProto] = []
         """What stands in place of the node that is being replaced."""
         nodes = (name for node in self.graph.node for name in (*node.input, *node.output))
-        self._names = {*nodes, *(i.name for i in self.graph.initializer)}
+        self._constants = {i.name: i for i in self.graph.initializer}
+        self._names = {*nodes, *self._constants}
 
     def op(self, op_type: str, *inputs: str, output: str | None = None, **attributes: Any) -> str:
         """Add a node with one output, whose name is that of the first input and the operator's."""
@@ -40,6 +41,13 @@ class Writer:
         name = self._fresh(name)
         self.graph.initializer.append(numpy_helper.from_array(array, name))
         return name
+
+    def value_of(self, name: str) -> Array:
+        """The constant that the graph had under this name."""
+        from onnx import numpy_helper
+
+        array: Array = numpy_helper.to_array(self._constants[name])
+        return array
 
     def _fresh(self, name: str) -> str:
         count, unique = 1, name

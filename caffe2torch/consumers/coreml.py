@@ -35,7 +35,7 @@ class CoreML(Consumer):
         return installed("coremltools") if sys.platform == self.platform else None
 
     def write(self, graph: Graph, path: Path, **options: Any) -> None:
-        from caffe2torch.consumers._aten import converting, program_of
+        from caffe2torch.consumers._program import converting, program_of
 
         module, inputs = program_of(self, graph, **options)
         if installed("coremltools") is None:

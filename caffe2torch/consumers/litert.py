@@ -36,7 +36,7 @@ class LiteRT(Consumer):
         return installed("litert-torch")
 
     def write(self, graph: Graph, path: Path, **options: Any) -> None:
-        from caffe2torch.consumers._aten import converting, program_of
+        from caffe2torch.consumers._program import converting, program_of
 
         module, inputs = program_of(self, graph, **options)
         if self.version() is None:

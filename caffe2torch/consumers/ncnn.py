@@ -166,12 +166,9 @@ def _two_by_two(node: onnx.NodeProto, writer: Any) -> bool | None:
 
 def _beside_itself(node: onnx.NodeProto, writer: Any) -> bool | None:
     """For ``replace_nodes``: Tile along one axis as Concat of the copies."""
-    from onnx import numpy_helper
-
     if node.op_type != "Tile":
         return False
-    constants = {i.name: i for i in writer.graph.initializer}
-    repeats = numpy_helper.to_array(constants[node.input[1]])
+    repeats = writer.value_of(node.input[1])
     if sum(repeats > 1) > 1:
         return False
     copies, axis = [node.input[0]] * int(repeats.max()), int(repeats.argmax())

@@ -85,12 +85,9 @@ def _unsqueeze_by_one(node: onnx.NodeProto, runtime: Container[str], writer: Wri
 
     Before: ``Unsqueeze(x, [1, 2])``. After: ``Unsqueeze(Unsqueeze(x, [1]), [2])``.
     """
-    from onnx import numpy_helper
-
-    constants = {i.name: i for i in writer.graph.initializer}
     if node.op_type != "Unsqueeze" or node.input[0] not in runtime:
         return False
-    axes = numpy_helper.to_array(constants[node.input[1]])
+    axes = writer.value_of(node.input[1])
     if len(axes) == 1 or (axes < 0).any():
         return False
     x = node.input[0]

@@ -103,9 +103,10 @@ def _pool_apart(node: onnx.NodeProto, padded: Container[str], writer: Writer) ->
     """For ``replace_nodes``: a pooling of what is padded, with a Reshape between."""
     import numpy as np
 
+    from caffe2torch.consumers._padding import POOLING
     from caffe2torch.consumers._rewriting import attributes_of
 
-    if node.op_type not in ("AveragePool", "MaxPool") or node.input[0] not in padded:
+    if node.op_type not in POOLING or node.input[0] not in padded:
         return False
     axes = 2 + len(attributes_of(node)["kernel_shape"])
     same = writer.const(np.zeros(axes, np.int64), f"{node.output[0]}/same")

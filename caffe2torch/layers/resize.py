@@ -61,13 +61,10 @@ class Resize(ResizedMap):
         for field in fields:
             if not p.HasField(field):
                 raise net_error(proto, "it is required", f"resize_param.{field}")
-        return cls(
-            name=proto.name,
-            size=(p.height, p.width) if "height" in fields else None,
-            scale=(0.0, 0.0)
-            if "height" in fields
-            else (getattr(p, fields[0]), getattr(p, fields[1])),
-        )
+        down, along = (getattr(p, field) for field in fields)
+        if "height" in fields:
+            return cls(name=proto.name, size=(down, along), scale=(0.0, 0.0))
+        return cls(name=proto.name, size=None, scale=(down, along))
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         size = self.size or t.runtime.scaled_size(inputs[0], self.scale)

@@ -14,8 +14,8 @@ from support import CASE_NAMES, CASES, NEAR_ZERO, OF_NET, assert_close, recorded
 
 import caffe2torch
 from caffe2torch.consumers import consumer
-from caffe2torch.consumers._aten import OnnxModule, converting, program_of
 from caffe2torch.consumers._convert import convert_for
+from caffe2torch.consumers._program import OnnxModule, converting, program_of
 from caffe2torch.graph import Graph
 from caffe2torch.layers._boxes_onnx import MOST_IN_TURN
 from caffe2torch.lower.to_onnx import complete, to_onnx
