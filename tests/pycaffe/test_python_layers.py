@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pycaffe_nets import made
 
 import caffe2torch
 import caffe2torch.pycaffe as caffe
@@ -111,12 +112,6 @@ def own_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     module = ModuleType("own_layers")
     vars(module).update({k: v for k, v in globals().items() if isinstance(v, type)})
     monkeypatch.setitem(sys.modules, "own_layers", module)
-
-
-def made(folder: Path, text: str, phase: int = caffe.TEST) -> caffe.Net:
-    path = folder / "net.prototxt"
-    path.write_text(text)
-    return caffe.Net(str(path), phase)
 
 
 def test_the_very_object_computes_with_blobs_of_its_own(tmp_path: Path) -> None:
