@@ -75,6 +75,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
+class WorkerError(Caffe2TorchError):
+    """A process that makes batches ended before its work was done."""
+
+
 class ReadError(Caffe2TorchError):
     """A file is missing, truncated, corrupt or of another kind than it should be."""
 

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
+from torch.utils.data import Dataset, get_worker_info
 
 from caffe2torch.data import prefetch
 from caffe2torch.data.lmdb import LmdbSource, is_lmdb
@@ -299,9 +299,9 @@ def eval_batches(
         yield [(0, index) for index in indices[first : first + batch_size]]
 
 
-def make_loader(
+def load_batches(
     dataset: ImageDataset, batches: Iterable[list[Draw]], *, workers: int, pin: bool = False
-) -> DataLoader[Any]:
+) -> Iterator[Batch]:
     """Load the batches that a sampler names with ``workers`` threads (0: in this one).
 
     They are those of ``processes_of(workers)`` processes; the batches depend on neither.
@@ -309,7 +309,7 @@ def make_loader(
     processes, batches = processes_of(workers), iter(batches)
     first = next(batches, [])
     slots = Slots(AHEAD * processes + HELD if processes else 0, *dataset.form(len(first)))
-    return prefetch.make_loader(
+    return prefetch.load_batches(
         _Batches(dataset, workers, slots),
         workers=processes,
         ahead=AHEAD,

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from caffe2torch.errors import ReadError
 from caffe2torch.lower.fast import is_ordinary
 from caffe2torch.training.distributed import ALONE, Team
-from squeezenet.data import BadImages, ImageDataset, checked, eval_batches, make_loader
+from squeezenet.data import BadImages, ImageDataset, checked, eval_batches, load_batches
 from squeezenet.feed import Feed
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -152,9 +152,9 @@ def evaluate(
     sums = torch.zeros(3, dtype=torch.float64, device=predict.device)
     known = len(bad)
     draws = eval_batches(len(dataset), batch_size, rank=team.rank, world=team.world)
-    loader = make_loader(dataset, draws, workers=workers, pin=predict.device.type == "cuda")
+    batches = load_batches(dataset, draws, workers=workers, pin=predict.device.type == "cuda")
     feed = Feed(dataset.transform, predict.device, channels_last=predict.channels_last)
-    for batch in feed(checked(loader, dataset, num_classes, bad)):
+    for batch in feed(checked(batches, dataset, num_classes, bad)):
         if not len(batch.labels):
             continue
         logits, labels = predict(batch.images), batch.labels

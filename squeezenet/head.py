@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from caffe2torch.training.distributed import Team
-from squeezenet.data import BadImages, Draw, ImageDataset, checked, make_loader
+from squeezenet.data import BadImages, Draw, ImageDataset, checked, load_batches
 from squeezenet.evaluate import Predict
 from squeezenet.feed import Feed
 
@@ -40,9 +40,9 @@ def mix_classifier(
     sums = torch.zeros(new.out_channels, 1 + old.out_channels, dtype=torch.float64)
     sums = sums.to(predict.device)
     draws = _draws(len(dataset), IMAGES_A_CLASS * new.out_channels, batch_size, team)
-    loader = make_loader(dataset, draws, workers=workers, pin=predict.device.type == "cuda")
+    batches = load_batches(dataset, draws, workers=workers, pin=predict.device.type == "cuda")
     feed = Feed(dataset.transform, predict.device, channels_last=predict.channels_last)
-    for batch in feed(checked(loader, dataset, new.out_channels, bad)):
+    for batch in feed(checked(batches, dataset, new.out_channels, bad)):
         if len(batch.labels):
             shares = predict(batch.images).softmax(1).double()
             counted = torch.cat([torch.ones_like(shares[:, :1]), shares], 1)

@@ -21,7 +21,7 @@ from caffe2torch.errors import ArtefactError, ReadError
 from caffe2torch.images import Sample, find_images, read_image
 from caffe2torch.io.atomic import atomic_write
 from squeezenet.classifier import Classifier
-from squeezenet.data import BadImages, FileSource, ImageDataset, eval_batches, make_loader
+from squeezenet.data import BadImages, FileSource, ImageDataset, eval_batches, load_batches
 from squeezenet.feed import Feed
 
 
@@ -84,7 +84,7 @@ def classify(
     names = classifier.class_names
     predict = classifier.predict
     feed = Feed(dataset.transform, predict.device, channels_last=predict.channels_last)
-    batches = make_loader(dataset, eval_batches(len(dataset), batch_size), workers=workers)
+    batches = load_batches(dataset, eval_batches(len(dataset), batch_size), workers=workers)
     for batch in feed(batches):
         bad.note(batch.bad)
         if not len(batch.labels):

@@ -13,7 +13,7 @@ from rich.console import Console
 from torch.utils.data import Dataset
 
 from caffe2torch.data.lmdb import LmdbSource
-from caffe2torch.data.prefetch import make_loader
+from caffe2torch.data.prefetch import load_batches
 from caffe2torch.errors import ReadError
 from caffe2torch.graph import FloatArray
 from caffe2torch.images import ImageError
@@ -75,11 +75,11 @@ def mean_image(source: LmdbSource, *, workers: int = 0, show_progress: bool = Fa
     chunks: Iterator[Any] = (
         range(first, min(first + CHUNK, size)) for first in range(0, size, CHUNK)
     )
-    loader = make_loader(_Sums(source), workers=workers, batch_sampler=chunks, collate_fn=_as_it_is)
+    parts = load_batches(_Sums(source), workers=workers, batch_sampler=chunks, collate_fn=_as_it_is)
     total: npt.NDArray[np.uint64] | None = None
     with progress.Progress(console=Console(stderr=True), disable=not show_progress) as bar:
         task = bar.add_task("adding", total=size)
-        for part in loader:
+        for part in parts:
             if isinstance(part, _Sum) and total is not None and part.total.shape != total.shape:
                 part = Bad(source.where(part.first), _other_size(part.total.shape, total.shape))
             if isinstance(part, Bad):

@@ -18,8 +18,8 @@ from rich import progress
 from rich.console import Console
 from torch.utils.data import Dataset
 
-from caffe2torch.data.prefetch import make_loader
-from caffe2torch.errors import ArtefactError, ReadError, first_line
+from caffe2torch.data.prefetch import load_batches
+from caffe2torch.errors import ArtefactError, ReadError, WorkerError, first_line
 from caffe2torch.images import ImageError, ImageList, read_image
 from caffe2torch.io.atomic import atomic_write
 from caffe2torch.io.schema import message_class
@@ -200,15 +200,13 @@ def _records(
     chunks: Iterator[Any] = (
         numbers[first : first + CHUNK] for first in range(0, len(numbers), CHUNK)
     )
-    loader = make_loader(
+    records = load_batches(
         _Records(images, packing), workers=workers, batch_sampler=chunks, collate_fn=list
     )
     try:
-        yield from loader
-    except RuntimeError as error:
-        raise ArtefactError(
-            f"a worker process ended: {first_line(error)}; the same command goes on from here"
-        ) from error
+        yield from records
+    except WorkerError as error:
+        raise WorkerError(f"{error}; the same command goes on from here") from None
 
 
 class _Database:

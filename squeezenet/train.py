@@ -31,7 +31,7 @@ from squeezenet.data import (
     Batch,
     ImageDataset,
     checked,
-    make_loader,
+    load_batches,
     train_batches,
 )
 from squeezenet.evaluate import DTYPES, Metrics, evaluate, on_device
@@ -192,11 +192,11 @@ class _Run(Loop):
             world=team.world,
             start=self.images,
         )
-        loader = make_loader(
+        batches = load_batches(
             self.train_set, draws, workers=config.workers, pin=team.device.type == "cuda"
         )
         feed = Feed(self.train_set.transform, team.device, channels_last=self.channels_last)
-        return feed(checked(loader, self.train_set, self.num_classes, self.bad))
+        return feed(checked(batches, self.train_set, self.num_classes, self.bad))
 
     def parameters(self) -> Iterator[nn.Parameter]:
         """Those that are not frozen."""

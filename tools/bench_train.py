@@ -48,7 +48,7 @@ from squeezenet.data import (
     Batch,
     FileSource,
     ImageDataset,
-    make_loader,
+    load_batches,
     open_files,
     open_split,
     train_batches,
@@ -155,7 +155,7 @@ def batches(config: TrainConfig, data: Path, name: str) -> Iterator[Batch]:
     )
     draws = train_batches(len(dataset), config.batch_size, seed=0)
     pin = choose_device(config.device).type == "cuda"
-    return iter(make_loader(dataset, draws, workers=config.workers, pin=pin))
+    return load_batches(dataset, draws, workers=config.workers, pin=pin)
 
 
 def make_step(config: TrainConfig, device: torch.device) -> Step:

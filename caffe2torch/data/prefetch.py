@@ -5,18 +5,23 @@ from __future__ import annotations
 import gc
 import itertools
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from caffe2torch.data.source import Source
-from caffe2torch.errors import Caffe2TorchError
+from caffe2torch.errors import Caffe2TorchError, WorkerError
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+    from types import FrameType
+
     from torch import Tensor
-    from torch.utils.data import DataLoader
 
 
 class Prefetched(Iterator[tuple["Tensor", ...]]):
@@ -32,45 +37,33 @@ class Prefetched(Iterator[tuple["Tensor", ...]]):
         self._source, self._next = source, start
 
     @staticmethod
-    def _in_processes(source: Source, start: int, workers: int, ahead: int) -> Any:
-        loader = make_loader(
+    def _in_processes(
+        source: Source, start: int, workers: int, ahead: int
+    ) -> Generator[Any, None, None]:
+        return load_batches(
             _Batches(source),
             workers=workers,
             ahead=max(1, -(-ahead // workers)),
             sampler=itertools.count(start),
             batch_size=None,
         )
-        return iter(loader)
 
     def __next__(self) -> tuple[Tensor, ...]:
         """The next batch; there is always one."""
         if self._batches is None:
             batch = self._source.batch(self._next)
         else:
-            batch = self._from_processes(self._batches)
+            batch = next(self._batches)
             if isinstance(batch, Caffe2TorchError):
                 self.close()
                 raise batch
         self._next += 1
         return tuple(batch)
 
-    def _from_processes(self, batches: Any) -> Any:
-        try:
-            return next(batches)
-        except (RuntimeError, ConnectionError) as error:
-            if isinstance(error, RuntimeError) and "DataLoader worker" not in str(error):
-                raise
-            self.close()
-            raise Caffe2TorchError(
-                f"a process that reads the data ended before its work ({error}); take fewer "
-                "processes, or smaller batches"
-            ) from None
-
     def close(self) -> None:
         """End the processes; the batches that follow are made here."""
         if self._batches is not None:
-            # What ends them when nothing refers to the iterator, but an error's traceback does.
-            self._batches._shutdown_workers()
+            self._batches.close()
             self._batches = None
 
 
@@ -87,10 +80,14 @@ class _Batches:
             return error
 
 
-def make_loader(dataset: Any, *, workers: int, ahead: int = 2, **options: Any) -> DataLoader[Any]:
-    """A DataLoader whose ``workers`` processes (0: none) end with this one, with a thread each.
+def load_batches(
+    dataset: Any, *, workers: int, ahead: int = 2, **options: Any
+) -> Generator[Any, None, None]:
+    """Items of a data set by a DataLoader whose ``workers`` processes (0: none) have a thread each.
 
     Each makes ``ahead`` batches before they are asked for; ``options`` are those of torch's class.
+    The processes end with this one, and where the result is closed. Raises WorkerError where one
+    of them ends before.
     """
     import cv2
     import torch
@@ -100,7 +97,7 @@ def make_loader(dataset: Any, *, workers: int, ahead: int = 2, **options: Any) -
         # Here and not in the workers: a fork has OpenCV's pool without its threads, and to change
         # their number there waits for them forever.
         cv2.setNumThreads(1)
-    return DataLoader(
+    loader = DataLoader(
         dataset,
         num_workers=workers,
         prefetch_factor=ahead if workers else None,
@@ -109,6 +106,74 @@ def make_loader(dataset: Any, *, workers: int, ahead: int = 2, **options: Any) -
         generator=torch.Generator(),
         **options,
     )
+    if not workers:
+        return (batch for batch in loader)
+    # torch raises the end of a worker wherever the program happens to be: not so this one.
+    with _child_signals(lambda: None):
+        batches = iter(loader)
+    return _by_workers(batches)
+
+
+def _by_workers(batches: Any) -> Generator[Any, None, None]:
+    try:
+        while True:
+            yield _next(batches)
+    except StopIteration:
+        pass
+    finally:
+        # What ends them when nothing refers to the iterator, but an error's traceback does.
+        batches._shutdown_workers()
+
+
+def _next(batches: Any) -> Any:
+    check = partial(_check, batches._workers)
+    try:
+        # Without the signal, half a message would be waited for forever.
+        with _child_signals(check):
+            check()
+            return next(batches)
+    except (RuntimeError, OSError, EOFError):
+        # What is read from a process that ends breaks off a little before its end.
+        check(wait=1)
+        raise
+
+
+def _check(workers: Sequence[BaseProcess], wait: float = 0) -> None:
+    """Raise WorkerError if one of the processes has failed, or does so within ``wait`` seconds."""
+    if wait:
+        ended = multiprocessing.connection.wait([worker.sentinel for worker in workers], wait)
+        for worker in workers:
+            worker.join(wait if worker.sentinel in ended else 0)
+    for worker in workers:
+        if code := worker.exitcode:
+            how = (
+                f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with {code}"
+            )
+            raise WorkerError(
+                f"process {worker.pid}, which reads the data, {how} before its work was done; "
+                "where memory ran out, take fewer workers or smaller batches"
+            )
+
+
+@contextmanager
+def _child_signals(check: Callable[[], None]) -> Iterator[None]:
+    """Call ``check`` when a child process ends; have the former handler again afterwards."""
+    here = threading.current_thread() is threading.main_thread()
+    former = signal.getsignal(signal.SIGCHLD) if here and hasattr(signal, "SIGCHLD") else None
+    if former is None:  # Nothing can be set here, or nothing that was not set by Python.
+        yield
+        return
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        check()
+        if callable(former):
+            former(number, frame)
+
+    try:
+        signal.signal(signal.SIGCHLD, handler)
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, former)
 
 
 def _begin(trainer: int, worker: int) -> None:

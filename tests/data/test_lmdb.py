@@ -11,7 +11,7 @@ from caffe2torch.errors import ReadError
 from caffe2torch.images import ImageError
 from caffe2torch.io.schema import message_class
 from caffe2torch.preprocessing import Preprocessing
-from squeezenet.data import ImageDataset, eval_batches, make_loader
+from squeezenet.data import ImageDataset, eval_batches, load_batches
 from squeezenet.preprocess import MEAN, Transform
 
 lmdb = pytest.importorskip("lmdb")
@@ -99,7 +99,7 @@ def test_worker_processes_read_an_open_source(tmp_path):
     dataset = ImageDataset(
         source, Transform(Preprocessing(resize=9, crop_size=8, mean=MEAN)), seed=None
     )
-    labels = [b.labels for b in make_loader(dataset, eval_batches(7, 3), workers=2)]
+    labels = [b.labels for b in load_batches(dataset, eval_batches(7, 3), workers=2)]
     assert [n for part in labels for n in part.tolist()] == list(range(7))
     assert pickle.loads(pickle.dumps(source)).read(3)[1] == 3
 

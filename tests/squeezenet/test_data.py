@@ -18,7 +18,7 @@ from squeezenet.data import (
     checked,
     count_classes,
     eval_batches,
-    make_loader,
+    load_batches,
     open_split,
     processes_of,
     train_batches,
@@ -156,7 +156,7 @@ def test_workers_and_their_number_change_nothing(tmp_path):
     dataset = ImageDataset(FileSource(samples), transform, seed=3)
     seen = []
     for workers in (0, 1, 2, 5, 16):
-        batches = iter(make_loader(dataset, train_batches(10, 4, seed=3), workers=workers))
+        batches = iter(load_batches(dataset, train_batches(10, 4, seed=3), workers=workers))
         # More of them are kept than there are slots.
         seen.append(torch.cat([next(batches).images for _ in range(20)]))
         del batches
@@ -218,7 +218,7 @@ def test_bad_images_are_named_counted_and_left_out(damaged):
     said = []
     bad = BadImages("skip", said.append)
     for _ in range(2):
-        loader = make_loader(damaged, eval_batches(5, 5), workers=0)
+        loader = load_batches(damaged, eval_batches(5, 5), workers=0)
         (batch,) = checked(loader, damaged, 2, bad)
         assert batch.indices.tolist() == [0, 4]
         assert batch.images.shape == (2, 32, 32, 3)
@@ -231,7 +231,7 @@ def test_bad_images_are_named_counted_and_left_out(damaged):
 
 
 def test_bad_images_fail_if_asked(damaged):
-    loader = make_loader(damaged, eval_batches(5, 5), workers=0)
+    loader = load_batches(damaged, eval_batches(5, 5), workers=0)
     with pytest.raises(BadImageError, match=r"list.txt:2\): cannot read .*--on-bad-image skip"):
         list(checked(loader, damaged, 2, BadImages("fail", print)))
 
@@ -269,7 +269,7 @@ def test_what_a_thread_raises_is_raised():
 
 
 def test_a_label_without_a_class_is_named(damaged):
-    loader = make_loader(damaged, eval_batches(5, 5), workers=0)
+    loader = load_batches(damaged, eval_batches(5, 5), workers=0)
     # Image 4 has label 0 and image 0 too: with no class at all the first is refused.
     with pytest.raises(ReadError, match=r"list.txt:1\): there is no label 0 among 0 classes"):
         list(checked(loader, damaged, 0, BadImages("skip", print)))

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 
 import cv2
@@ -166,6 +167,31 @@ from squeezenet.cli import main
 pack.COMMIT_BYTES, pack.CHUNK = 20_000, 5
 main()
 """
+
+
+def test_a_worker_that_is_killed_is_named(folder):
+    (folder / "list.txt").write_text("\n".join(f"{NAMES[n % 3]} {n}" for n in range(2000)))
+    options = ["--data", folder, "--list", "list.txt", "--workers", "2", folder / "out"]
+    text = """
+    import multiprocessing, os, signal
+    from squeezenet.cli import main
+    from squeezenet.pack import _Database
+
+    put = _Database.put
+    def put_and_kill(database, items):
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGKILL)
+        put(database, items)
+    _Database.put = put_and_kill
+    main()
+    """
+    command = [sys.executable, "-c", textwrap.dedent(text), "pack", *map(str, options)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "which reads the data, was killed by SIGKILL" in done.stderr
+    assert "the same command goes on from here" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / "out").exists()
 
 
 def test_a_killed_packing_goes_on(folder):
