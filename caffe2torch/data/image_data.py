@@ -37,7 +37,7 @@ class ImageData(ImageSource):
     )
 
     def __init__(self, proto: Message, reading: Reading) -> None:
-        check_tops(proto, 1, 2)
+        check_tops(proto, 2, 2)
         param = self.param = proto.image_data_param
         if bool(param.new_height) != bool(param.new_width):
             raise net_error(

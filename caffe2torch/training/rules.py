@@ -125,17 +125,17 @@ def _fixed(schedule: Schedule, step: int, current_step: int) -> float:
 @register_policy("multistep", "gamma", "stepvalue")
 @register_policy("step", "gamma", "stepsize")
 def _steps(schedule: Schedule, step: int, current_step: int) -> float:
-    return schedule.gamma**current_step
+    return _power(schedule.gamma, current_step)
 
 
 @register_policy("exp", "gamma")
 def _exp(schedule: Schedule, step: int, current_step: int) -> float:
-    return schedule.gamma**step
+    return _power(schedule.gamma, step)
 
 
 @register_policy("inv", "gamma", "power")
 def _inv(schedule: Schedule, step: int, current_step: int) -> float:
-    return float((1 + schedule.gamma * step) ** -schedule.power)
+    return _power(1 + schedule.gamma * step, -schedule.power)
 
 
 @register_policy("poly", "power")
@@ -151,6 +151,14 @@ def _poly(schedule: Schedule, step: int, current_step: int) -> float:
 def _sigmoid(schedule: Schedule, step: int, current_step: int) -> float:
     exponent = -schedule.gamma * (step - schedule.stepsize)
     return 0.0 if exponent > 700 else 1 / (1 + math.exp(exponent))
+
+
+def _power(base: float, exponent: float) -> float:
+    """The power in C's arithmetic, which has infinities and NaN where Python raises."""
+    import numpy as np
+
+    with np.errstate(all="ignore"):
+        return float(np.float64(base) ** exponent)
 
 
 State = dict[str, Any]
@@ -243,10 +251,14 @@ def _adam(gradient: Tensor, state: State, group: Group) -> Tensor:
 
     b1 is ``momentum``, b2 is ``momentum2``.
     """
+    import numpy as np
+
     beta1, beta2, step = group["momentum"], group["momentum2"], group["iteration"] + 1
     mean: Tensor = state["history"].mul_(beta1).add_(gradient, alpha=1 - beta1)
     square = _decayed_square(gradient, state["square"], beta2)
-    correction = math.sqrt(1 - beta2**step) / (1 - beta1**step)
+    with np.errstate(all="ignore"):  # As in C, where a beta1 of 1 divides by 0.
+        root = np.sqrt(1 - np.float64(beta2) ** step)
+        correction = float(root / (1 - np.float64(beta1) ** step))
     return mean.div(square.sqrt().add_(group["delta"])).mul_(group["lr"] * correction)
 
 

@@ -48,6 +48,11 @@ def test_images_come_in_the_order_of_the_list_and_over_again(folder):
         np.testing.assert_array_equal(got, planes(number))
 
 
+def test_two_tops(folder):
+    with pytest.raises(NetError, match="it has 1 tops; the type makes 2"):
+        images(folder, tops=("data",))
+
+
 def test_images_are_resized_with_bilinear_interpolation_before_the_cut(folder):
     opened = images(folder, "new_height: 5 new_width: 4", "crop_size: 3", phase="TEST")
     expected = cv2.resize(image(0), (4, 5), interpolation=cv2.INTER_LINEAR)

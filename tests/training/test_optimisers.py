@@ -72,6 +72,17 @@ def adam(w, gradients):
     return w
 
 
+@pytest.mark.parametrize("betas", [(1.0, 0.999), (0.9, 1.5), (1.5, 0.5)])
+def test_adams_correction_is_that_of_c(betas):
+    """1 - 1^t is 0, the root of 1 - 1.5^t is NaN, and 1.5^t is infinite from 1751 on."""
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    optimiser = CaffeOptimiser([parameter], "Adam", momentum=betas[0], momentum2=betas[1])
+    for _ in range(2000):
+        parameter.grad = torch.ones(1)
+        optimiser.step()
+    assert parameter.isnan()
+
+
 @pytest.mark.parametrize("regularization", ["L2", "L1"])
 @pytest.mark.parametrize(
     ("type_", "formula"),
