@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 OUTPUT = OutputFile(path_type=Path)
 COUNT = click.IntRange(min=0)
-UNITS = {"": 1, "kb": 1000, "mb": 1000**2, "kib": 1024, "mib": 1024**2}
+UNITS = {
+    "": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30,
+}  # fmt: skip
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.2
@@ -38,10 +40,14 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic since click 
 
 
 def _size(text: str) -> int:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmi]{0,2}b?)\s*", text, re.IGNORECASE)
-    if match is None or match[2].lower() not in UNITS:
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgi]{0,2}b?)\s*", text, re.IGNORECASE)
+    unit = UNITS.get(match[2].lower(), 0) if match else 0
+    if match is None or not (size := int(float(match[1]) * unit)):
         raise ValueError("is not a size such as 0.7MB or 700000")
-    return int(float(match[1]) * UNITS[match[2].lower()])
+    return size
+
+
+SIZE = Parsed("size", _size)
 
 
 @click.command()
@@ -52,7 +58,7 @@ def _size(text: str) -> int:
 )
 @click.option(
     "--size",
-    type=Parsed("BYTES|KB|MB|KIB|MIB", _size),
+    type=SIZE,
     default="0.7MB",
     show_default=True,
     help="Of OUTPUT, at most.",
@@ -174,6 +180,7 @@ def _side(text: str) -> tuple[int, int] | None:
     help="Size of the images, height first; 0: as they are.",
 )
 @click.option("--encoded", type=click.Choice(["jpg", "png"]), help="Files instead of raw pixels.")
+@click.option("--shard-size", type=SIZE, help="Of a tar file, at most; 1GB unless given.")
 @click.option("--gray", is_flag=True, help="One channel.")
 @click.option("--shuffle", is_flag=True, help="In a random order, which --seed decides.")
 @click.option("--seed", type=COUNT, default=0, show_default=True)
@@ -184,24 +191,36 @@ def _side(text: str) -> tuple[int, int] | None:
 )
 def pack(
     output: Path, data: Path, listing: str | None, resize: tuple[int, int] | None,
-    encoded: str | None, gray: bool, shuffle: bool, seed: int, check_size: bool, workers: int,
-    on_bad_image: str,
+    encoded: str | None, shard_size: int | None, gray: bool, shuffle: bool, seed: int,
+    check_size: bool, workers: int, on_bad_image: str,
 ) -> None:  # fmt: skip
     """Write images into OUTPUT, an LMDB as Caffe's convert_imageset makes it.
+
+    An OUTPUT such as train-%06d.tar means tar files as the WebDataset library shards them, each
+    with its index beside it; raw pixels are .ppm files in them, or .pgm.
 
     After an interruption the same command goes on.
     """
     from squeezenet.data import BadImages, open_files
     from squeezenet.pack import Packing
     from squeezenet.pack import pack as run
+    from squeezenet.sinks import SHARD_BYTES, DatabaseSink, ShardSink, Sink
 
+    sink: Sink
+    if output.suffix == ".tar":
+        sink = ShardSink(output, shard_size or SHARD_BYTES)
+        encoded = encoded or ("pgm" if gray else "ppm")
+    elif shard_size is not None:
+        raise click.UsageError("--shard-size is for tar files: OUTPUT such as train-%06d.tar")
+    else:
+        sink = DatabaseSink(output)
     images = open_files(data, listing)
     count = run(
-        images, output, Packing(resize, encoded, gray, shuffle, check_size, seed),
+        images, sink, Packing(resize, encoded, gray, shuffle, check_size, seed),
         workers=workers, bad=BadImages(on_bad_image, report), report=report,
         show_progress=sys.stderr.isatty(),
     )  # fmt: skip
-    click.echo(f"{output}  {count} of {len(images)} images")
+    click.echo(f"{sink}  {count} of {len(images)} images")
 
 
 @click.command()

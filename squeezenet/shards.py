@@ -22,6 +22,7 @@ import numpy.typing as npt
 
 from caffe2torch.errors import ReadError
 from caffe2torch.images import SUFFIXES, ImageError, Pixels, decode_image
+from squeezenet.tar_index import Member, index_of, read_index
 
 BLOCK = 512
 TIMEOUT_S = 30
@@ -175,9 +176,9 @@ def _download(url: str, start: int | None = None, size: int = 0) -> bytes:
     raise ReadError(f"cannot read {url}: {cause}")
 
 
-def _indexed(url: str) -> Iterator[tuple[str, int, int]]:
-    """As ``_members``, by the index ``x.idx`` of a file ``x.tar``: four words a member."""
-    index = url.removesuffix(".tar") + ".idx"
+def _indexed(url: str) -> Iterator[Member]:
+    """As ``_members``, by the index ``x.idx`` of a file ``x.tar``."""
+    index = index_of(url)
     try:
         text = _download(index)
     except ReadError as error:
@@ -185,20 +186,10 @@ def _indexed(url: str) -> Iterator[tuple[str, int, int]]:
             f"{error}: a tar file behind a URL needs an index beside it, as wds2idx of NVIDIA's "
             "DALI makes it; or copy the file to a disk"
         ) from None
-    head, *lines = text.decode("utf-8", "surrogateescape").splitlines() or [""]
-    words = [word for line in lines for word in line.split(" ")]
-    numbers = words[1::4] + words[2::4]
-    whole = len(words) % 4 == 0 and all(number.isdecimal() for number in numbers)
-    if head.split(" ") != ["v1.2", str(len(lines))] or not whole:
-        raise ReadError(
-            f"{index} is no whole index of version 1.2, whose names have no spaces: make it again"
-        )
-    for place in range(0, len(words), 4):
-        _, start, size, name = words[place : place + 4]
-        yield name, int(start), int(size)
+    return read_index(text, index)
 
 
-def _members(path: str) -> Iterator[tuple[str, int, int]]:
+def _members(path: str) -> Iterator[Member]:
     """Name, place and size of the files in a tar file (ustar, GNU or pax)."""
     try:
         with open(path, "rb", buffering=0) as file:
@@ -207,7 +198,7 @@ def _members(path: str) -> Iterator[tuple[str, int, int]]:
         raise ReadError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _walk(file: int, path: str) -> Iterator[tuple[str, int, int]]:
+def _walk(file: int, path: str) -> Iterator[Member]:
     place, end = 0, os.fstat(file).st_size
     longer: dict[str, str] = {}
     while place < end:

@@ -58,6 +58,7 @@ from squeezenet.feed import Feed
 from squeezenet.model import SqueezeNet
 from squeezenet.pack import Packing, pack
 from squeezenet.parts import make_transform
+from squeezenet.sinks import DatabaseSink
 
 Rates = dict[str, float]
 Step = Callable[[Any, Any], None]
@@ -190,7 +191,8 @@ def measure(config: TrainConfig, seconds: float, forms: dict[str, dict[str, Any]
         packing = Packing((config.resize, config.resize), shuffle=True)
         bad = BadImages("skip", lambda _: None)
         lmdb = Path(folder) / "lmdb"
-        pack(images, lmdb, packing, workers=config.workers, bad=bad, report=lambda _: None)
+        sink = DatabaseSink(lmdb)
+        pack(images, sink, packing, workers=config.workers, bad=bad, report=lambda _: None)
         places = {"files": (data, "train"), "LMDB": (lmdb, ".")}
         for kind, place in places.items():
             rates[f"loading, {kind}"] = rate(taking(batches(config, *place)), seconds, cpu)

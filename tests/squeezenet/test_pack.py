@@ -162,9 +162,9 @@ def test_a_tree_of_class_folders(folder):
 
 SLOW = """
 import sys
-from squeezenet import pack
+from squeezenet import pack, sinks
 from squeezenet.cli import main
-pack.COMMIT_BYTES, pack.CHUNK = 20_000, 5
+sinks.COMMIT_BYTES, pack.CHUNK = 20_000, 5
 main()
 """
 
@@ -175,14 +175,14 @@ def test_a_worker_that_is_killed_is_named(folder):
     text = """
     import multiprocessing, os, signal
     from squeezenet.cli import main
-    from squeezenet.pack import _Database
+    from squeezenet.sinks import DatabaseSink
 
-    put = _Database.put
+    put = DatabaseSink.put
     def put_and_kill(database, items):
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, signal.SIGKILL)
         put(database, items)
-    _Database.put = put_and_kill
+    DatabaseSink.put = put_and_kill
     main()
     """
     command = [sys.executable, "-c", textwrap.dedent(text), "pack", *map(str, options)]
@@ -233,7 +233,7 @@ def test_the_remains_of_another_packing_are_not_mixed_in(folder):
     (part / "pack.json").write_text(json.dumps({"gray": True}))
     result = squeezenet("pack", "--data", folder, "--list", "list.txt", folder / "db")
     assert result.exit_code == 2
-    assert "db.part is the beginning of another database, which differs in size" in result.output
+    assert "db.part is the beginning of another packing, which differs in size" in result.output
 
 
 @pytest.mark.parametrize("options", [(), ("--gray",), ("--encoded", "png")])
