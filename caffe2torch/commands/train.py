@@ -55,7 +55,7 @@ EFFECTS = click.Choice(["stop", "snapshot", "none"])
     metavar="DIR",
     help="Run the net's Python layers, whose modules are in this folder or on Python's path.",
 )
-@click.option("--level", type=int, default=0, help="The training net's level.")
+@click.option("--level", type=int, default=0, help="The training net's level, not the files'.")
 @click.option("--stage", "stages", multiple=True, help="A stage of the training net.")
 @click.option("--sigint-effect", type=EFFECTS, default="stop", show_default=True, help="Of Ctrl-C.")
 @click.option(

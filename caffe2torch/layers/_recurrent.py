@@ -36,7 +36,10 @@ class Recurrent(Layer):
 
     barred_bottoms = frozenset({1})
     unforced_bottoms = frozenset({1})
+    ignores_lr_mult = True
     fixes_batch = True
+    repeated_blobs: ClassVar[frozenset[str]] = frozenset({"weight_h"})
+    """Learned blobs of which Caffe's unrolled net has one for each step, all on one memory."""
     gates: ClassVar[int]
     """Rows of the input weights for each output."""
     num_states: ClassVar[int]

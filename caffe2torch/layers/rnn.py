@@ -22,6 +22,7 @@ class RNN(Recurrent):
     type = "RNN"
     bottoms = (2, 4)
     tops = (1, 2)
+    repeated_blobs = frozenset({"weight_h", "weight_o", "bias_o"})
     gates = 1
     num_states = 1
 

@@ -45,6 +45,11 @@ def check_filler(filler: Message, shape: Shape) -> None:
         raise NetError(f"sparse is for the gaussian filler, not for {kind!r}; remove it.")
     if not shape and (kind in BY_FIRST_AXIS or filler.sparse >= 0):
         raise NetError(f"the {kind} filler needs a blob with axes; give this one a constant.")
+    if shape and filler.sparse > shape[0]:
+        raise NetError(
+            f"the gaussian filler's sparse {filler.sparse} is above {shape[0]}, the size of the "
+            f"first axis of the blob {shape}, and a probability cannot be above 1; remove it."
+        )
     if kind == "gaussian" and filler.std <= 0:
         raise NetError(f"the gaussian filler's std {filler.std:g} must be positive.")
     if kind == "uniform" and filler.min > filler.max:

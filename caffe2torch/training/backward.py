@@ -47,7 +47,8 @@ def needs_of(
         is_needed = any(needed) or any(rates)
         if is_needed:
             needing.update(proto.top)
-        learns = _of_gradients([rate != 0 for rate in rates], node, graph)
+        is_whole = is_needed and node is not None and node.layer.ignores_lr_mult
+        learns = _of_gradients([is_whole or rate != 0 for rate in rates], node, graph)
         found.append(Needs(is_needed, tuple(propagate), learns))
     found = _without_idle(known, found)
     if not force:

@@ -10,6 +10,8 @@ import numpy as np
 from torch import nn
 
 from caffe2torch.graph import Graph, Node, Shape
+from caffe2torch.io.schema import enum_name
+from caffe2torch.layers._recurrent import Recurrent
 from caffe2torch.lower.to_torch import CaffeModule
 from caffe2torch.training.backward import Needs, statistics_of
 
@@ -88,6 +90,8 @@ def learned_blobs(
 def _as_one(graph: Graph, blobs: Sequence[LearnedBlob]) -> LearnedBlob:
     """The blob that several layers share, from each one's own view of it."""
     owner = blobs[0]
+    for blob in blobs[1:]:
+        _check_steps(graph, blob, owner)
     views = {id(tensor): (tensor, blob) for blob in reversed(blobs) for tensor in blob.tensors}
     turned = dict.fromkeys(views, False)
     if len(views) > 1:
@@ -129,6 +133,28 @@ def _as_one(graph: Graph, blobs: Sequence[LearnedBlob]) -> LearnedBlob:
         tensors[0].data = owner.tensors[0].data
     one.tie()
     return one
+
+
+def _check_steps(graph: Graph, blob: LearnedBlob, owner: LearnedBlob) -> None:
+    """Raise UnsupportedLayerError for a shared blob that Caffe shares in the first step alone.
+
+    Its TRAIN phase leaves the other steps of the unrolled net on the memory from before the
+    sharing; in phase TEST it renews them before each pass (recurrent_layer.cpp, Forward_cpu).
+    """
+    layer, bottoms = blob.node.layer, [graph.shapes[name] for name in blob.node.inputs]
+    if (
+        isinstance(layer, Recurrent)
+        and enum_name(blob.node.proto, "phase") == "TRAIN"
+        and bottoms[0][0] > 1
+        and layer.blob_specs(bottoms)[blob.index].name in layer.repeated_blobs
+    ):
+        raise layer.unsupported(
+            f"it shares its blob {blob.index} with layer {owner.node.layer.name!r}, and in phase "
+            "TRAIN Caffe computes with values of its own, which nothing trains, from the second "
+            "step on; give the blob no name, or put both sequences through one layer, one after "
+            "the other on axis 1",
+            "param.name",
+        )
 
 
 def _in_columns(graph: Graph, blob: LearnedBlob) -> bool:

@@ -104,10 +104,10 @@ def read_solver(
     """Read the solver of a whole training, and the nets that it names.
 
     Files are looked for from the current folder, as Caffe does, and then from the solver's.
-    ``level`` and ``stages`` are added to the training net's state, as options of
-    ``caffe train`` are. Where the caller has a net, ``needs_net`` is False: a solver without one
-    gets a training net without layers, and no test nets. Raises ReadError or NetError for what
-    Caffe would not train.
+    ``level`` replaces that of the training net's state, in the solver and in the net, and
+    ``stages`` are added to it, as ``caffe train`` does with its options (tools/caffe.cpp). Where
+    the caller has a net, ``needs_net`` is False: a solver without one gets a training net without
+    layers, and no test nets. Raises ReadError or NetError for what Caffe would not train.
     """
     name = os.fspath(path)
     try:
@@ -115,10 +115,13 @@ def read_solver(
     except OSError as error:
         raise ReadError(f"cannot read the solver {name}: {error.strerror or error}") from error
     proto = parse_prototxt(text, name, message="SolverParameter")
-    if level:
-        proto.train_state.level = level
+    other_level = proto.train_state.level not in (0, level)
+    proto.train_state.level = level
     proto.train_state.stage.extend(stages)
     solver = solver_of(proto, name, needs_net=needs_net)
+    if other_level:
+        why = f"as in caffe train, the level is the one that is asked for, {level} (--level)"
+        solver.idle["train_state.level"] = why
     if solver.max_iter < 1:
         raise NetError(f"{name}: the solver sets no max_iter: there is nothing to do")
     return solver

@@ -42,6 +42,7 @@ def test_processes_draw_different_numbers():
         ("shape { dim: 3 } shape { dim: 3 } shape { dim: 3 }", "shape: it is given 3 times"),
         ("shape { dim: 3 } num: 2 channels: 1 height: 1 width: 1", "both shape and the old"),
         ('shape { dim: 3 } data_filler { type: "gaussian" std: 0 }', "std 0 must be positive"),
+        ('shape { dim: 3 } data_filler { type: "gaussian" sparse: 4 }', "sparse 4 is above 3"),
     ],
 )
 def test_what_caffe_refuses(fields, cause):

@@ -389,6 +389,20 @@ def test_fields_without_effect_are_named_once(folder: Path) -> None:
         assert sum(f": {field} has no effect" in line for line in lines) == 1
 
 
+def test_the_level_is_that_of_the_command(folder: Path) -> None:
+    """Caffe's command sets it whatever the solver says: to 0 where it is not given."""
+    quiet = 'layer { name: "quiet" type: "Silence" bottom: "f" include { min_level: 2 } }'
+    write_net(text=NET + quiet)
+    Path("solver.prototxt").write_text(SOLVER + MOMENTUM + " train_state { level: 3 }")
+    for level, is_there in ((), False), (("--level", "2"), True), (("--level", "1"), False):
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            result = train(*level)
+        names = [layer.name for layer in read_caffemodel("out_iter_12.caffemodel").net.layer]
+        assert ("quiet" in names) == is_there
+        assert "train_state.level has no effect: as in caffe train" in result.stderr
+
+
 def test_the_prefix_of_snapshots_is_the_solvers_name(folder: Path) -> None:
     Path("solver.prototxt").write_text(SOLVER.replace('snapshot_prefix: "out"', ""))
     assert train().exit_code == 0
