@@ -1,12 +1,13 @@
 """What tools/bench_train.py measures, done with torchvision and timm, in an environment of theirs.
 
-    python tools/bench_torchvision.py FOLDER SECONDS BATCH_SIZE WORKERS CROP DEVICE
+    python tools/bench_torchvision.py FOLDER BATCH_SIZE WORKERS CROP DEVICE
 
-FOLDER has a folder a class. It prints one JSON object of images/s: ImageFolder with
-RandomResizedCrop, RandomHorizontalFlip and normalisation in a DataLoader; training steps of
-squeezenet1_1 on a batch in memory; and both together. Where timm is installed, its loader is
-measured as well, with the same augmentation, and training with it. Nothing of caffe2torch is
-needed here.
+FOLDER has a folder a class. The first line that it prints is the names of its rows as JSON:
+ImageFolder with RandomResizedCrop, RandomHorizontalFlip and normalisation in a DataLoader; training
+steps of squeezenet1_1 on a batch in memory; and both together. Where timm is installed, its loader
+is measured as well, with the same augmentation, and training with it. For each line
+``["name", seconds]`` that it reads it prints the images of so long a time, and the seconds they
+took. Nothing of caffe2torch is needed here.
 """
 
 from __future__ import annotations
@@ -24,20 +25,17 @@ import torch
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-WARMUP = 3
-"""Steps that are not timed."""
 
-
-def rate(work: Callable[[], int], seconds: float) -> float:
-    """Images/s of repeated work that returns its number of images."""
-    for _ in range(WARMUP):
+def timed(work: Callable[[], int], seconds: float, warmup: int) -> tuple[int, float]:
+    """The images of repeated work that returns their number, and the seconds they took."""
+    for _ in range(warmup):
         work()
     wait()
     images, start = 0, time.perf_counter()
     while time.perf_counter() - start < seconds:
         images += work()
         wait()
-    return images / (time.perf_counter() - start)
+    return images, time.perf_counter() - start
 
 
 def wait() -> None:
@@ -46,8 +44,8 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def main(folder: str, seconds: float, batch_size: int, workers: int, crop: int, name: str) -> None:
-    """Print the rates."""
+def main(folder: str, batch_size: int, workers: int, crop: int, name: str) -> None:
+    """Print the names of the rows, and what is measured of each that is asked for."""
     from torchvision import datasets, models, transforms
 
     device = torch.device(name)
@@ -86,16 +84,22 @@ def main(folder: str, seconds: float, batch_size: int, workers: int, crop: int, 
         "fp32, channels last": stepper(None, torch.channels_last),
         "bf16, channels last": stepper(torch.bfloat16, torch.channels_last),
     }
-    rates = {
-        f"torchvision model {form}": rate(partial(step, synthetic), seconds)
-        for form, step in forms.items()
-    }
+    works = {f"torchvision model {form}": partial(step, synthetic) for form, step in forms.items()}
     for name, images in loaders.items():
-        batches = itertools.chain.from_iterable(itertools.repeat(images))
-        rates[f"{name} loading"] = rate(partial(train, batches, count), seconds)
+        works[f"{name} loading"] = partial(train, endless(images), count)
         for form, step in forms.items():
-            rates[f"{name} training {form}"] = rate(partial(train, batches, step), seconds)
-    print(json.dumps(rates))
+            works[f"{name} training {form}"] = partial(train, endless(images), step)
+    print(json.dumps(list(works)), flush=True)
+    for line in sys.stdin:
+        name, seconds = json.loads(line)
+        # What is at hand when a loader was left alone for a while is not timed.
+        warmup = 2 * workers + 2 if name.endswith("loading") else 1
+        print(json.dumps(timed(works[name], seconds, warmup)), flush=True)
+
+
+def endless(batches: Iterable[Any]) -> Iterator[Any]:
+    """The batches, over and over."""
+    return itertools.chain.from_iterable(itertools.repeat(batches))
 
 
 def count(batch: Any) -> int:
@@ -123,5 +127,5 @@ def timm_loader(
 
 
 if __name__ == "__main__":
-    size, workers, crop = map(int, sys.argv[3:6])
-    main(sys.argv[1], float(sys.argv[2]), size, workers, crop, sys.argv[6])
+    size, workers, crop = map(int, sys.argv[2:5])
+    main(sys.argv[1], size, workers, crop, sys.argv[5])

@@ -2,6 +2,9 @@
 
     python tools/bench_train.py --data shared/ants_bees --seconds 10
 
+Each row is timed for so many seconds, in ``--rounds`` parts that take turns with all other rows,
+so that what else the machine does in the meantime changes no comparison.
+
 The stages of loading are those of one core, in processor time: read, decode, resize and cut are
 the calls of NumPy and OpenCV alone, each on images that are at hand. ``loading, one core`` makes
 batches of files as a worker does; its limit is an image a sum of the three times, as the pixels
@@ -12,7 +15,7 @@ computes on a CPU it shares the cores with the workers, so the limit there is
 1 / (1/loading + 1/model) where each was measured with all cores; on a GPU it is the smaller one.
 
 ``--torchvision PYTHON`` names the Python of another environment, one with torchvision in it:
-its loader, its squeezenet1_1 and both together are measured there, right after the others, and
+its loader, its squeezenet1_1 and both together are measured there, in turns with the others, and
 timm's loader where that has it.
 ``--plot FILE`` draws the time that an image takes in each part (matplotlib: the extra ``report``).
 """
@@ -24,7 +27,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, islice, repeat
 from pathlib import Path
 from typing import Any
@@ -64,8 +69,10 @@ Rates = dict[str, float]
 Step = Callable[[Any, Any], None]
 """A training step on images and labels."""
 
-WARMUP = 3
-"""Steps that are not timed."""
+Timer = Callable[[float], tuple[int, float]]
+"""Times a row for so many seconds: its images, and the seconds they took."""
+AT_HAND = 8
+"""Batches that workers have ready, or have begun, where nobody took any for a while."""
 LINES = 100_000
 """Of the list whose reading is timed."""
 SAMPLE = 200
@@ -82,21 +89,36 @@ STAGES = ("read", "decode", "resize and cut")
 """Of loading from files."""
 
 
-def rate(
+def timer(
     work: Callable[[], int],
-    seconds: float,
     device: torch.device,
     clock: Callable[[], float] = time.perf_counter,
-) -> float:
-    """Images/s of repeated work that returns its number of images."""
-    for _ in range(WARMUP):
-        work()
-    _wait(device)
-    images, start = 0, clock()
-    while clock() - start < seconds:
-        images += work()
+    warmup: int = 1,
+) -> Timer:
+    """A timer of repeated work that returns its number of images."""
+
+    def time_it(seconds: float) -> tuple[int, float]:
+        for _ in range(warmup):
+            work()
         _wait(device)
-    return images / (clock() - start)
+        images, start = 0, clock()
+        while clock() - start < seconds:
+            images += work()
+            _wait(device)
+        return images, clock() - start
+
+    return time_it
+
+
+def in_turns(timers: dict[str, Timer], seconds: float, rounds: int) -> Rates:
+    """Images/s of all rows, each timed for ``seconds`` in so many parts."""
+    images, times = dict.fromkeys(timers, 0), dict.fromkeys(timers, 0.0)
+    for _ in range(rounds):
+        for name, time_it in timers.items():
+            done, took = time_it(seconds / rounds)
+            images[name] += done
+            times[name] += took
+    return {name: images[name] / times[name] for name in timers}
 
 
 def _wait(device: torch.device) -> None:
@@ -104,7 +126,7 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize()
 
 
-def stages(images: ImageList, config: TrainConfig, seconds: float) -> Rates:
+def stages(images: ImageList, config: TrainConfig, listing: Path) -> dict[str, Timer]:
     """What one core does for one batch after another, stage by stage, in processor time."""
     cpu = torch.device("cpu")
     cv2.setNumThreads(1)
@@ -140,13 +162,10 @@ def stages(images: ImageList, config: TrainConfig, seconds: float) -> Rates:
         draws = [(0, number) for number in islice(numbers, len(rows))]
         return len(dataset.batch(draws, rows).labels)
 
-    with tempfile.TemporaryDirectory() as folder:
-        listing = Path(folder) / "list.txt"
-        listing.write_text("".join(f"n01440764/n01440764_{n}.JPEG 7\n" for n in range(LINES)))
-        works = {"list": lambda: len(read_list(listing, Path()))}
-        works |= {"read": read, "decode": decode, "resize and cut": cut}
-        works["loading, one core"] = load
-        return {name: rate(work, seconds, cpu, time.process_time) for name, work in works.items()}
+    listing.write_text("".join(f"n01440764/n01440764_{n}.JPEG 7\n" for n in range(LINES)))
+    works = {"list": lambda: len(read_list(listing, Path()))}
+    works |= {"read": read, "decode": decode, "resize and cut": cut, "loading, one core": load}
+    return {name: timer(work, cpu, time.process_time) for name, work in works.items()}
 
 
 def batches(config: TrainConfig, data: Path, name: str) -> Iterator[Batch]:
@@ -178,35 +197,35 @@ def make_step(config: TrainConfig, device: torch.device) -> Step:
     return step
 
 
-def measure(config: TrainConfig, seconds: float, forms: dict[str, dict[str, Any]]) -> Rates:
-    """All rates of this package."""
+def own_timers(
+    config: TrainConfig, forms: dict[str, dict[str, Any]], folder: Path
+) -> dict[str, Timer]:
+    """All rows of this package; ``folder`` takes an LMDB that is made of the images first."""
     device, cpu = choose_device(config.device), torch.device("cpu")
     if device == cpu:
         keep_freed_memory()  # As training does.
-    data = Path(config.data)
+    data, lmdb = Path(config.data), folder / "lmdb"
     images = open_files(data, "train")
-    rates = stages(images, config, seconds)
+    timers = stages(images, config, folder / "list.txt")
     transform = make_transform(config, config.protocol)
-    with tempfile.TemporaryDirectory() as folder:
-        packing = Packing((config.resize, config.resize), shuffle=True)
-        bad = BadImages("skip", lambda _: None)
-        lmdb = Path(folder) / "lmdb"
-        sink = DatabaseSink(lmdb)
-        pack(images, sink, packing, workers=config.workers, bad=bad, report=lambda _: None)
-        places = {"files": (data, "train"), "LMDB": (lmdb, ".")}
+    packing = Packing((config.resize, config.resize), shuffle=True)
+    bad = BadImages("skip", lambda _: None)
+    sink = DatabaseSink(lmdb)
+    pack(images, sink, packing, workers=config.workers, bad=bad, report=lambda _: None)
+    places = {"files": (data, "train"), "LMDB": (lmdb, ".")}
+    for kind, place in places.items():
+        timers[f"loading, {kind}"] = timer(taking(batches(config, *place)), cpu, warmup=AT_HAND)
+    batch = next(batches(config, *places["LMDB"]))
+    timers["feed"] = timer(taking(Feed(transform, device)(repeat(batch))), device)
+    for form, changes in forms.items():
+        changed = replace(config, **changes)
+        step = make_step(changed, device)
+        feed = Feed(transform, device, channels_last=bool(changed.channels_last))
+        timers[f"model {form}"] = timer(taking(repeat(*feed([batch])), step), device)
         for kind, place in places.items():
-            rates[f"loading, {kind}"] = rate(taking(batches(config, *place)), seconds, cpu)
-        batch = next(batches(config, *places["LMDB"]))
-        rates["feed"] = rate(taking(Feed(transform, device)(repeat(batch))), seconds, device)
-        for form, changes in forms.items():
-            changed = replace(config, **changes)
-            step = make_step(changed, device)
-            feed = Feed(transform, device, channels_last=bool(changed.channels_last))
-            rates[f"model {form}"] = rate(taking(repeat(*feed([batch])), step), seconds, device)
-            for kind, place in places.items():
-                work = taking(feed(batches(config, *place)), step)
-                rates[f"training {form}, {kind}"] = rate(work, seconds, device)
-    return rates
+            work = taking(feed(batches(config, *place)), step)
+            timers[f"training {form}, {kind}"] = timer(work, device)
+    return timers
 
 
 def taking(stream: Iterator[Batch], step: Step = lambda *_: None) -> Callable[[], int]:
@@ -236,21 +255,34 @@ def limits(rates: Rates, device: torch.device) -> dict[str, tuple[float, float]]
     return found
 
 
-def torchvision_rates(python: str, config: TrainConfig, seconds: float) -> Rates:
-    """The same of torchvision, in its own environment."""
+@contextmanager
+def torchvision_timers(python: str, config: TrainConfig) -> Iterator[dict[str, Timer]]:
+    """The same of torchvision and timm, in a process of their own environment."""
     device = choose_device(config.device).type
-    arguments = (seconds, config.batch_size, config.workers, config.crop, device)
+    arguments = (config.batch_size, config.workers, config.crop, device)
     script, folder = Path(__file__).with_name("bench_torchvision.py"), Path(config.data) / "train"
-    done = subprocess.run(
+    with tempfile.TemporaryFile("w+") as errors, subprocess.Popen(
         [python, str(script), str(folder), *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise click.ClickException(f"{python} {script}: {done.stderr.strip()[-300:]}")
-    rates: Rates = json.loads(done.stdout)
-    return rates
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+    ) as process:  # fmt: skip
+        questions, answers = process.stdin, process.stdout
+        assert questions is not None
+        assert answers is not None
+
+        def answer() -> Any:
+            line = answers.readline()
+            if not line:
+                errors.seek(0)
+                raise click.ClickException(f"{python} {script}: {errors.read().strip()[-300:]}")
+            return json.loads(line)
+
+        def ask(name: str, seconds: float) -> tuple[int, float]:
+            print(json.dumps([name, seconds]), file=questions, flush=True)
+            images, took = answer()
+            return images, took
+
+        yield {name: partial(ask, name) for name in answer()}
+        questions.close()
 
 
 def table(rates: Rates, found: dict[str, tuple[float, float]]) -> Iterator[str]:
@@ -309,6 +341,7 @@ def plot(rates: Rates, marks: dict[str, float], title: str, workers: int, path: 
 @click.command()
 @click.option("--data", required=True, help="Tree with train/class/image.")
 @click.option("--seconds", default=10.0, show_default=True, help="For each row.")
+@click.option("--rounds", default=4, show_default=True, help="Parts of these seconds.")
 @click.option("--batch-size", default=32, show_default=True)
 @click.option("--workers", default=2, show_default=True)
 @click.option("--threads", default=0, help="CPU threads of the model; 0: torch's choice.")
@@ -318,8 +351,8 @@ def plot(rates: Rates, marks: dict[str, float], title: str, workers: int, path: 
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of a table.")
 @click.option("--plot", "drawing", type=OutputFile(path_type=Path), help="Draw the times there.")
 def main(
-    data: str, seconds: float, batch_size: int, workers: int, threads: int, compiled: bool,
-    device: str, torchvision: str | None, as_json: bool, drawing: Path | None,
+    data: str, seconds: float, rounds: int, batch_size: int, workers: int, threads: int,
+    compiled: bool, device: str, torchvision: str | None, as_json: bool, drawing: Path | None,
 ) -> None:  # fmt: skip
     """Print the rates."""
     if threads:
@@ -330,9 +363,12 @@ def main(
     forms = dict(FORMS)
     if compiled:
         forms |= {f"{form}, compiled": {**FORMS[form], "compile": True} for form in FORMS}
-    rates = measure(config, seconds, forms)
-    if torchvision:
-        rates |= torchvision_rates(torchvision, config, seconds)
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        timers = own_timers(config, forms, Path(folder))
+        if torchvision:
+            timers |= stack.enter_context(torchvision_timers(torchvision, config))
+        rates = in_turns(timers, seconds, rounds)
     chosen = choose_device(device)
     name = torch.cuda.get_device_name() if chosen.type == "cuda" else "CPU"
     found = limits(rates, chosen)
