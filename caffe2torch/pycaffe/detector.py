@@ -76,7 +76,7 @@ class Detector(Net):
         size = self.blobs[self.inputs[0]].width
         corner, opposite = np.array(window[:2], float), np.array(window[2:], float)
         half = (opposite - corner + 1) / 2
-        grown = half * size / (size - 2 * self.context_pad)
+        grown = size / (size - 2 * self.context_pad) * half  # In Caffe's order: it is rounded.
         low = np.round(corner + half - grown)
         high = np.round(corner + half + grown)
         scale = size / (high - low + 1)

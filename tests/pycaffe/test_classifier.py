@@ -94,6 +94,19 @@ def test_a_window_with_context_has_a_border_and_the_mean_outside(model) -> None:
         net.crop(image, [90, 90, 99, 99])
 
 
+def test_a_border_that_ends_at_half_a_pixel_is_rounded_as_in_caffe(tmp_path) -> None:
+    # 14 / 12 * 27 is one rounding above 31.5, which 27 * 14 / 12 is.
+    path = tmp_path / "net.prototxt"
+    path.write_text(
+        'layer { name: "in" type: "Input" top: "x" '
+        "input_param { shape { dim: 1 dim: 3 dim: 14 dim: 14 } } }"
+    )
+    net = Detector(str(path), None, context_pad=1)
+    image = images(1, 90, 90)[0]
+    expected = io.resize_image(image[25:88, 25:88], (14, 14))
+    np.testing.assert_array_equal(net.crop(image, [30, 30, 83, 83]), expected)
+
+
 def test_selective_search_says_what_to_do_instead(model) -> None:
     with pytest.raises(ModuleNotFoundError, match="give them to detect_windows"):
         Detector(model, None).detect_selective_search(["x.png"])
