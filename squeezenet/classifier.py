@@ -91,7 +91,7 @@ def evaluate_files(
     ``reduced`` is as in ``Transform``.
     """
     transform = replace(classifier.transform, reduced=reduced)
-    dataset = ImageDataset(open_split(data, listing, "val").source, transform, seed=None)
+    dataset = ImageDataset(open_split(data, listing, "val", team).source, transform, seed=None)
     return evaluate(
         classifier.predict,
         dataset,

@@ -27,6 +27,7 @@ from caffe2torch.images import (
     read_list,
     scan_folders,
 )
+from caffe2torch.training.distributed import ALONE, Team
 from squeezenet.preprocess import Transform
 from squeezenet.shards import ShardSource, expand
 from squeezenet.slots import Array, Slots
@@ -195,16 +196,16 @@ class Split:
     class_names: tuple[str, ...] = ()
 
 
-def open_split(data: Path, listing: str | None, name: str) -> Split:
+def open_split(data: Path, listing: str | None, name: str, team: Team = ALONE) -> Split:
     """The split that ``listing`` names: a list of paths below ``data``, a tree, LMDB or tar files.
 
     Without a listing it is the folder or LMDB ``data/name``, or ``data`` itself if that has
-    no such folder.
+    no such folder. The processes of a ``team`` open it together.
     """
     if (shards := listing or str(data)).endswith(".tar"):
         names = expand(shards)
         below = [str(data / name) for name in names]
-        return Split(ShardSource(below if os.path.exists(below[0]) else names), None)
+        return Split(ShardSource(below if os.path.exists(below[0]) else names, team), None)
     if listing is None:
         inside = data / name
         return _open(inside if inside.exists() else data, data)

@@ -13,6 +13,7 @@ from torch import nn
 from caffe2torch.errors import NetError
 from caffe2torch.io.atomic import check_folder, check_writable
 from caffe2torch.preprocessing import Preprocessing
+from caffe2torch.training.distributed import Team
 from caffe2torch.training.optimisers import CaffeOptimiser, freeze, parameter_groups
 from caffe2torch.training.rules import Schedule
 from squeezenet.config import TrainConfig
@@ -40,11 +41,11 @@ class Data(NamedTuple):
     class_names: list[str]
 
 
-def open_data(config: TrainConfig) -> Data:
-    """The images, and the classes that they have."""
+def open_data(config: TrainConfig, team: Team) -> Data:
+    """The images, and the classes that they have; the processes of a team open them together."""
     root = Path(config.data)
-    train_split = open_split(root, config.train_list, "train")
-    val_split = open_split(root, config.val_list, "val")
+    train_split = open_split(root, config.train_list, "train", team)
+    val_split = open_split(root, config.val_list, "val", team)
     num_classes = count_classes(train_split, val_split, config.num_classes)
     transform = make_transform(config, config.protocol)
     transform = replace(transform, reduced=config.decode == "reduced")

@@ -1,7 +1,6 @@
 """Images in tar files, sharded as by the WebDataset library: each image beside its label.
 
-Follows webdataset/tariterators.py (base_plus_ext, group_by_keys) for what a sample is, and for the
-index of a file behind a URL tools/wds2idx.py of NVIDIA's DALI, version 1.2.
+Follows webdataset/tariterators.py (base_plus_ext, group_by_keys) for what a sample is.
 """
 
 from __future__ import annotations
@@ -13,15 +12,16 @@ import re
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ReadError
 from caffe2torch.images import SUFFIXES, ImageError, Pixels, decode_image
+from caffe2torch.training.distributed import ALONE, Team
 from squeezenet.tar_index import Member, index_of, read_index
 
 BLOCK = 512
@@ -67,18 +67,39 @@ class ShardSource:
 
     A sample is the run of members whose names are the same up to the first dot of the last part:
     an image (``.jpg``, ``.png`` and what else is in SUFFIXES) and a ``.cls`` with its label in
-    digits; other members do not matter. Of a file only the headers are read before the images
-    are, so that any order is possible; of ``https://.../x.tar``, ``x.idx`` beside it, and then a
-    part of the file for each image. Raises ReadError for a file that is no tar file or was cut
-    short, for a sample that lacks an image or a label, and for a server that does not answer.
+    digits; other members do not matter. Where they lie is known before any image is read, so that
+    any order is possible: from the index beside a file, if it is as new as the file and ends where
+    that does, else from the headers in it; of ``https://.../x.tar`` from ``x.idx`` there, and then
+    a part of the file is asked for with each image. The processes of a ``team`` share the files
+    out and tell each other what they found.
+
+    Raises ReadError for a file that is no tar file or was cut short, for a sample that lacks an
+    image or a label, for a server that does not answer, and in ``read`` for a file that was
+    changed.
     """
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: Sequence[str], team: Team = ALONE) -> None:
         self.names = tuple(names)
-        with ThreadPoolExecutor(8) as pool:  # They wait for the disk or the network.
-            tables = list(pool.map(_find, self.names))
-        self._shards = np.repeat(np.arange(len(names), dtype=np.int32), [len(t) for t in tables])
-        self._places = np.concatenate(tables)
+        found: list[_Shard] | str
+        try:
+            with ThreadPoolExecutor(8) as pool:  # They wait for the disk or the network.
+                found = list(pool.map(_find, self.names[team.rank :: team.world]))
+        except ReadError as error:
+            found = str(error)  # All processes raise what one of them has found.
+        everyone = team.gather(found)
+        for message in everyone:
+            if isinstance(message, str):
+                raise ReadError(message)
+        shards = [everyone[n % team.world][n // team.world] for n in range(len(names))]
+        for name, shard in zip(self.names, shards, strict=True):
+            if team.world > 1 and not is_url(name) and _size(name) != shard.bytes:
+                raise ReadError(
+                    f"{name} has {_size(name):,} bytes, and {shard.bytes:,} where another process "
+                    "of the job reads it: copy it again"
+                )
+        counts = [len(shard.samples) for shard in shards]
+        self._shards = np.repeat(np.arange(len(names), dtype=np.int32), counts)
+        self._places = np.concatenate([shard.samples for shard in shards])
         if not len(self._places):
             raise ReadError(f"{names[0]} holds no samples: members such as 0.jpg and 0.cls")
 
@@ -94,13 +115,14 @@ class ShardSource:
         image, label = (
             data[start - first : start - first + size] for start, size in (sample[:2], sample[2:])
         )
-        for start, size in (sample[:2], sample[2:]):
-            header = data[start - first - BLOCK : start - first]
-            if header[257:262] != b"ustar" or _number(header[124:136]) != size:
-                raise ReadError(
-                    f"{name} has no member of {size} bytes at byte {start}, of which its index "
-                    "tells: it was changed or is damaged; make the index again"
-                )
+        headers = [data[start - first - BLOCK : start - first] for start in sample[::2]]
+        keys = {_text(header[:100]).rpartition("/")[2].partition(".")[0] for header in headers}
+        if not all(map(_is_header, headers, sample[1::2])) or len(keys) > 1:
+            raise ReadError(
+                f"{name} has no sample of {sample.image_bytes} bytes at byte {sample.image}, where "
+                "its index or an earlier look at it found one: it was changed or is damaged; make "
+                "the index again, and start again"
+            )
         if not label.strip().isdigit():
             raise ImageError(f"its label (.cls) is {label[:20]!r}, not digits")
         pixels = decode_image(np.frombuffer(image, np.uint8), self.where(index), least=least)
@@ -114,32 +136,95 @@ class ShardSource:
         return self.names[int(self._shards[index])]
 
 
-def _find(file: str) -> npt.NDArray[np.int64]:
-    """A row for each sample of a tar file, as _Sample has its columns."""
-    members = (
-        (name[1], name[2].lower(), (start, size))
-        for text, start, size in (_indexed if is_url(file) else _members)(file)
-        if (name := _NAME.fullmatch(text)) and not _META.match(text)
-    )
-    rows = [
-        _sample(file, key, {kind: place for _, kind, place in run})
-        for key, run in itertools.groupby(members, lambda member: member[0])
-    ]
-    return np.array(rows, np.int64).reshape(-1, len(_Sample._fields))
+class _Shard(NamedTuple):
+    """A row for each sample of a tar file, as _Sample has its columns; the size of a local file."""
+
+    samples: npt.NDArray[np.int64]
+    bytes: int
+
+
+def _find(file: str) -> _Shard:
+    if is_url(file):
+        return _Shard(_table(file, _indexed(file)), 0)
+    found = _beside(file)
+    return _Shard(_table(file, _walked(file)) if found is None else found, _size(file))
+
+
+def _table(file: str, samples: Iterable[Sequence[Any]]) -> npt.NDArray[np.int64]:
+    """Where the image and the label lie of samples that are told of as in an index."""
+    columns: dict[tuple[str, ...], tuple[int, int]] = {}
+    numbers: list[Any] = []
+    for words in samples:
+        kinds = tuple(words[::4])
+        if kinds not in columns:
+            columns[kinds] = _columns(file, kinds, words[3])
+        image, label = columns[kinds]
+        numbers += words[image], words[image + 1], words[label], words[label + 1]
+    try:
+        return np.array(list(map(int, numbers)), np.int64).reshape(-1, len(_Sample._fields))
+    except OverflowError:
+        raise ReadError(
+            f"{file}: its index tells of places that no file has: make it again"
+        ) from None
+
+
+def _columns(file: str, kinds: Sequence[str], name: str) -> tuple[int, int]:
+    """The words of a sample that begin to tell of its image and its label."""
+    kinds = [kind.lower() for kind in kinds]
+    images = [n for n, kind in enumerate(kinds) if f".{kind}" in SUFFIXES]
+    if len(images) != 1 or kinds.count("cls") != 1:
+        raise ReadError(
+            f"{file}: the sample {_key(name)!r} has the members {', '.join(sorted(kinds))}: it "
+            "needs one image (.jpg, .png) and its label (.cls)"
+        )
+    return 4 * images[0] + 1, 4 * kinds.index("cls") + 1
 
 
 _NAME = re.compile(r"((?:.*/)?[^/.]+)\.([^/]*)")
 _META = re.compile(r"__[^/]*__($|/)")
 
 
-def _sample(path: str, key: str, parts: dict[str, tuple[int, int]]) -> _Sample:
-    images = [name for name in parts if f".{name}" in SUFFIXES]
-    if len(images) != 1 or "cls" not in parts:
-        raise ReadError(
-            f"{path}: the sample {key!r} has the members {', '.join(sorted(parts))}: it needs one "
-            "image (.jpg, .png) and its label (.cls)"
-        )
-    return _Sample(*parts[images[0]], *parts["cls"])
+def _key(name: str) -> str | None:
+    """What the names of a sample's members have in common; None for one that is of no sample."""
+    found = _NAME.fullmatch(name)
+    return None if found is None or _META.match(name) else found[1]
+
+
+def _beside(path: str) -> npt.NDArray[np.int64] | None:
+    """What the index of a file tells of; None where there is none that fits the file."""
+    index = index_of(path)
+    try:
+        with open(index, "rb") as file, open(path, "rb", buffering=0) as tar:
+            about = os.fstat(tar.fileno())
+            if os.fstat(file.fileno()).st_mtime_ns < about.st_mtime_ns:
+                return None
+            samples = read_index(file.read(), index)
+            start, size = map(int, samples[-1][-3:-1]) if samples else (BLOCK, 0)
+            last = os.pread(tar.fileno(), BLOCK, start - BLOCK)
+            after = os.pread(tar.fileno(), BLOCK, start + -(-size // BLOCK) * BLOCK)
+        table = _table(path, (words for words in samples if _key(words[3])))
+    except (OSError, OverflowError, ReadError):  # What is wrong with the file shows in a walk.
+        return None
+    inside = (table[:, ::2] >= BLOCK) & (table[:, ::2] + table[:, 1::2] <= about.st_size)
+    fits = inside.all() and _is_header(last, size) and after == bytes(BLOCK)
+    return table if fits else None
+
+
+def _walked(path: str) -> Iterator[list[Any]]:
+    """The samples of a file by its headers, told of as in an index."""
+    members = ((key, member) for member in _members(path) if (key := _key(member[0])))
+    for key, run in itertools.groupby(members, lambda member: member[0]):
+        words: list[Any] = []
+        for _, (name, start, size) in run:
+            words += name[len(key) + 1 :], start, size, name
+        yield words
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except OSError as error:
+        raise ReadError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _read(path: str, start: int, size: int) -> bytes:
@@ -176,8 +261,8 @@ def _download(url: str, start: int | None = None, size: int = 0) -> bytes:
     raise ReadError(f"cannot read {url}: {cause}")
 
 
-def _indexed(url: str) -> Iterator[Member]:
-    """As ``_members``, by the index ``x.idx`` of a file ``x.tar``."""
+def _indexed(url: str) -> list[list[str]]:
+    """The samples that the index ``x.idx`` of a file ``x.tar`` tells of."""
     index = index_of(url)
     try:
         text = _download(index)
@@ -186,7 +271,7 @@ def _indexed(url: str) -> Iterator[Member]:
             f"{error}: a tar file behind a URL needs an index beside it, as wds2idx of NVIDIA's "
             "DALI makes it; or copy the file to a disk"
         ) from None
-    return read_index(text, index)
+    return [words for words in read_index(text, index) if _key(words[3])]
 
 
 def _members(path: str) -> Iterator[Member]:
@@ -227,6 +312,11 @@ def _walk(file: int, path: str) -> Iterator[Member]:
             yield longer.pop("path", name), start, size
     if end:  # Blocks of zeros end a whole one.
         raise ReadError(f"{path} was cut short, to {end:,} bytes: copy or make it again")
+
+
+def _is_header(block: bytes, size: int) -> bool:
+    """Whether a block is the header of a member of so many bytes."""
+    return block[257:262] == b"ustar" and _number(block[124:136]) == size
 
 
 def _number(field: bytes) -> int:

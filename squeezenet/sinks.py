@@ -239,11 +239,11 @@ class ShardSink:
         after = 0
         while (path := self._path(self.shards)) in found and path.with_suffix(".idx").exists():
             index = path.with_suffix(".idx")
-            names = [name for name, _, _ in read_index(index.read_bytes(), str(index))]
-            numbers = [int(name.partition("_")[0]) for name in names]
-            self.first = numbers[0] if self.first is None else self.first
-            self.count += len(set(numbers))
-            self.shards, after = self.shards + 1, numbers[-1] + 1
+            samples = read_index(index.read_bytes(), str(index))
+            first, last = (_number(samples[place][3].encode()) for place in (0, -1))
+            self.first = first if self.first is None else self.first
+            self.count += len(samples)
+            self.shards, after = self.shards + 1, last + 1
         return after
 
     def first_number(self) -> int | None:

@@ -6,7 +6,8 @@ samples, then a line for each, four words a member: suffix, first byte, size, na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import chain
 
 from caffe2torch.errors import ReadError
 
@@ -33,17 +34,18 @@ def index_text(samples: Iterable[Iterable[Member]]) -> bytes:
     return "\n".join([f"{VERSION} {len(lines)}", *lines, ""]).encode()
 
 
-def read_index(text: bytes, source: str) -> Iterator[Member]:
-    """The members that an index tells of, in order.
+def read_index(text: bytes, source: str) -> list[list[str]]:
+    """The words of each sample's line.
 
-    Raises ReadError, which names ``source``, for one of another form, or that was cut short.
+    Raises ReadError, which names ``source``, for an index of another form, or that was cut short.
     """
     head, *lines = text.decode("utf-8", "surrogateescape").splitlines() or [""]
-    words = [word for line in lines for word in line.split(" ")]
-    numbers = words[1::4] + words[2::4]
-    whole = len(words) % 4 == 0 and all(number.isdecimal() for number in numbers)
+    samples = [line.split(" ") for line in lines]
+    whole = all(len(words) % 4 == 0 for words in samples) and all(
+        map(str.isdecimal, chain.from_iterable(words[1::4] + words[2::4] for words in samples))
+    )
     if head.split(" ") != [VERSION, str(len(lines))] or not whole:
         raise ReadError(
             f"{source} is no whole index of version 1.2, whose names have no spaces: make it again"
         )
-    return zip(words[3::4], map(int, words[1::4]), map(int, words[2::4]), strict=True)
+    return samples

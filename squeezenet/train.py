@@ -90,7 +90,7 @@ class _Run(Loop):
         if team.leads:
             check_out(self.out)
         torch.manual_seed(config.seed)
-        self.train_set, self.val_set, self.num_classes, self.class_names = open_data(config)
+        self.train_set, self.val_set, self.num_classes, self.class_names = open_data(config, team)
         self.bad = BadImages(config.on_bad_image, report)
         images = len(self.train_set)
         self.eval_every = config.eval_every or math.ceil(images / config.images_per_step)

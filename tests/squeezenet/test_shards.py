@@ -1,9 +1,12 @@
 """Images in tar files, against what Python's tarfile and the rules of WebDataset say of them."""
 
+import gc
 import http.server
 import io
+import os
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -70,11 +73,13 @@ def test_names_longer_than_ustar_has_room_for(tmp_path):
         check(ShardSource([write(tmp_path / f"{kind}.tar", members, kind)]), [1, 2])
 
 
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # It leaves closing files to Python.
 def test_the_library_finds_the_same_samples(tmp_path):
     webdataset = pytest.importorskip("webdataset")
     members = [*sample(1, "a/"), ("a/0002.JPG", b""), ("a/0002.cls", b"2"), *sample(3, "a.b/")]
     path = write_tar(tmp_path / "0.tar", [("__x__", b""), *members])
     found = list(webdataset.WebDataset(str(path), shardshuffle=False, empty_check=False))
+    gc.collect()
     assert [int(one["cls"]) for one in found] == [1, 2, 3]
     check(ShardSource([write(path, members[:2] + members[4:])]), [1, 3])
     assert len(ShardSource([write(path, members)])) == len(found)
@@ -119,6 +124,140 @@ def test_what_is_no_shard_is_named(tmp_path):
     for members in (sample(1)[:1], sample(1)[1:], [*sample(1), ("0001.jpg", b"")]):
         with pytest.raises(ReadError, match=r"the sample '0001' has the members .*it needs one"):
             ShardSource([write(tmp_path / "part.tar", members)])
+
+
+def indexed_shard(path, numbers):
+    """A tar file of these samples and its index, as old as each other."""
+    members = [member for number in numbers for member in sample(number)]
+    write_index(write_tar(path, [("__meta__/x.json", b"{}"), *members]))
+    return str(path)
+
+
+def stamp(path, seconds):
+    os.utime(path, (seconds, seconds))
+
+
+@pytest.fixture
+def walks(monkeypatch):
+    """The files whose headers are read, as they are."""
+    walks, walk = [], shards._walk
+
+    def noting(file, path):
+        walks.append(path)
+        return walk(file, path)
+
+    monkeypatch.setattr(shards, "_walk", noting)
+    return walks
+
+
+def test_an_index_saves_the_walk_where_it_is_as_new_as_its_file(tmp_path, walks):
+    path = indexed_shard(tmp_path / "0.tar", [1, 2, 3])
+    index = tmp_path / "0.idx"
+
+    def walked(members=(1, 2, 3)):
+        walks.clear()
+        check(ShardSource([path]), members)
+        return walks == [path]
+
+    stamp(path, 1000)
+    stamp(index, 1000)
+    assert not walked()
+    stamp(index, 999)
+    assert walked()
+    stamp(index, 1001)
+    whole = index.read_text()
+    first = f"png {whole.split()[7]} "
+    for wrong in (
+        "",
+        whole.replace("v1.2", "v1.1"),
+        "\n".join(["v1.2 3", *whole.split("\n")[1:-2], ""]),  # The last sample is left out.
+        whole.replace(first, f"png {10**30} "),
+        whole.replace(first, f"png {10**6} "),
+        whole.replace(first, "png 0 "),
+        "v1.2 0\n",
+    ):
+        index.write_text(wrong)
+        assert walked(), wrong
+    index.write_text(whole)
+    assert not walked()
+    write_tar(tmp_path / "0.tar", [m for n in (1, 2, 3, 4) for m in sample(n)])  # Another one,
+    stamp(path, 1000)  # which says that it is older.
+    assert walked([1, 2, 3, 4])
+
+
+def test_a_shard_that_does_not_fit_its_index_is_named(tmp_path):
+    """However new the index is: a cut is seen at the start, and what lies elsewhere when read."""
+    path = tmp_path / "0.tar"
+    indexed_shard(path, [1, 2, 3])
+    whole = path.read_bytes()
+    for cut in (len(whole.rstrip(b"\0")) - 1, whole.index(b"0003.png"), 700, 0):
+        path.write_bytes(whole[:cut])
+        stamp(path, 1000)
+        with pytest.raises(ReadError, match=r"0\.tar (was cut short|holds no samples)"):
+            ShardSource([str(path)])
+    damaged = whole.replace(b"0002.png", b"0009.png")
+    path.write_bytes(damaged)
+    stamp(path, 1000)
+    source = ShardSource([str(path)])
+    source.read(0)
+    with pytest.raises(ReadError, match=r"0\.tar has no sample of .* was changed or is damaged"):
+        source.read(1)
+    stamp(path, 10**10)
+    with pytest.raises(ReadError, match=r"0\.tar: the sample '0009' has the members"):
+        ShardSource([str(path)])
+
+
+class Pair:
+    """Two processes of a job, which here are threads."""
+
+    world = 2
+
+    def __init__(self, rank, values, barrier):
+        self.rank, self.values, self.barrier = rank, values, barrier
+
+    def gather(self, value):
+        self.values[self.rank] = value
+        self.barrier.wait(60)
+        return list(self.values)
+
+
+def on_both(work):
+    """What ``work`` returns or raises on each of the two."""
+    values, barrier = [None, None], threading.Barrier(2)
+    with ThreadPoolExecutor(2) as pool:
+        parts = [pool.submit(work, Pair(rank, values, barrier)) for rank in range(2)]
+    return [part.exception() or part.result() for part in parts]
+
+
+def test_the_processes_of_a_job_walk_a_share_each(tmp_path, walks):
+    for number in range(5):
+        write_tar(tmp_path / f"{number}.tar", [m for n in range(number + 1) for m in sample(n)])
+    names = [str(tmp_path / f"{number}.tar") for number in range(5)]
+    sources = on_both(lambda team: ShardSource(names, team))
+    assert sorted(walks) == names
+    expected = [number for last in range(5) for number in range(last + 1)]
+    for source in sources:
+        check(source, expected)
+    (tmp_path / "3.tar").write_bytes(b"PK" * 600)
+    for error in on_both(lambda team: ShardSource(names, team)):
+        assert isinstance(error, ReadError)
+        assert "3.tar: there is no tar header" in str(error)
+
+
+def test_another_copy_of_a_shard_is_named(tmp_path):
+    """As it may lie on another machine of the job."""
+    for rank, numbers in enumerate([[1, 2], [1, 2, 3]]):
+        folder = tmp_path / str(rank)
+        folder.mkdir()
+        write_tar(folder / "0.tar", [member for number in numbers for member in sample(number)])
+        with tarfile.open(folder / "0.tar") as tar:
+            assert len(tar.getmembers()) == 2 * len(numbers)
+        with (folder / "0.tar").open("ab") as file:
+            file.write(bytes(rank * 512))
+    own, other = on_both(lambda team: ShardSource([f"{tmp_path}/{team.rank}/0.tar"], team))
+    check(own, [1, 2])
+    assert isinstance(other, ReadError)
+    assert "1/0.tar has 10,752 bytes, and 10,240 where another process" in str(other)
 
 
 def test_a_bad_image_or_label_is_one_of_its_sample(tmp_path):
@@ -197,7 +336,7 @@ def test_a_server_or_an_index_that_does_not_fit_stops_the_run(tmp_path, server, 
     source = ShardSource([f"{server}/s.tar"])
     write_tar(path, [*sample(2), *sample(1)])
     for index in range(2):
-        with pytest.raises(ReadError, match=r"has no member of .* make the index again") as caught:
+        with pytest.raises(ReadError, match=r"has no sample of .* make the index again") as caught:
             source.read(index)
         assert not isinstance(caught.value, ImageError)
     path.unlink()
