@@ -171,6 +171,11 @@ class DetectionOutput(Layer):
                 ". TextBoxes' fork makes twice the boxes: if the net is of that fork, write "
                 "denser_prior_boxes: true into each prior_box_param"
             )
+        elif loc[1] > expected and (loc[1] - expected) % (18 * 4) == 0:
+            advice = (
+                ". FaceBoxes' fork makes 21 boxes of the sizes 32, 64 and 128: if the net is of "
+                "that fork, write faceboxes: true into each prior_box_param"
+            )
         self._check_channels(loc, expected, advice)
         self._check_channels(conf, priors * self.num_classes)
         for shape, values in zip(refinement, (2, 4), strict=False):

@@ -37,6 +37,7 @@ FORKS = Parameters(
     repeated float height = {TEXT_ONLY + 5};
     repeated float offset_h = {TEXT_ONLY + 6};
     repeated float offset_w = {TEXT_ONLY + 7};
+    optional bool faceboxes = {TEXT_ONLY + 8} [default = false];
     """,
 )
 """What forks add. They give 14 and the numbers after it to different fields."""
@@ -61,7 +62,9 @@ class PriorBox(Layer):
     (y + 1) ``step`` instead. ``width`` and ``height`` (OpenCV) list the boxes instead of
     sizes and ratios, uncut; ``offset_h`` and ``offset_w`` (OpenCV), one or two of each,
     repeat each box at every pair of offsets. ``fixed_size`` and ``density`` (FaceBoxes
-    rewritten for SSD: lippman1125/faceboxes_lqy): see ``_dense_boxes``.
+    rewritten for SSD: lippman1125/faceboxes_lqy): see ``_dense_boxes``. ``faceboxes``
+    (sfzhang15/FaceBoxes, whose nets do not say it; the field is synopsys-caffe's): see
+    ``_faceboxes``.
     """
 
     type = "PriorBox"
@@ -120,6 +123,8 @@ class PriorBox(Layer):
                 "trained the net",
                 f"prior_box_param.{given[1]}",
             )
+        if fork.faceboxes:
+            return _faceboxes(proto)
         if fork.width or fork.height:
             return _listed_boxes(proto), [(0, 0)]
         if fork.fixed_size or fork.density or fork.fixed_ratio:
@@ -262,6 +267,35 @@ def _dense_boxes(proto: Message) -> tuple[list[Box], list[Box]]:
             sides.append((size / sqrt(ratio), size * sqrt(ratio)))
         boxes += [side for side in sides for _ in range(density**2)]
         shifts += [(y, x) for y in line for x in line] * len(sides)
+    return boxes, shifts
+
+
+def _faceboxes(proto: Message) -> tuple[list[Box], list[Box]]:
+    """Squares whose sides are one pixel less than ``min_size``, the small ones in grids.
+
+    A size of 32 has 4 x 4 boxes 8 pixels apart, the first 16 left of and above the centre; 64 has
+    2 x 2, 16 pixels apart, the first 16 left of and above. What ``max_size`` and
+    ``aspect_ratio`` add are the boxes of SSD.
+    """
+    p, fork = proto.prior_box_param, FORKS.of(proto)
+    if fork.fixed_size or fork.width or fork.height or fork.denser_prior_boxes:
+        raise unsupported(proto, "its forks know min_size only", "prior_box_param.faceboxes")
+    ssd = _boxes(proto)
+    each = len(ssd) // len(p.min_size)
+    boxes: list[Box] = []
+    shifts: list[Box] = []
+    for i, size in enumerate(map(int, p.min_size)):
+        line = {32: (-16, -8, 0, 8), 64: (-16, 0)}.get(size, (0,))
+        boxes += [(size - 1, size - 1)] * len(line) ** 2 + ssd[i * each + 1 : (i + 1) * each]
+        shifts += [(y, x) for y in line for x in line] + [(0, 0)] * (each - 1)
+    expected = 21 + len(p.max_size) if len(p.min_size) == 3 else len(ssd)
+    if len(boxes) != expected:
+        raise net_error(
+            proto,
+            f"its forks make room for {expected} boxes of a cell, and these sizes make "
+            f"{len(boxes)}; give 32, 64 and one more min_size, or neither of them",
+            "prior_box_param.min_size",
+        )
     return boxes, shifts
 
 

@@ -228,3 +228,10 @@ def test_twice_the_boxes_are_those_of_textboxes():
     assert "write denser_prior_boxes: true into each prior_box_param" in str(error)
     error = refusal(f"{BOTTOMS} {PLAIN.prototxt()}", (1, 16), (1, 6), (1, 2, 8))
     assert "TextBoxes" not in str(error)
+
+
+def test_eighteen_boxes_more_a_cell_are_those_of_faceboxes():
+    error = refusal(f"{BOTTOMS} {PLAIN.prototxt()}", (1, 21 * 4), (1, 21 * 3), (1, 2, 3 * 4))
+    assert "write faceboxes: true into each prior_box_param" in str(error)
+    error = refusal(f"{BOTTOMS} {PLAIN.prototxt()}", (1, 20 * 4), (1, 20 * 3), (1, 2, 3 * 4))
+    assert "FaceBoxes" not in str(error)

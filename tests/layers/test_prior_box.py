@@ -215,9 +215,54 @@ def test_density_spreads_fixed_sizes(fields, ratios):
     )
 
 
+def faceboxes(cells, image, step, squares):
+    """The boxes of FaceBoxes, of a cell's (side, number of points on a line, their distance)."""
+    rows = []
+    for y in range(cells[0]):
+        for x in range(cells[1]):
+            for side, points, gap in squares:
+                first = -gap * (points // 2)
+                for row in range(points):
+                    for column in range(points):
+                        centre = [(x + 0.5) * step + first + column * gap]
+                        centre += [(y + 0.5) * step + first + row * gap]
+                        for sign in (-1, 1):
+                            for at, length in zip(centre, image[::-1], strict=True):
+                                rows.append((at + sign * (side - 1) / 2) / length)
+    return np.stack([rows, np.full(len(rows), 0.1)])[None]
+
+
+def test_faceboxes_has_small_sizes_in_grids_and_sides_a_pixel_shorter():
+    bottoms = zeros((1, 2, 3, 5), (1, 1, 96, 160))
+    check_layer(
+        prior_box("min_size: 32 min_size: 64 min_size: 128 step: 32 faceboxes: true"),
+        bottoms,
+        [faceboxes((3, 5), (96, 160), 32, [(32, 4, 8), (64, 2, 16), (128, 1, 0)])],
+    )
+    check_layer(
+        prior_box("min_size: 256 step: 64 faceboxes: true"),
+        bottoms,
+        [faceboxes((3, 5), (96, 160), 64, [(256, 1, 0)])],
+    )
+
+
+def test_faceboxes_has_larger_squares_and_ratios_as_ssd():
+    fields = "min_size: 20 max_size: 45 aspect_ratio: 4 step: 9"
+    bottoms = zeros((1, 2, 3, 5), (1, 1, 30, 50))
+    boxes = [(19, 19), (30, 30), (40, 10), (10, 40)]
+    check_layer(
+        prior_box(f"{fields} faceboxes: true"),
+        bottoms,
+        [priors((3, 5), (30, 50), (9, 9), 0.5, boxes, [0.1] * 4)],
+    )
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
+        ("min_size: 32 faceboxes: true", "room for 1 boxes of a cell, and these sizes make 16"),
+        ("min_size: 8 min_size: 9 min_size: 7 faceboxes: true", "room for 21 boxes"),
+        ("fixed_size: 8 density: 1 faceboxes: true", "its forks know min_size only"),
         ("width: 5", "1 width, 0 height"),
         ("width: 5 height: 5 aspect_ratio: 2", "1 aspect_ratio are given"),
         ("width: -5 height: 5", "a size must be a positive number"),
