@@ -48,7 +48,8 @@ SHAPES = {"x": (2, 8, 6, 6), "a": (2, 8), "rois": (3, 5), "mask": (2, 8, 6, 6), 
           "flows": (2, 4, 6, 6), "scores": (3, 2), "offsets": (3, 8), "size": (1, 2),
           "anchors": (1, 2, 6, 6), "deltas": (1, 4, 6, 6), "texts": (1, 20, 6, 6),
           "image": (1, 3), "label": (1, 1, 6, 6), "parts": (1, 5, 6, 6), "taps": (2, 18, 6, 6),
-          "scale": (2, 1, 6, 6)}  # fmt: skip
+          "scale": (2, 1, 6, 6), "map18": (1, 18, 6, 6), "map36": (1, 36, 6, 6),
+          "mask441": (2, 441)}  # fmt: skip
 WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Accum", ("x", "mask"), "accum_param { top_height: 9 top_width: 9 }"),
     ("AutoCrop", ("x", "x"), ""),
@@ -131,6 +132,11 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Python", ("anchors", "deltas", "image"), 'python_param { module: '
      '"SSH.layers.proposal_layer" layer: "ProposalLayer" '
      'param_str: "{feat_stride: 16, scales: [8], ratios: [1]}" }'),
+    ("Python", ("map18", "map36", "image"), 'python_param { module: "pylayer.proposal_layer" '
+     'layer: "ProposalLayer" param_str: "{feat_stride: 16}" }'),
+    ("Python", ("mask441",), 'python_param { module: "pylayer.mask_layer" layer: "MaskLayer" }'),
+    ("Python", ("rois", "offsets", "scores", "image"), 'python_param { module: '
+     '"pylayer.stage_bridge_layer" layer: "StageBridgeLayer" }'),
     ("Python", ("x",), 'python_param { module: "spatial_dropout" layer: "SpatialDropoutLayer" '
      'param_str: "{phase: TEST, p: 0.1}" }'),
     ("Region", ("x",), "region_param { num: 1 coords: 4 classes: 3 }"),
@@ -142,6 +148,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Reverse", ("x",), ""),
     ("ROIAlign", ("x", "rois"), "roi_pooling_param { pooled_h: 2 pooled_w: 2 }"),
     ("ROIPooling", ("x", "rois"), "roi_pooling_param { pooled_h: 2 pooled_w: 2 }"),
+    ("ROIWarping", ("x", "rois"), "roi_warping_param { pooled_h: 2 pooled_w: 2 }"),
     ("ScaleRoute", ("rois",), "scale_route_param { high_scale: 112 }"),
     ("SeLU", ("x",), ""),
     ("ShuffleChannel", ("x",), "shuffle_channel_param { group: 2 }"),

@@ -8,8 +8,9 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.parameters import Parameters
-from caffe2torch.io.schema import Message
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.io.schema import Message, enum_name
+from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+from caffe2torch.layers._onnx import to_float, to_int
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,17 @@ class PooledRegions(Layer):
         return cls(proto.name, (p.pooled_h, p.pooled_w), p.spatial_scale, p.pad_ratio)
 
 
+def refuse_training(proto: Message) -> None:
+    """Raise UnsupportedLayerError for a layer of MNC that would sample regions with true boxes."""
+    if enum_name(proto, "phase") == "TRAIN":
+        raise unsupported(
+            proto,
+            "in phase TRAIN it chooses regions by the true boxes and masks, which is not "
+            "converted; read the net for phase TEST",
+            "phase",
+        )
+
+
 def check_regions(layer: Layer, data: Shape, regions: Shape) -> None:
     """Raise NetError unless the bottoms can be a map and rows (image, x1, y1, x2, y2)."""
     if len(data) != 4:
@@ -62,3 +74,53 @@ def pad_regions_onnx(g: OnnxBuilder, regions: str, ratio: float) -> str:
     length = g.op("Add", g.op("Sub", high, low), g.const(1.0))
     pad = g.op("Mul", length, g.const(ratio))
     return str(g.op("Concat", image, g.op("Sub", low, pad), g.op("Add", high, pad), axis=1))
+
+
+def cells_beside_onnx(
+    g: OnnxBuilder, place: str, counts: str, limit: int, axis: int
+) -> list[tuple[str, str]]:
+    """``cells_beside`` with an axis of 1 inserted at ``axis``."""
+    inside = g.op("GreaterOrEqual", place, g.const(-0.5))
+    inside = g.op("And", inside, g.op("LessOrEqual", place, g.const(limit - 0.5)))
+    inside = to_float(g, g.op("And", inside, counts))
+    ends = g.const(0.0), g.const(float(limit - 1))
+    low = g.op("Floor", place)
+    cells = [g.op("Clip", edge, *ends) for edge in (low, g.op("Add", low, g.const(1.0)))]
+    part = g.op("Sub", g.op("Clip", place, *ends), cells[0])
+    weights = [g.op("Sub", g.const(1.0), part), part]
+    where = g.const([axis], np.int64)
+    return [
+        (
+            g.op("Unsqueeze", to_int(g, cell), where),
+            g.op("Unsqueeze", g.op("Mul", inside, weight), where),
+        )
+        for cell, weight in zip(cells, weights, strict=True)
+    ]
+
+
+def between_cells_onnx(
+    g: OnnxBuilder,
+    data: str,
+    image: str,
+    rows: list[tuple[str, str]],
+    columns: list[tuple[str, str]],
+) -> str:
+    """``between_cells`` for image indices (R, 1), which are numbers still."""
+    _, channels, height, width = g.shape(data)
+    # Gather would count an index below 0 from the end: make it one that is refused.
+    image = to_int(g, image)
+    below = g.op("Less", image, g.const(0, np.int64))
+    image = g.op("Where", below, g.const(2**31, np.int64), image)
+    image = g.op("Unsqueeze", image, g.const([2], np.int64))
+    first = g.op("Mul", image, g.const(height * width, np.int64))
+    cells = g.op("Transpose", data, perm=[0, 2, 3, 1])
+    cells = g.op("Reshape", cells, g.const([-1, channels], np.int64))
+    total = ""
+    for y, wy in rows:
+        start = g.op("Add", first, g.op("Mul", y, g.const(width, np.int64)))
+        for x, wx in columns:
+            value = g.op("Gather", cells, g.op("Add", start, x))
+            weight = g.op("Unsqueeze", g.op("Mul", wy, wx), g.const([3], np.int64))
+            part = g.op("Mul", weight, value)
+            total = g.op("Add", total, part) if total else part
+    return str(g.op("Transpose", total, perm=[0, 3, 1, 2]))

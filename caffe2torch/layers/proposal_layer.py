@@ -1,4 +1,4 @@
-"""The Python layers that propose regions: Faster R-CNN's and SSH's ``ProposalLayer``."""
+"""The Python layers that propose regions: the ``ProposalLayer`` of Faster R-CNN, SSH and MNC."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Layer, net_error, python_params, register_layer, unsupported
 from caffe2torch.layers._proposals import RegionProposals, make_anchors
+from caffe2torch.layers._regions import refuse_training
 
 Settings = tuple[int, int, float | None, float]
 """Most boxes before and after suppression, its threshold, the least side."""
@@ -23,11 +24,13 @@ class _ProposalLayer(RegionProposals):
     fixes_batch = True
     settings: ClassVar[tuple[Settings, Settings]]
     """Of the phases TRAIN and TEST."""
+    keys: ClassVar[frozenset[str]] = frozenset({"feat_stride", "scales", "ratios", "base_size"})
+    """What ``param_str`` may have."""
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         given = python_params(proto)
-        strange = given.keys() - {"feat_stride", "scales", "ratios", "base_size"}
+        strange = given.keys() - cls.keys
         if strange:
             raise unsupported(
                 proto,
@@ -93,6 +96,26 @@ class SshProposalLayer(_ProposalLayer):
     type = "Python SSH.layers.proposal_layer.ProposalLayer"
     fallback = (0.0, 0.0, 0.0, 16.0, 16.0)
     settings = (1000, 300, 0.3, 4), (1000, 1000, None, 0)
+
+
+@register_layer("Python pylayer.proposal_layer.ProposalLayer")
+class MncProposalLayer(_ProposalLayer):
+    """The regions of Multi-task Network Cascades (daijifeng001/MNC, lib/pylayer/proposal_layer.py).
+
+    As Faster R-CNN's in phase TEST. In phase TRAIN its configurations differ in how many boxes
+    remain, 300 or 2000, and a second top holds their places among all: it is refused.
+    ``use_clip``, ``clip_base`` and ``gradient_scale`` are about gradients only.
+    """
+
+    type = "Python pylayer.proposal_layer.ProposalLayer"
+    tops = (1, 1)
+    settings = (12000, 2000, 0.7, 16), (6000, 300, 0.7, 16)
+    keys = frozenset({"feat_stride", "use_clip", "clip_base", "gradient_scale"})
+
+    @classmethod
+    def from_proto(cls, proto: Message) -> Layer:
+        refuse_training(proto)
+        return super().from_proto(proto)
 
 
 def _whole(proto: Message, value: Any, key: str) -> int:

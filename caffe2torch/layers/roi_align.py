@@ -9,8 +9,13 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import OnnxBuilder, TorchBuilder, register_layer
-from caffe2torch.layers._onnx import to_float, to_int
-from caffe2torch.layers._regions import PooledRegions, check_regions, pad_regions_onnx
+from caffe2torch.layers._regions import (
+    PooledRegions,
+    between_cells_onnx,
+    cells_beside_onnx,
+    check_regions,
+    pad_regions_onnx,
+)
 
 
 @register_layer()
@@ -40,7 +45,7 @@ class ROIAlign(PooledRegions):
         return t.runtime.roi_grid(*inputs, self.pooled, self.spatial_scale, self.pad_ratio)
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        _, channels, height, width = g.shape(inputs[0])
+        height, width = g.shape(inputs[0])[2:]
         regions = g.op("Reshape", inputs[1], g.const([-1, 5], np.int64))
         regions = pad_regions_onnx(g, regions, self.pad_ratio)
         image, corners = g.op("Split", regions, g.const([1, 4], np.int64), axis=1, outputs=2)
@@ -50,23 +55,7 @@ class ROIAlign(PooledRegions):
         x1, y1, x2, y2 = g.op("Split", corners, ones, axis=1, outputs=4)
         rows = _edges_onnx(g, y1, y2, self.pooled[0], height, 2)
         columns = _edges_onnx(g, x1, x2, self.pooled[1], width, 1)
-        # Gather would count an index below 0 from the end: make it one that is refused.
-        image = to_int(g, image)
-        below = g.op("Less", image, g.const(0, np.int64))
-        image = g.op("Where", below, g.const(2**31, np.int64), image)
-        image = g.op("Unsqueeze", image, g.const([2], np.int64))
-        first = g.op("Mul", image, g.const(height * width, np.int64))
-        cells = g.op("Transpose", inputs[0], perm=[0, 2, 3, 1])
-        cells = g.op("Reshape", cells, g.const([-1, channels], np.int64))
-        total = ""
-        for y, wy in rows:
-            start = g.op("Add", first, g.op("Mul", y, g.const(width, np.int64)))
-            for x, wx in columns:
-                value = g.op("Gather", cells, g.op("Add", start, x))
-                weight = g.op("Unsqueeze", g.op("Mul", wy, wx), g.const([3], np.int64))
-                part = g.op("Mul", weight, value)
-                total = g.op("Add", total, part) if total else part
-        return [g.op("Transpose", total, perm=[0, 3, 1, 2])]
+        return [between_cells_onnx(g, inputs[0], image, rows, columns)]
 
 
 def _edges_onnx(
@@ -77,19 +66,4 @@ def _edges_onnx(
     step = g.op("Div", size, g.const(float(count)))
     index = g.const(np.arange(count + 1, dtype=np.float32)[None])
     place = g.op("Add", first, g.op("Mul", index, step))
-    inside = g.op("GreaterOrEqual", place, g.const(-0.5))
-    inside = g.op("And", inside, g.op("LessOrEqual", place, g.const(limit - 0.5)))
-    inside = to_float(g, g.op("And", inside, g.op("Greater", size, g.const(0.0))))
-    ends = g.const(0.0), g.const(float(limit - 1))
-    low = g.op("Floor", place)
-    cells = [g.op("Clip", edge, *ends) for edge in (low, g.op("Add", low, g.const(1.0)))]
-    part = g.op("Sub", g.op("Clip", place, *ends), cells[0])
-    weights = [g.op("Sub", g.const(1.0), part), part]
-    where = g.const([axis], np.int64)
-    return [
-        (
-            g.op("Unsqueeze", to_int(g, cell), where),
-            g.op("Unsqueeze", g.op("Mul", inside, weight), where),
-        )
-        for cell, weight in zip(cells, weights, strict=True)
-    ]
+    return cells_beside_onnx(g, place, g.op("Greater", size, g.const(0.0)), limit, axis)

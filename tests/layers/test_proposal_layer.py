@@ -11,6 +11,7 @@ from caffe2torch.layers._proposals import make_anchors
 
 RPN = "rpn.proposal_layer"
 SSH = "SSH.layers.proposal_layer"
+MNC = "pylayer.proposal_layer"
 
 
 def layer(module: str = RPN, params: str = "'feat_stride': 16") -> str:
@@ -79,6 +80,19 @@ def test_ssh_gives_a_region_when_there_is_none():
     check_layer(layer(SSH), inputs, nothing, phase="TRAIN")
 
 
+def test_mnc_proposes_as_faster_rcnn_at_inference():
+    inputs = rpn_inputs(np.random.default_rng(0), 1, 9, 7, 10, (112, 160, 2.0))
+    anchors = anchors_of(16, (0.5, 1, 2), (8, 16, 32), round)
+    rows, _ = rpn([*inputs[:2], with_scales(inputs[2])], anchors, 16, 16, (6000, 300), 0.7)
+    params = "{'feat_stride': 16, 'use_clip': 1, 'gradient_scale': 1}"
+    check_layer(layer(MNC, params), inputs, [rows])
+    shapes = [x.shape for x in inputs]
+    error = layer_error(f"{layer(MNC, params)} phase: TRAIN", shapes)
+    assert "read the net for phase TEST" in str(error)
+    error = layer_error(layer(MNC, "{'feat_stride': 16, 'scales': [4]}"), shapes)
+    assert "scales: a parameter that the known" in str(error)
+
+
 @pytest.mark.parametrize(
     ("params", "shapes", "text"),
     [
@@ -104,6 +118,6 @@ def test_unknown_parameters_are_refused():
     assert "nms: a parameter that the known" in str(error)
 
 
-def test_both_are_found_by_module_and_class():
-    for module in (RPN, SSH):
+def test_all_are_found_by_module_and_class():
+    for module in (RPN, SSH, MNC):
         assert find_layer(f"Python {module}.ProposalLayer") is not None

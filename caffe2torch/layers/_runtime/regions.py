@@ -96,6 +96,62 @@ def roi_grid(
     x1, y1, x2, y2 = corners.unbind(1)
     rows = grid_edges(y1, y2, pooled[0], data.shape[2])
     columns = grid_edges(x1, x2, pooled[1], data.shape[3])
+    return between_cells(data, image, rows, columns)
+
+
+def grid_edges(
+    first: Tensor, last: Tensor, count: int, limit: int
+) -> list[tuple[Tensor, Tensor]]:
+    """``cells_beside`` of a region's ``count + 1`` edges: weights 0 if it is empty."""
+    size = (last - first)[:, None]
+    index = torch.arange(count + 1, device=first.device, dtype=first.dtype)
+    return cells_beside(first[:, None] + index * (size / count), size > 0, limit)
+
+
+def roi_warp(
+    data: Tensor, regions: Tensor, pooled: Sequence[int], spatial_scale: float
+) -> Tensor:
+    """Values between cells, at the first corners of each region's bins (MNC)."""
+    image, corners = split_regions(regions, len(data))
+    x1, y1, x2, y2 = round_half_away(corners * spatial_scale).unbind(1)
+    rows = bin_starts(y1, y2, pooled[0], data.shape[2])
+    columns = bin_starts(x1, x2, pooled[1], data.shape[3])
+    return between_cells(data, image, rows, columns)
+
+
+def bin_starts(
+    first: Tensor, last: Tensor, count: int, limit: int
+) -> list[tuple[Tensor, Tensor]]:
+    """``cells_beside`` of where each of a region's ``count`` bins starts."""
+    size = (last - first).clamp(min=0)[:, None]
+    index = torch.arange(count, device=first.device, dtype=first.dtype)
+    place = first[:, None] + index * (size / count)
+    return cells_beside(place, size >= 0, limit)
+
+
+def cells_beside(
+    place: Tensor, counts: Tensor, limit: int
+) -> list[tuple[Tensor, Tensor]]:
+    """The two cells beside each place (R, K) on an axis, and their weights.
+
+    A place before the first cell or behind the last takes that one. Weights are 0 more
+    than half a cell outside of the map, and where ``counts`` is false.
+    """
+    inside = counts & (place >= -0.5) & (place <= limit - 0.5)
+    low = place.nan_to_num().floor()
+    cells = [edge.clamp(0, limit - 1) for edge in (low, low + 1)]
+    part = place.clamp(0, limit - 1) - cells[0]
+    weights = [torch.where(inside, weight, 0.0) for weight in (1 - part, part)]
+    return [(c.long(), w) for c, w in zip(cells, weights, strict=True)]
+
+
+def between_cells(
+    data: Tensor,
+    image: Tensor,
+    rows: list[tuple[Tensor, Tensor]],
+    columns: list[tuple[Tensor, Tensor]],
+) -> Tensor:
+    """The weighted sums of the cells at every row and column: (R, C, rows, columns)."""
     maps = data.permute(0, 2, 3, 1)
     image = image[:, None, None]
     total = torch.zeros_like(
@@ -108,22 +164,20 @@ def roi_grid(
     return total.permute(0, 3, 1, 2)
 
 
-def grid_edges(
-    first: Tensor, last: Tensor, count: int, limit: int
-) -> list[tuple[Tensor, Tensor]]:
-    """The two cells beside each of a region's ``count + 1`` edges, and their weights.
-
-    (R, count + 1). Weights are 0 for edges outside of the map and for empty regions.
-    """
-    size = (last - first)[:, None]
-    index = torch.arange(count + 1, device=first.device, dtype=first.dtype)
-    place = first[:, None] + index * (size / count)
-    inside = (size > 0) & (place >= -0.5) & (place <= limit - 0.5)
-    low = place.nan_to_num().floor()
-    cells = [edge.clamp(0, limit - 1) for edge in (low, low + 1)]
-    part = place.clamp(0, limit - 1) - cells[0]
-    weights = [torch.where(inside, weight, 0.0) for weight in (1 - part, part)]
-    return [(c.long(), w) for c, w in zip(cells, weights, strict=True)]
+def bridge_stages(
+    regions: Tensor, offsets: Tensor, scores: Tensor, info: Tensor
+) -> Tensor:
+    """Regions moved by the offsets of their best class, inside of the image (MNC)."""
+    rows = torch.arange(len(scores), device=scores.device)
+    regions, best = regions.detach().reshape(-1, 5), scores.detach().argmax(1)
+    chosen = offsets.detach().reshape(len(scores), -1, 4)[rows, best]
+    low, high = regions[:, 1:3], regions[:, 3:]
+    size = high - low + 1
+    centre = chosen[:, :2] * size + (low + 0.5 * size)
+    half = 0.5 * (chosen[:, 2:].exp() * size)
+    limit = info.detach()[0, [1, 0, 1, 0]] - 1
+    corners = torch.cat([centre - half, centre + half], 1).minimum(limit).clamp(min=0)
+    return torch.cat([torch.zeros_like(regions[:, :1]), corners], 1)
 
 
 def psroi_pool(
