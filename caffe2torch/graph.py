@@ -49,6 +49,11 @@ class Node:
     outputs: tuple[str, ...]
     params: Mapping[str, str] = field(default_factory=dict)
 
+    def is_in_place(self, position: int) -> bool:
+        """Whether the layer writes the top at ``position`` over the bottom there."""
+        own = self.proto.bottom[position : position + 1]
+        return bool(own) and bool(own == self.proto.top[position : position + 1])
+
     @property
     def cut(self) -> tuple[int, ...]:
         """The positions of inputs that get no gradient (``propagate_down: false``)."""

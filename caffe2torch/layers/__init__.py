@@ -19,10 +19,13 @@ from typing import TYPE_CHECKING, TypeVar
 from caffe2torch.io.parameters import TEXT_ONLY, Parameters
 from caffe2torch.io.schema import Message
 from caffe2torch.layers._base import (
+    NOTHING,
     Affine,
+    Backward,
     BlobSpec,
     Layer,
     OnnxBuilder,
+    Reads,
     Role,
     TorchBuilder,
     axis_or_legacy_dim,
@@ -43,12 +46,15 @@ else:  # It only tells type checkers that the decorator makes dataclasses.
 
 
 __all__ = [
+    "NOTHING",
     "TEXT_ONLY",
     "Affine",
+    "Backward",
     "BlobSpec",
     "Layer",
     "OnnxBuilder",
     "Parameters",
+    "Reads",
     "Role",
     "TorchBuilder",
     "all_layers",

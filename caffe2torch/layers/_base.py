@@ -61,6 +61,42 @@ class Affine(NamedTuple):
         return Affine(other.scale * self.scale, other.scale * self.shift + other.shift)
 
 
+class Reads(NamedTuple):
+    """Which blobs' data Caffe's Backward_cpu reads: memory that later layers may overwrite.
+
+    What a layer keeps of its forward pass for itself (a mask, a variance) does not count.
+    """
+
+    bottoms: slice = slice(None)
+    tops: slice = slice(0)
+    signs: bool = False
+    """Only the signs of the data count, 0 as a negative number."""
+    always: bool = False
+    """The gradient differs from the formula's even where nothing is overwritten."""
+
+
+NOTHING = Reads(slice(0))
+"""A backward pass that reads no blob's data."""
+
+
+@dataclass(frozen=True)
+class Backward:
+    """What a layer's backward pass finds, as tensors.
+
+    ``bottoms`` and ``tops`` are what the blobs' memory holds by then, in the shapes of the layer;
+    ``given`` are the bottoms that its forward pass has read, ``diffs`` the gradients of the tops.
+    ``wanted`` says for each bottom whether its gradient is asked for, ``in_place`` whether the
+    first top is the first bottom.
+    """
+
+    diffs: Sequence[Any]
+    bottoms: Sequence[Any]
+    tops: Sequence[Any]
+    given: Sequence[Any]
+    wanted: Sequence[bool]
+    in_place: bool
+
+
 class OnnxBuilder(Protocol):
     """What a layer sees of the ONNX model under construction (opset 17)."""
 
@@ -173,6 +209,8 @@ class Layer:
     """
     default_loss_weight: ClassVar[float] = 0
     """The ``loss_weight`` of the first top where none is given: 1 for losses."""
+    reads: ClassVar[Reads] = Reads()
+    """What Caffe's backward pass reads, see ``backward_reads``."""
     shares_pixels: ClassVar[bool] = False
     """Each pixel of the top is made from the same one of the bottoms, or those around it."""
     keeps_tops: ClassVar[bool] = False
@@ -194,6 +232,14 @@ class Layer:
     @property
     def shares_memory(self) -> bool:
         """Whether every top is the memory of the first bottom (Reshape, Flatten, Split)."""
+        return False
+
+    @property
+    def keeps_signs(self) -> bool:
+        """Whether y has the sign of x, but where it is 0, and x gets no gradient or is not above 0.
+
+        What then overwrites x in place does not disturb a layer that reads its sign (ReLU).
+        """
         return False
 
     @property
@@ -292,6 +338,26 @@ class Layer:
         of the inputs (``x.shape[2:]``).
         """
         return t.module(*inputs)
+
+    def backward_reads(self, in_place: bool) -> Reads:
+        """What Caffe's backward pass of the layer reads of its blobs, in place or not.
+
+        The default, all bottoms and no top, is that of a layer whose gradient in Caffe is the
+        formula's: where a bottom is overwritten, it is that of the torch form on the new data.
+        """
+        return self.reads
+
+    def gradient(self, t: TorchBuilder, found: Backward) -> Sequence[Any]:
+        """The gradients of the bottoms by Caffe's own formula, None where not wanted.
+
+        For layers that read tops, or differ from their formula (``Reads.always``). They have no
+        learned blobs.
+        """
+        raise self.unsupported(
+            "Caffe's backward pass would read a top that a later layer has overwritten in place; "
+            "give that layer a top of its own",
+            "top",
+        )
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         """Append the layer's ONNX nodes and return the names of the tops' values."""

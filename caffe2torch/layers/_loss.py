@@ -11,7 +11,7 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers import Layer, OnnxBuilder, Role, TorchBuilder
+from caffe2torch.layers import Layer, OnnxBuilder, Reads, Role, TorchBuilder
 from caffe2torch.layers._onnx import to_float, to_int
 
 FLT_MIN = float(np.finfo(np.float32).tiny)
@@ -28,6 +28,7 @@ class Loss(Layer):
     """
 
     role = Role.LOSS
+    reads = Reads(slice(1, None))
     bottoms = (2, 2)
     tops = (0, 1)
     barred_bottoms = frozenset({1})

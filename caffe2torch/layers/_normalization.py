@@ -11,6 +11,7 @@ import numpy as np
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers._base import (
+    NOTHING,
     Affine,
     BlobSpec,
     Layer,
@@ -34,6 +35,7 @@ class ScaledNorm(Layer):
 
     buffers: ClassVar[frozenset[str]] = frozenset({"running_mean", "running_var"})
     works_in_place: ClassVar[bool] = True
+    reads = NOTHING
 
     by_batch: bool | None
     """Whether the batch's statistics count; None if they do while the module trains."""

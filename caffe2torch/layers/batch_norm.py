@@ -11,6 +11,7 @@ import numpy as np
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_value
 from caffe2torch.layers import (
+    NOTHING,
     Affine,
     BlobSpec,
     Layer,
@@ -63,6 +64,7 @@ class BatchNorm(Layer):
     """
 
     type = "BatchNorm"
+    reads = NOTHING
     parameters = SCALED
     works_in_place = True
     buffers = frozenset({"running_mean", "running_var", "scale_factor"})

@@ -10,7 +10,15 @@ import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Affine, BlobSpec, Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import (
+    NOTHING,
+    Affine,
+    BlobSpec,
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    register_layer,
+)
 from caffe2torch.layers._broadcast import Broadcast
 
 
@@ -23,6 +31,7 @@ class Bias(Broadcast):
     """
 
     type = "Bias"
+    reads = NOTHING
     works_in_place = True
 
     filler: Message = field(repr=False)

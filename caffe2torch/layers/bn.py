@@ -11,6 +11,7 @@ import numpy as np
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_name, enum_value
 from caffe2torch.layers import (
+    NOTHING,
     Affine,
     BlobSpec,
     Layer,
@@ -56,6 +57,7 @@ class BN(Layer):
     """
 
     type = "BN"
+    reads = NOTHING
     works_in_place = True
     parameters = Parameters(
         "bn_param",

@@ -8,6 +8,7 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import (
+    NOTHING,
     Layer,
     OnnxBuilder,
     TorchBuilder,
@@ -27,6 +28,7 @@ class Concat(Layer):
     """
 
     type = "Concat"
+    reads = NOTHING
     shares_pixels = True
     bottoms = (1, None)
 

@@ -10,6 +10,7 @@ import numpy as np
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
+    NOTHING,
     TEXT_ONLY,
     Affine,
     Layer,
@@ -36,6 +37,8 @@ class Dropout(Layer):
     """
 
     type = "Dropout"
+    reads = NOTHING
+    keeps_signs = True
     parameters = Parameters(
         "dropout_param",
         f"""

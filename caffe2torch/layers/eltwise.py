@@ -9,7 +9,16 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers import (
+    NOTHING,
+    Backward,
+    Layer,
+    OnnxBuilder,
+    Reads,
+    TorchBuilder,
+    net_error,
+    register_layer,
+)
 from caffe2torch.layers._elementwise import scale_shift
 
 
@@ -32,6 +41,8 @@ class Eltwise(Layer):
 
     operation: str
     coeff: tuple[float, ...]
+    stable: bool
+    """Whether the gradient of a product is computed without a division (stable_prod_grad)."""
 
     @property
     def works_in_place(self) -> bool:
@@ -59,7 +70,7 @@ class Eltwise(Layer):
             )
         if operation != "SUM" or not coeff:
             coeff = (1.0,) * len(proto.bottom)
-        return cls(name=proto.name, operation=operation, coeff=coeff)
+        return cls(proto.name, operation, coeff, param.stable_prod_grad)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         for i, shape in enumerate(bottoms):
@@ -76,6 +87,35 @@ class Eltwise(Layer):
         if self.operation == "SUM":
             return reduce(add, map(scale_shift, inputs, self.coeff))
         return t.runtime.eltwise_max(*inputs)
+
+    def backward_reads(self, in_place: bool) -> Reads:
+        """PROD all of it; SUM and MAX no data: Caffe keeps which bottom was the largest."""
+        if self.operation != "PROD":
+            return NOTHING
+        if self.stable:
+            return Reads(always=in_place)
+        return Reads(slice(None), slice(None), always=True)
+
+    def gradient(self, t: TorchBuilder, found: Backward) -> Sequence[Any]:
+        """Of PROD: the top's gradient times the others' product, which is y / x if not ``stable``.
+
+        Where x is 0 that quotient is not a number. In place the first bottom's gradient is written
+        over the top's before the two are multiplied, and the others find the result in its place.
+        """
+        (diff,), (y,) = found.diffs, found.tops
+        made: list[Any] = []
+        for i, (x, wanted) in enumerate(zip(found.bottoms, found.wanted, strict=True)):
+            if not wanted:
+                made.append(None)
+                continue
+            others = [other for j, other in enumerate(found.bottoms) if j != i]
+            slope = reduce(mul, others) if self.stable else y / x
+            if found.in_place and i == 0:
+                diff = slope
+            made.append(slope * diff)
+            if found.in_place and i == 0:
+                diff = made[0]
+        return made
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         if self.operation == "MAX":

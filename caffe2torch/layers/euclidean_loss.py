@@ -8,7 +8,7 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import NOTHING, Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._loss import Loss, leading_count
 
 
@@ -20,6 +20,7 @@ class EuclideanLoss(Loss):
     """
 
     type = "EuclideanLoss"
+    reads = NOTHING
     barred_bottoms = frozenset()
     unforced_bottoms = frozenset()
 

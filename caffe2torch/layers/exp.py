@@ -9,7 +9,7 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import Backward, Layer, OnnxBuilder, Reads, TorchBuilder, register_layer
 from caffe2torch.layers._elementwise import log_of_base, scale_shift, scale_shift_onnx
 
 
@@ -22,6 +22,7 @@ class Exp(Layer):
     """
 
     type = "Exp"
+    reads = Reads(slice(0), slice(None))
     works_in_place = True
 
     inner: float
@@ -41,6 +42,9 @@ class Exp(Layer):
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         y = t.torch.exp(scale_shift(inputs[0], self.inner))
         return scale_shift(y, self.outer)
+
+    def gradient(self, t: TorchBuilder, found: Backward) -> Sequence[Any]:
+        return [found.diffs[0] * found.tops[0] * self.inner]
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         y = g.op("Exp", scale_shift_onnx(g, inputs[0], self.inner, 0))

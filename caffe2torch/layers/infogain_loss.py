@@ -16,6 +16,7 @@ from caffe2torch.io.schema import Message
 from caffe2torch.layers import (
     Layer,
     OnnxBuilder,
+    Reads,
     TorchBuilder,
     canonical_axis,
     net_error,
@@ -43,6 +44,7 @@ class InfogainLoss(Loss):
     """
 
     type = "InfogainLoss"
+    reads = Reads(slice(1, None), slice(1, None))  # The second top is what it keeps.
     barred_bottoms = frozenset({1, 2})
     index_bottoms = frozenset({1})
     bottoms = (2, 3)

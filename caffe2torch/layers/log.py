@@ -7,7 +7,15 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers import (
+    Backward,
+    Layer,
+    OnnxBuilder,
+    Reads,
+    TorchBuilder,
+    net_error,
+    register_layer,
+)
 from caffe2torch.layers._elementwise import log_of_base, scale_shift, scale_shift_onnx
 
 
@@ -40,6 +48,18 @@ class Log(Layer):
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         y = t.torch.log(scale_shift(inputs[0], self.scale, self.shift))
         return scale_shift(y, self.outer)
+
+    def backward_reads(self, in_place: bool) -> Reads:
+        return Reads(always=in_place)
+
+    def gradient(self, t: TorchBuilder, found: Backward) -> Sequence[Any]:
+        """The top's gradient times the slope, scale / (log(base) * (shift + scale * x)).
+
+        In place Caffe writes the slope over the top's gradient before it multiplies the two, which
+        makes the slope squared.
+        """
+        slope = self.outer * self.scale / scale_shift(found.bottoms[0], self.scale, self.shift)
+        return [slope * (slope if found.in_place else found.diffs[0])]
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         y = g.op("Log", scale_shift_onnx(g, inputs[0], self.scale, self.shift))

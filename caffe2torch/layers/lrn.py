@@ -9,7 +9,15 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers import (
+    Backward,
+    Layer,
+    OnnxBuilder,
+    Reads,
+    TorchBuilder,
+    net_error,
+    register_layer,
+)
 from caffe2torch.layers._onnx import to_float
 from caffe2torch.layers._spatial import require_axes
 
@@ -68,6 +76,29 @@ class LRN(Layer):
             return t.runtime.left_behind(y, inputs[0], self.local_size) if self.non_finite else y
         beta = t.exact(self.beta)
         return t.runtime.lrn_within_channel(inputs[0], self.local_size, self.alpha, beta)
+
+    def backward_reads(self, in_place: bool) -> Reads:
+        return Reads(slice(None), slice(0) if self.within_channel else slice(None))
+
+    def gradient(self, t: TorchBuilder, found: Backward) -> Sequence[Any]:
+        """Of the bottom and the top that there are; Caffe has kept the sums s of its forward pass.
+
+        With s = k + alpha / count * sum(x^2) it is g s^-beta - 2 alpha beta / count * x * sum(r),
+        g the top's gradient, r = g y / s across channels and g x s^(-beta - 1) within one.
+        """
+        (x,), (given,), (y,), (diff,) = found.bottoms, found.given, found.tops, found.diffs
+        s = self.k + self.alpha * self._mean(t, given.square())
+        power = s**-self.beta
+        ratio = diff * x * power / s if self.within_channel else diff * y / s
+        return [diff * power - 2 * self.alpha * self.beta * x * self._mean(t, ratio)]
+
+    def _mean(self, t: TorchBuilder, values: Any) -> Any:
+        """The sum over the window around each value, divided by the window's size."""
+        half = self.local_size // 2
+        if self.within_channel:
+            return t.F.avg_pool2d(t.F.pad(values, [half] * 4), self.local_size, 1)
+        padded = t.F.pad(values, [0, 0, 0, 0, half, half]).unsqueeze(1)
+        return t.F.avg_pool3d(padded, (self.local_size, 1, 1), 1).squeeze(1)
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         y = self._normalized_onnx(g, inputs[0])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from caffe2torch.graph import Shape
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import Layer, OnnxBuilder, Reads, TorchBuilder, register_layer
 from caffe2torch.layers._recurrent import lstm_unit_onnx
 
 
@@ -21,6 +21,7 @@ class LSTMUnit(Layer):
     """
 
     type = "LSTMUnit"
+    reads = Reads(slice(None), slice(1))
     barred_bottoms = frozenset({2})
     unforced_bottoms = frozenset({2})
     bottoms = (3, 3)

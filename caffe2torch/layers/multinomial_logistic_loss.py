@@ -8,7 +8,7 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import Layer, OnnxBuilder, Reads, TorchBuilder, register_layer
 from caffe2torch.layers._loss import (
     LOG_THRESHOLD,
     Loss,
@@ -27,6 +27,7 @@ class MultinomialLogisticLoss(Loss):
     """
 
     type = "MultinomialLogisticLoss"
+    reads = Reads()
     index_bottoms = frozenset({1})
 
     @classmethod

@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import (
+    NOTHING,
+    Backward,
+    Layer,
+    OnnxBuilder,
+    Reads,
+    TorchBuilder,
+    register_layer,
+)
 
 
 @register_layer()
@@ -50,6 +59,31 @@ class MVN(Layer):
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         eps = self.eps if self.normalize_variance else None
         return t.runtime.mvn(inputs[0], self._axes, eps)
+
+    def backward_reads(self, in_place: bool) -> Reads:
+        if not self.normalize_variance:
+            return NOTHING
+        return Reads(slice(0), slice(None), always=in_place)
+
+    def gradient(self, t: TorchBuilder, found: Backward) -> Sequence[Any]:
+        """(g - (mean(g) + y * mean(g * y))) / (deviation + eps), g the top's gradient.
+
+        In place Caffe writes y * sum(g * y) over g before it is through with it.
+        """
+        (x,), (y,), (diff,) = found.given, found.tops, found.diffs
+        x, count = x.reshape(y.shape), prod(y.shape[self._axes[0] :])
+        centred = x - x.mean(self._axes, keepdim=True)
+        deviation = centred.square().mean(self._axes, keepdim=True).sqrt() + self.eps
+
+        def total(values: Any) -> Any:
+            return values.sum(self._axes, keepdim=True)
+
+        if found.in_place:
+            changed = y * total(diff * y)
+            made = (changed + total(changed)) * (-2 / count)
+        else:
+            made = diff - (total(diff) + y * total(diff * y)) / count
+        return [(made / deviation).reshape(found.given[0].shape)]
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         x = inputs[0]

@@ -12,6 +12,7 @@ from caffe2torch.layers import (
     Layer,
     OnnxBuilder,
     Parameters,
+    Reads,
     TorchBuilder,
     net_error,
     register_layer,
@@ -50,6 +51,7 @@ class Pooling(Layer):
     """
 
     type = "Pooling"
+    reads = Reads(slice(0), slice(1, None))
     parameters = Parameters(
         "pooling_param",
         f"""

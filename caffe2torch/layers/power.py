@@ -9,7 +9,16 @@ import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Affine, Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import (
+    NOTHING,
+    Affine,
+    Backward,
+    Layer,
+    OnnxBuilder,
+    Reads,
+    TorchBuilder,
+    register_layer,
+)
 from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
 
 
@@ -50,6 +59,34 @@ class Power(Layer):
         if self.power != 1 or self.constant is not None:
             return None
         return Affine(np.full(channels, self.scale), np.full(channels, self.shift))
+
+    def backward_reads(self, in_place: bool) -> Reads:
+        """Where y does not depend on x, or evenly, no data.
+
+        In place Caffe writes the slope over the top's gradient before it multiplies the two.
+        """
+        if self.constant is not None:
+            return NOTHING
+        if self.power in (1, 2):
+            return Reads(slice(0) if self.power == 1 else slice(None), always=in_place)
+        return Reads(slice(None), slice(None), always=True)
+
+    def gradient(self, t: TorchBuilder, found: Backward) -> Sequence[Any]:
+        """The top's gradient times the slope, power * scale * y / (shift + scale * x).
+
+        That is not a number where x and y are 0. For a power of 1 or 2 there is no quotient. In
+        place it is the slope squared, whatever the top's gradient is.
+        """
+        (x,), (y,) = found.bottoms, found.tops
+        if self.power == 1:
+            slope = t.torch.full_like(x, self.scale)
+        elif self.power == 2:
+            slope = scale_shift(x, 2 * self.scale * self.scale, 2 * self.scale * self.shift)
+        elif self.shift == 0:
+            slope = y / x * self.power
+        else:
+            slope = y / scale_shift(x, self.scale, self.shift) * (self.power * self.scale)
+        return [slope * (slope if found.in_place else found.diffs[0])]
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         if self.constant is not None:

@@ -11,9 +11,11 @@ import numpy as np
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import (
+    NOTHING,
     BlobSpec,
     Layer,
     OnnxBuilder,
+    Reads,
     TorchBuilder,
     constant_filler,
     register_layer,
@@ -60,6 +62,9 @@ class PReLU(Layer):
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         channels = [] if self.channel_shared else [bottoms[0][1]]
         return t.nn.PReLU(*channels)
+
+    def backward_reads(self, in_place: bool) -> Reads:
+        return NOTHING if in_place else Reads()  # In place Caffe keeps a copy of the bottom.
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         spatial = len(g.shape(inputs[0])) - 2

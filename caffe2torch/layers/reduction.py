@@ -9,7 +9,15 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
+from caffe2torch.layers import (
+    NOTHING,
+    Layer,
+    OnnxBuilder,
+    Reads,
+    TorchBuilder,
+    canonical_axis,
+    register_layer,
+)
 from caffe2torch.layers._elementwise import scale_shift, scale_shift_onnx
 
 
@@ -48,6 +56,9 @@ class Reduction(Layer):
         elif self.operation == "SUMSQ":
             x = t.torch.square(x)
         return scale_shift(t.torch.sum(x, dim=-1), self.coeff)
+
+    def backward_reads(self, in_place: bool) -> Reads:
+        return NOTHING if self.operation in ("SUM", "MEAN") else Reads()
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         num_axes = len(g.shape(inputs[0]))

@@ -7,7 +7,7 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import Backward, Layer, OnnxBuilder, Reads, TorchBuilder, register_layer
 
 
 @register_layer()
@@ -33,6 +33,20 @@ class ReLU(Layer):
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         y = t.module(inputs[0])
         return y if self._is_plain() else y + 0.0 * t.torch.clamp(inputs[0], max=0)
+
+    @property
+    def keeps_signs(self) -> bool:
+        return self.negative_slope >= 0
+
+    def backward_reads(self, in_place: bool) -> Reads:
+        if self.negative_slope < 0:
+            return Reads()
+        # In place the bottom is the top, whose sign is the same.
+        return Reads(slice(0), slice(None), signs=True) if in_place else Reads(signs=True)
+
+    def gradient(self, t: TorchBuilder, found: Backward) -> Sequence[Any]:
+        (diff,), (x,) = found.diffs, found.bottoms
+        return [diff * ((x > 0) + self.negative_slope * (x <= 0))]
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         if self.negative_slope:

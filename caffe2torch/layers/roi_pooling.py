@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from caffe2torch.graph import Shape
-from caffe2torch.layers import OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import OnnxBuilder, Reads, TorchBuilder, register_layer
 from caffe2torch.layers._pooling import comparable_onnx
 from caffe2torch.layers._regions import PooledRegions, check_regions, pad_regions_onnx
 
@@ -27,6 +27,7 @@ class ROIPooling(PooledRegions):
     """
 
     type = "ROIPooling"
+    reads = Reads(slice(1, None))
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         check_regions(self, *bottoms)

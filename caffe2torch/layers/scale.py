@@ -15,6 +15,7 @@ from caffe2torch.layers import (
     BlobSpec,
     Layer,
     OnnxBuilder,
+    Reads,
     TorchBuilder,
     canonical_axis,
     constant_filler,
@@ -81,6 +82,9 @@ class Scale(Broadcast):
             return None
         shift = params["bias"] if self.bias_term else np.zeros(channels)
         return Affine(params["weight"].astype(np.float64), shift.astype(np.float64))
+
+    def backward_reads(self, in_place: bool) -> Reads:
+        return Reads(slice(1, None)) if in_place else Reads()  # In place Caffe keeps a copy.
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         x = inputs[0]

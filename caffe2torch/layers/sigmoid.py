@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from caffe2torch.layers import register_layer
+from collections.abc import Sequence
+from typing import Any
+
+from caffe2torch.layers import Backward, Reads, TorchBuilder, register_layer
 from caffe2torch.layers._elementwise import SameOperator
 
 
@@ -11,6 +14,10 @@ class Sigmoid(SameOperator):
     """y = 1 / (1 + exp(-x)) on any shape (Caffe: sigmoid_layer.cpp)."""
 
     type = "Sigmoid"
+    reads = Reads(slice(0), slice(None))
     works_in_place = True
     torch_class = "Sigmoid"
     onnx_operator = "Sigmoid"
+
+    def gradient(self, t: TorchBuilder, found: Backward) -> Sequence[Any]:
+        return [found.diffs[0] * found.tops[0] * (1 - found.tops[0])]

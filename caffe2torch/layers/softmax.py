@@ -7,7 +7,15 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
+from caffe2torch.layers import (
+    Backward,
+    Layer,
+    OnnxBuilder,
+    Reads,
+    TorchBuilder,
+    canonical_axis,
+    register_layer,
+)
 
 
 @register_layer()
@@ -18,6 +26,7 @@ class Softmax(Layer):
     """
 
     type = "Softmax"
+    reads = Reads(slice(0), slice(None))
     works_in_place = True
 
     axis: int
@@ -32,6 +41,10 @@ class Softmax(Layer):
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return t.nn.Softmax(dim=self.axis)
+
+    def gradient(self, t: TorchBuilder, found: Backward) -> Sequence[Any]:
+        (diff,), (y,) = found.diffs, found.tops
+        return [(diff - (diff * y).sum(self.axis, keepdim=True)) * y]
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         return [g.op("Softmax", inputs[0], axis=self.axis)]

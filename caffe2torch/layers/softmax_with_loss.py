@@ -8,7 +8,14 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, canonical_axis, register_layer
+from caffe2torch.layers import (
+    Layer,
+    OnnxBuilder,
+    Reads,
+    TorchBuilder,
+    canonical_axis,
+    register_layer,
+)
 from caffe2torch.layers._loss import (
     FLT_MIN,
     Loss,
@@ -32,6 +39,7 @@ class SoftmaxWithLoss(Loss):
     """
 
     type = "SoftmaxWithLoss"
+    reads = Reads(slice(1, None), slice(1, None))  # The second top is what it keeps.
     index_bottoms = frozenset({1})
     tops = (0, 2)
 

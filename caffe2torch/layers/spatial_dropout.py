@@ -8,6 +8,7 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
+    NOTHING,
     TEXT_ONLY,
     Layer,
     OnnxBuilder,
@@ -30,6 +31,7 @@ class SpatialDropout(Layer):
     """
 
     type = "SpatialDropout"
+    reads = NOTHING
     works_in_place = True
     parameters = Parameters(
         "spatial_dropout_param",

@@ -8,6 +8,7 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
+    NOTHING,
     Layer,
     OnnxBuilder,
     TorchBuilder,
@@ -29,6 +30,7 @@ class SpatialDropoutLayer(Layer):
     """
 
     type = "Python spatial_dropout.SpatialDropoutLayer"
+    reads = NOTHING
     works_in_place = True
 
     ratio: float

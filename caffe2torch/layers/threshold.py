@@ -7,7 +7,7 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import NOTHING, Layer, OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._onnx import to_float
 
 
@@ -16,6 +16,7 @@ class Threshold(Layer):
     """1 where x is above ``threshold`` (default 0), 0 elsewhere (Caffe: threshold_layer.cpp)."""
 
     type = "Threshold"
+    reads = NOTHING
     barred_bottoms = frozenset({0})
     works_in_place = True
 

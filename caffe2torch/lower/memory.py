@@ -30,7 +30,7 @@ def kept_values(graph: Graph) -> list[Kept]:
             origin |= {value: (node, top) for top, value in enumerate(node.outputs)}
             continue
         for top, value in enumerate(node.outputs):
-            in_place = node.proto.bottom[top : top + 1] == node.proto.top[top : top + 1]
+            in_place = node.is_in_place(top)
             if not node.inputs or not (in_place or node.layer.shares_memory):
                 continue
             source = node.inputs[top if in_place else 0]

@@ -22,6 +22,7 @@ from caffe2torch.layers import Layer, _runtime
 from caffe2torch.layers._runtime.arrays import is_tracing
 from caffe2torch.layers._runtime.recurrent import Recurrent
 from caffe2torch.lower.memory import kept_values
+from caffe2torch.lower.overwritten import call, rereads
 from caffe2torch.lower.recorder import is_module_alone
 from caffe2torch.lower.signature import with_inputs
 
@@ -193,6 +194,10 @@ class CaffeModule(nn.Module):
         self._add_layers(graph)
         self._steps = steps_of(graph)
         self._kept = kept_values(graph)
+        self._rereads = rereads(graph)
+        self._remembered = frozenset(
+            name for one in self._rereads.values() for name in (*one.bottoms, *one.tops)
+        )
 
     def forward(self, *inputs: Inputs | None) -> Outputs:
         """Run the net.
@@ -241,14 +246,20 @@ class CaffeModule(nn.Module):
         ``inputs`` are by blob. Those of ``names`` are there at the end; None keeps all.
         """
         values = self._named_inputs(inputs)
-        for index, (function, (_, reads, tops, dead, cut)) in enumerate(
+        memory: dict[str, Tensor] = {}
+        """What Caffe's backward pass finds, as far as that is not what the layers have read."""
+        for index, (function, (path, reads, tops, dead, cut)) in enumerate(
             zip(self.functions(values), self._steps, strict=True)
         ):
             bottoms = [values[name] for name in reads]
             for position in cut:
                 bottoms[position] = bottoms[position].detach()
             try:
-                result = function(*bottoms)
+                if index in self._rereads:
+                    own = EagerTorch(self.get_submodule(".".join(path)))
+                    result = call(self._rereads[index], function, own, bottoms, memory)
+                else:
+                    result = function(*bottoms)
             except (RuntimeError, ValueError, IndexError):
                 self._refuse(index, bottoms)
                 raise
@@ -258,6 +269,9 @@ class CaffeModule(nn.Module):
                 values.update((top, result[i]) for i, top in enumerate(tops))
             elif tops:
                 values[tops[0]] = result
+            for top in self._remembered.intersection(tops):
+                if isinstance(values[top], Tensor):  # In a trace of torch.fx it is none.
+                    memory[top] = values[top].detach()
             if names is not None:
                 for name in dead:
                     if name not in names:

@@ -11,7 +11,9 @@ from caffe2torch.data import Source
 from caffe2torch.errors import first_line
 from caffe2torch.graph import Node
 from caffe2torch.io.schema import Message
-from caffe2torch.lower.to_torch import function_of
+from caffe2torch.layers import Backward
+from caffe2torch.lower.overwritten import gradients
+from caffe2torch.lower.to_torch import EagerTorch, function_of
 from caffe2torch.pycaffe import mode
 from caffe2torch.pycaffe.blob import Blob, BlobVec, BoolVec
 from caffe2torch.pycaffe.layer import Host
@@ -159,6 +161,8 @@ class TorchStep(Step):
         self.moved()
         self.parameters: list[tuple[str, nn.Parameter]] = []
         self.record: tuple[list[Tensor], list[Tensor]] | None = None
+        self.changes: list[int] = []
+        """Of the bottoms' and tops' memory, when the forward pass had ended."""
 
     def moved(self) -> None:
         self.own = [*self.module.parameters(), *self.module.buffers()]
@@ -190,6 +194,7 @@ class TorchStep(Step):
         taken = self._storages()
         for top, value in zip(self.tops, outputs, strict=True):
             top._put(_own(value, taken))
+        self._note_changes()
 
     def _run(self) -> list[Tensor]:
         """The tops' values; with a record for backward where that will ask for one."""
@@ -226,9 +231,13 @@ class TorchStep(Step):
         check_gradients(self.node, self.needs)
         if self.record is None:
             self._run()
+            self._note_changes()
         assert self.record is not None
         leaves, outputs = self.record
         device = mode.device()
+        if self._reads_anew(leaves, outputs):
+            self._put(leaves, self._from_memory(leaves))
+            return
         tops = [
             (value, top._diff.view(tuple(value.shape), device))
             for value, top in zip(outputs, self.tops, strict=True)
@@ -251,15 +260,52 @@ class TorchStep(Step):
             raise self.layer.unsupported("Caffe has no gradient of it", "propagate_down")
         else:
             found = (None,) * (len(wanted) + len(parameters))
-        taken = {_storage(diff) for _, diff in tops}
-        gradients = iter(found)
+        self._put(leaves, found)
+
+    def _put(self, leaves: Sequence[Tensor], found: Sequence[Tensor | None]) -> None:
+        """Take the gradients of the bottoms that have one, and of the learned blobs that learn."""
+        taken = {_storage(top._diff.tensor) for top in self.tops}
+        made = iter(found)
         for blob, x in zip(self.bottoms, leaves, strict=True):
             if x.requires_grad:
-                gradient = next(gradients)
+                gradient = next(made)
                 blob._diff.put(torch.zeros_like(x) if gradient is None else _own(gradient, taken))
         if self.learned is not None:
-            named = zip((name for name, _ in self.parameters), gradients, strict=True)
+            named = zip((name for name, _ in self.parameters), made, strict=True)
             self.learned.add({name: gradient for name, gradient in named if gradient is not None})
+
+    def _note_changes(self) -> None:
+        self.changes = [blob._data.changes for blob in (*self.bottoms, *self.tops)]
+
+    def _reads_anew(self, leaves: Sequence[Tensor], outputs: Sequence[Tensor]) -> bool:
+        """Whether Caffe's backward pass finds something else than the forward pass has seen."""
+        in_place = self.in_place[:1] == [True]
+        reads = self.layer.backward_reads(in_place)
+        seen = list(zip(self.bottoms, leaves, self.changes, strict=False))[reads.bottoms]
+        changes = self.changes[len(leaves) :]
+        seen += list(zip(self.tops, outputs, changes, strict=True))[reads.tops]
+        return reads.always or any(
+            (blob._data.changes != count or (in_place and blob is self.bottoms[0]))
+            and not _is_same(blob._data.view(tuple(value.shape), value.device), value.data)
+            for blob, value, count in seen
+        )
+
+    def _from_memory(self, leaves: Sequence[Tensor]) -> list[Tensor | None]:
+        """The gradients of bottoms and learned blobs, by what the blobs hold now."""
+        device = mode.device()
+        learned = [parameter for _, parameter in self.parameters]
+        found = Backward(
+            diffs=[top._diff.view(top._shape, device) for top in self.tops],
+            bottoms=[blob._data.view(blob._shape, device) for blob in self.bottoms],
+            tops=[top._data.view(top._shape, device) for top in self.tops],
+            given=[x.detach() for x in leaves],
+            wanted=[x.requires_grad for x in leaves],
+            in_place=self.in_place[:1] == [True],
+        )
+        t, learns = EagerTorch(self.module), [True] * len(learned)
+        made = gradients(self.layer, self.function, t, found, learned, learns)
+        flags = [*found.wanted, *learns]
+        return [gradient for gradient, wanted in zip(made, flags, strict=True) if wanted]
 
     def _storages(self) -> set[int]:
         """The memory that belongs to others, so that no top may become it."""
@@ -287,6 +333,10 @@ class PythonStep(Step):
 
 def _as_list(result: Tensor | Sequence[Tensor]) -> list[Tensor]:
     return [result] if isinstance(result, Tensor) else list(result)
+
+
+def _is_same(a: Tensor, b: Tensor) -> bool:
+    return torch.allclose(a, b, rtol=0, atol=0, equal_nan=True)
 
 
 def _storage(tensor: Tensor) -> int:

@@ -119,5 +119,26 @@ class CaffeRNN(Recurrent):
 def lstm_unit(cell: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
     """The next cell and hidden state; the last axis of ``gates`` holds i, f, o, g."""
     i, f, o, g = gates.chunk(4, -1)
-    cell = cont * f.sigmoid() * cell + i.sigmoid() * g.tanh()
+    forget = cont * f.sigmoid() if is_tracing() else ForgetGate.apply(f, cont)  # type: ignore
+    cell = forget * cell + i.sigmoid() * g.tanh()
     return cell, o.sigmoid() * cell.tanh()
+
+
+class ForgetGate(torch.autograd.Function):
+    """f = cont * sigmoid(x), with Caffe's gradient f * (1 - f), cont included.
+
+    That is the formula's where cont is 0 or 1.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, cont: Tensor) -> Tensor:
+        """The gate."""
+        f = cont * x.sigmoid()
+        ctx.save_for_backward(f)
+        return f
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """The gradient of x; ``cont`` has none."""
+        (f,) = ctx.saved_tensors
+        return grad * f * (1 - f), None

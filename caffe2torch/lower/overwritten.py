@@ -1,0 +1,200 @@
+"""Caffe's gradients where its backward pass finds memory that has been overwritten since."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from caffe2torch.graph import Graph, Node
+from caffe2torch.layers import Backward, Layer, TorchBuilder
+from caffe2torch.layers._runtime.arrays import is_tracing
+
+Function = Callable[..., Any]
+
+
+class _Written(NamedTuple):
+    """A layer that overwrites memory in place, its place in the net, and what it leaves."""
+
+    place: int
+    layer: Layer
+    value: str
+
+
+@dataclass(frozen=True)
+class Reread:
+    """A layer whose backward pass in Caffe is not that of what its forward pass has read.
+
+    ``bottoms`` and ``tops`` name the values that their memory holds at the end of the forward
+    pass.
+    """
+
+    layer: Layer
+    in_place: bool
+    bottoms: tuple[str, ...]
+    tops: tuple[str, ...]
+
+
+def rereads(graph: Graph) -> dict[int, Reread]:
+    """The nodes of ``graph`` whose gradients are not the formula's, by their places.
+
+    Caffe's layers read data in their backward pass from memory that in-place layers may have
+    changed. Of ::
+
+        layer { name: "t" type: "TanH" bottom: "x" top: "y" }
+        layer { name: "d" type: "Dropout" bottom: "y" top: "y" }
+
+    TanH's gradient, 1 - y^2, is that of the y that Dropout has written.
+    """
+    made: dict[str, int] = {}
+    first: dict[str, str] = {}
+    """By value, the one that stood first in its memory."""
+    written: dict[str, list[_Written]] = {}
+    for index, node in enumerate(graph.nodes):
+        for position, value in enumerate(node.outputs):
+            made[value] = index
+            in_place = node.is_in_place(position)
+            if node.inputs and (in_place or node.layer.shares_memory):
+                source = node.inputs[position if in_place else 0]
+                first[value] = first.get(source, source)
+            if in_place and not node.layer.shares_memory:
+                here = written.setdefault(first[value], [])
+                here.append(_Written(index, node.layer, value))
+
+    def later(value: str) -> list[_Written]:
+        all_ = written.get(first.get(value, value), ())
+        return [one for one in all_ if one.place > made.get(value, -1)]
+
+    def is_read_anew(node: Node) -> bool:
+        reads = node.layer.backward_reads(node.is_in_place(0))
+        read = (*node.inputs[reads.bottoms], *node.outputs[reads.tops])
+        return any(
+            not (reads.signs and one.layer.keeps_signs) for value in read for one in later(value)
+        )
+
+    def present(value: str) -> str:
+        return later(value)[-1].value if later(value) else value
+
+    found: dict[int, Reread] = {}
+    for index, node in enumerate(graph.nodes):
+        in_place = node.is_in_place(0)
+        if is_read_anew(node) or node.layer.backward_reads(in_place).always:
+            bottoms, tops = (tuple(map(present, of)) for of in (node.inputs, node.outputs))
+            found[index] = Reread(node.layer, in_place, bottoms, tops)
+    return found
+
+
+def call(
+    reread: Reread,
+    function: Function,
+    t: TorchBuilder,
+    bottoms: Sequence[Tensor],
+    memory: Mapping[str, Tensor],
+) -> Any:
+    """``function(*bottoms)``, the layer, with Caffe's gradient.
+
+    ``memory`` gets the values that ``reread`` names, as the pass goes on, without a history.
+    What is traced has the gradient of the formula.
+    """
+    parameters = tuple(t.params.parameters())
+    tensors = (*bottoms, *parameters)
+    if (
+        not torch.is_grad_enabled()
+        or is_tracing()
+        or not all(isinstance(one, Tensor) for one in tensors)  # torch.fx
+        or not any(one.requires_grad for one in tensors)
+    ):
+        return function(*bottoms)
+    return _Call.apply(reread, function, t, memory, len(bottoms), *tensors)  # type: ignore[no-untyped-call]
+
+
+class _Call(torch.autograd.Function):
+    """A layer whose gradient is computed from what the memory holds when that is asked for."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        reread: Reread,
+        function: Function,
+        t: TorchBuilder,
+        memory: Mapping[str, Tensor],
+        count: int,
+        *tensors: Tensor,
+    ) -> Any:
+        """The tops."""
+        ctx.reread, ctx.function, ctx.t, ctx.memory, ctx.count = reread, function, t, memory, count
+        ctx.save_for_backward(*tensors[:count])
+        result = function(*tensors[:count])
+        return tuple(result) if isinstance(result, list) else result
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of the bottoms and of the learned arrays."""
+        given, reread = ctx.saved_tensors, ctx.reread
+        parameters = tuple(ctx.t.params.parameters())
+        present = [
+            ctx.memory.get(name, own).reshape(own.shape)
+            for name, own in zip(reread.bottoms, given, strict=True)
+        ]
+        tops = [
+            ctx.memory[name].reshape(diff.shape)
+            for name, diff in zip(reread.tops, diffs, strict=True)
+        ]
+        wanted = ctx.needs_input_grad[5:]
+        found = Backward(diffs, present, tops, given, wanted[: ctx.count], reread.in_place)
+        return (
+            *[None] * 5,
+            *gradients(reread.layer, ctx.function, ctx.t, found, parameters, wanted[ctx.count :]),
+        )
+
+
+def gradients(
+    layer: Layer,
+    function: Function,
+    t: TorchBuilder,
+    found: Backward,
+    parameters: Sequence[Tensor],
+    learns: Sequence[bool],
+) -> list[Tensor | None]:
+    """Caffe's gradients of a layer's bottoms and learned arrays, None where not wanted.
+
+    Args:
+        layer: the layer.
+        function: the layer as a function of its bottoms.
+        t: for the layer's own form of its gradient.
+        found: what the backward pass finds.
+        parameters: the learned arrays.
+        learns: for each of them, whether its gradient is asked for.
+
+    Raises UnsupportedLayerError for a layer whose gradient is not known then.
+    """
+    if type(layer).gradient is not Layer.gradient:
+        own = layer.gradient(t, found)
+        return [*own, *[None] * len(parameters)]
+    reads = layer.backward_reads(found.in_place)
+    if range(len(found.tops))[reads.tops] or layer.remembers or layer.index_bottoms:
+        layer.gradient(t, found)  # Refuses it.
+    read = range(len(found.bottoms))[reads.bottoms]
+    with torch.enable_grad():
+        leaves = [
+            (found.bottoms if i in read else found.given)[i].detach().requires_grad_(wanted)
+            for i, wanted in enumerate(found.wanted)
+        ]
+        result = function(*leaves)
+    tops = list(result) if isinstance(result, tuple | list) else [result]
+    pairs = [(top, diff) for top, diff in zip(tops, found.diffs, strict=True) if top.requires_grad]
+    into = [*leaves, *parameters]
+    flags = [*found.wanted, *learns]
+    made = iter(
+        torch.autograd.grad(
+            [top for top, _ in pairs],
+            [one for one, wanted in zip(into, flags, strict=True) if wanted],
+            [diff for _, diff in pairs],
+            allow_unused=True,
+        )
+    )
+    return [next(made) if wanted else None for wanted in flags]
