@@ -94,6 +94,7 @@ HEAVY = {"torch", "onnx", "onnxruntime", "cv2"}
 HEAVY_AT_THE_TOP = {
     "caffe2torch/lower/to_torch.py": {"torch"},
     "caffe2torch/lower/fast.py": {"torch"},
+    "caffe2torch/lower/overwritten.py": {"torch"},
     "caffe2torch/lower/to_onnx.py": {"onnx"},
     "caffe2torch/lower/fold_onnx.py": {"onnx"},
     "caffe2torch/lower/half.py": {"onnx"},

@@ -126,7 +126,7 @@ def clip(low: float, high: float) -> Kind:
     return Kind(
         f'type: "Clip" clip_param {{ min: {low} max: {high} }}',
         lambda x: (np.maximum(low, np.minimum(x, high)), None),
-        elementwise(lambda x, y: 1.0 * ((x >= low) & (x <= high))),
+        elementwise(lambda x, y: np.where((x >= low) & (x <= high), 1.0, 0.0)),
     )
 
 
