@@ -60,6 +60,12 @@ class Dropout(Layer):
             raise net_error(
                 proto, f"{ratio:g} is not between 0 and 1", "dropout_param.dropout_ratio"
             )
+        if ratio == 1 and param.scale_train and enum_name(proto, "phase") == "TRAIN":
+            raise net_error(
+                proto,
+                "1 keeps no element, and 0 / (1 - 1) makes NaN of all in phase TRAIN; give less",
+                "dropout_param.dropout_ratio",
+            )
         numbers = [u for u in proto.unknown_field if cls.parameters.claims(u) and u.number]
         if numbers and param.scale_train:
             raise unsupported(

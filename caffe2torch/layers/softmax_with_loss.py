@@ -32,8 +32,9 @@ class SoftmaxWithLoss(Loss):
     """loss = sum -log(max(softmax(x)[label], FLT_MIN)) / n (Caffe: softmax_loss_layer.cpp).
 
     Bottoms: scores, with the classes on ``softmax_param.axis`` (default 1), and as many
-    labels as there are positions on the other axes. Tops: the loss, and the probabilities.
-    Positions of label ``ignore_label`` do not count. n by ``normalization``: VALID (default)
+    labels as there are positions on the other axes. Top: the loss. Caffe's class names a second
+    one, the probabilities, but its SetUp ends the process with it, whatever ``loss_weight`` says:
+    a Softmax layer gives them. Positions of label ``ignore_label`` do not count. n by ``normalization``: VALID (default)
     the positions that count, FULL all, BATCH_SIZE the sizes before the axis, NONE 1; at
     least 1. The older ``normalize`` false means BATCH_SIZE.
     """
@@ -41,7 +42,6 @@ class SoftmaxWithLoss(Loss):
     type = "SoftmaxWithLoss"
     reads = Reads(slice(1, None), slice(1, None))  # The second top is what it keeps.
     index_bottoms = frozenset({1})
-    tops = (0, 2)
 
     axis: int
     ignore_label: int | None
@@ -66,9 +66,6 @@ class SoftmaxWithLoss(Loss):
                 f"on axis {axis}: there must be one label for each position"
             )
 
-    def top_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
-        return [(), bottoms[0]]
-
     def values(self, t: TorchBuilder, inputs: Sequence[Any]) -> Any:
         options = self.axis, self.ignore_label, self.normalization
         return t.runtime.softmax_with_loss(*inputs, *options)
@@ -81,5 +78,4 @@ class SoftmaxWithLoss(Loss):
         picked = pick_onnx(g, probabilities, shape, labels, axis, self.ignore_label)
         losses = g.op("Neg", g.op("Log", g.op("Max", picked.values, g.const(FLT_MIN))))
         batch = leading_count(g, scores, axis)
-        loss = normalized_onnx(g, losses, picked.valid, self.normalization, batch)
-        return [loss, probabilities][: self.num_tops]
+        return [normalized_onnx(g, losses, picked.valid, self.normalization, batch)]

@@ -23,7 +23,7 @@ REFUSED = {
     ).split()
 } | {
     "accepts_infogain_normalize": "loss_param.normalize: is not for this loss",
-    "accepts_loss_weight_count": "loss_weight: is 1 by default, and the layer has 2 tops",
+    "accepts_loss_weight_count": "top: has 2 tops; this type takes 0 to 1",
     "accepts_prelu_5d": "more than four axes",
     "accepts_propagate_down_count": "propagate_down: is given 1 times, and the layer has 2 bottoms",
     "accepts_shared_lr_mismatch": "2 for the shared parameter 'w', which has 1",

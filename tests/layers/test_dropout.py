@@ -39,6 +39,13 @@ def test_refuses_a_ratio_beyond_one() -> None:
     assert "1.5 is not between 0 and 1" in str(error)
 
 
+def test_refuses_to_keep_nothing_in_training() -> None:
+    text = f"{HALF} dropout_param {{ dropout_ratio: 1 }}"
+    with pytest.raises(NetError, match="makes NaN of all in phase TRAIN"):
+        resolved(text, "TRAIN")
+    assert resolved(text).is_identity
+
+
 def test_fast_rcnn_fork_scales_at_inference_instead() -> None:
     x = np.random.default_rng(2).standard_normal((2, 3, 5, 7))
     check_layer(

@@ -26,10 +26,6 @@ def oracle(
     return np.array(total / divisor(mode, scores.shape, axis, valid))
 
 
-WEIGHTS = "loss_weight: 1 loss_weight: 0"
-"""Of two tops: Caffe gives a loss a single weight by default."""
-
-
 @pytest.mark.parametrize(
     ("shape", "axis", "label_shape"),
     [
@@ -54,10 +50,10 @@ def test_loss(
     scores, labels = rng.standard_normal(shape) * 3, rng.integers(0, 5, label_shape)
     more = "" if ignore is None else f"ignore_label: {ignore}"
     check_layer(
-        f'type: "SoftmaxWithLoss" {WEIGHTS} softmax_param {{ axis: {axis} }} '
+        f'type: "SoftmaxWithLoss" softmax_param {{ axis: {axis} }} '
         f"loss_param {{ {param} {more} }}",
         [scores, labels],
-        [oracle(scores, labels, axis % len(shape), ignore, mode), softmax(scores, axis)],
+        [oracle(scores, labels, axis % len(shape), ignore, mode)],
     )
 
 
@@ -92,13 +88,13 @@ def test_loss_is_bounded_and_its_gradient_is_not() -> None:
     np.testing.assert_allclose(x.grad, [[-0.5, 0.5], [0.5, -0.5]])
 
 
-def test_probabilities_have_no_gradient() -> None:
-    layer = resolved('type: "SoftmaxWithLoss" bottom: "x" bottom: "l" top: "y" top: "p" ' + WEIGHTS)
-    x = torch.eye(2, 3, requires_grad=True)
-    _, probabilities = run_layer(layer, [x, torch.zeros(2)], {}, training=True)
-    probabilities.square().sum().backward()
-    assert x.grad is not None
-    assert not x.grad.any()
+@pytest.mark.parametrize("weights", ["", "loss_weight: 1", "loss_weight: 1 loss_weight: 0"])
+def test_refuses_a_second_top(weights: str) -> None:
+    error = refusal(
+        f'type: "SoftmaxWithLoss" bottom: "x" bottom: "l" top: "y" top: "p" {weights}'
+    )
+    assert isinstance(error, NetError)
+    assert "2 tops" in str(error)
 
 
 def test_without_a_top_it_has_no_output() -> None:

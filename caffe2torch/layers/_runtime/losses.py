@@ -16,14 +16,12 @@ LOG_THRESHOLD = 1e-20
 
 def softmax_with_loss(
     scores: Tensor, labels: Tensor, dim: int, ignore_label: int | None, mode: str
-) -> tuple[Tensor, Tensor]:
-    """The multinomial logistic loss of scores; the probabilities, without gradient."""
+) -> Tensor:
+    """The multinomial logistic loss of scores."""
     dim %= scores.ndim
-    logs = scores.log_softmax(dim)
-    values, _, valid = pick(logs, labels, dim, ignore_label)
+    values, _, valid = pick(scores.log_softmax(dim), labels, dim, ignore_label)
     losses = -floored(values, math.log(FLT_MIN))
-    batch = math.prod(scores.shape[:dim])
-    return normalized(losses, valid, mode, batch), constant(logs, logs.exp().detach())
+    return normalized(losses, valid, mode, math.prod(scores.shape[:dim]))
 
 
 def multinomial_logistic_loss(probabilities: Tensor, labels: Tensor) -> Tensor:
