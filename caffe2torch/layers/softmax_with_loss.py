@@ -34,7 +34,9 @@ class SoftmaxWithLoss(Loss):
     Bottoms: scores, with the classes on ``softmax_param.axis`` (default 1), and as many
     labels as there are positions on the other axes. Top: the loss. Caffe's class names a second
     one, the probabilities, but its SetUp ends the process with it, whatever ``loss_weight`` says:
-    a Softmax layer gives them. Positions of label ``ignore_label`` do not count. n by ``normalization``: VALID (default)
+    a Softmax layer gives them.
+
+    Positions of label ``ignore_label`` do not count. n by ``normalization``: VALID (default)
     the positions that count, FULL all, BATCH_SIZE the sizes before the axis, NONE 1; at
     least 1. The older ``normalize`` false means BATCH_SIZE.
     """

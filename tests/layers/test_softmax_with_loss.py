@@ -50,8 +50,7 @@ def test_loss(
     scores, labels = rng.standard_normal(shape) * 3, rng.integers(0, 5, label_shape)
     more = "" if ignore is None else f"ignore_label: {ignore}"
     check_layer(
-        f'type: "SoftmaxWithLoss" softmax_param {{ axis: {axis} }} '
-        f"loss_param {{ {param} {more} }}",
+        f'type: "SoftmaxWithLoss" softmax_param {{ axis: {axis} }} loss_param {{ {param} {more} }}',
         [scores, labels],
         [oracle(scores, labels, axis % len(shape), ignore, mode)],
     )
@@ -90,9 +89,7 @@ def test_loss_is_bounded_and_its_gradient_is_not() -> None:
 
 @pytest.mark.parametrize("weights", ["", "loss_weight: 1", "loss_weight: 1 loss_weight: 0"])
 def test_refuses_a_second_top(weights: str) -> None:
-    error = refusal(
-        f'type: "SoftmaxWithLoss" bottom: "x" bottom: "l" top: "y" top: "p" {weights}'
-    )
+    error = refusal(f'type: "SoftmaxWithLoss" bottom: "x" bottom: "l" top: "y" top: "p" {weights}')
     assert isinstance(error, NetError)
     assert "2 tops" in str(error)
 

@@ -164,3 +164,20 @@ def test_two_data_layers_of_one_name_are_an_error() -> None:
         shape { dim: 2 } data_filler { type: "uniform" } } }"""
     with pytest.raises(NetError, match="another data layer of this phase has its name"):
         opened(data.replace("TOP", "p") + data.replace("TOP", "q"))
+
+
+def test_batch_norm_takes_statistics_in_phase_test_where_it_is_told_not_to_use_them() -> None:
+    text = """layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y"
+        batch_norm_param { FLAG moving_average_fraction: 0.5 } }"""
+    x = torch.tensor([[1.0, 2, 3], [3, 6, 5]])
+    factors = {}
+    for flag in ("use_global_stats: false", "use_global_stats: true", ""):
+        proto = parse_prototxt(INPUT + text.replace("FLAG", flag), "net")
+        net = open_net(proto, State("TEST"))
+        for _ in range(2):
+            net.module.values({"x": x})
+        own = net.module.get_submodule("bn")
+        factors[flag] = float(own.scale_factor)
+        if factors[flag]:
+            torch.testing.assert_close(own.running_mean, x.mean(0))
+    assert factors == {"use_global_stats: false": 1.5, "use_global_stats: true": 0, "": 0}
