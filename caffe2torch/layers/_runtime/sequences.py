@@ -8,16 +8,23 @@ import torch
 from torch import Tensor, nn
 
 
-def ctc_greedy(x: Tensor, blank: int, merge: bool) -> Tensor:
+def ctc_greedy(
+    x: Tensor, blank: int, merge: bool, going_on: Tensor | None = None
+) -> Tensor:
     """The classes (N, T, 1, 1) of scores (T, N, C), less repetitions and blanks.
 
-    They are followed by -1.
+    They are followed by -1. ``going_on`` (T, N) is 0 where a sequence has ended; its
+    first row is not read.
     """
     best = x.flatten(2).argmax(2).T
     keep = best != blank
     if merge:
         keep[:, 1:] &= best[:, 1:] != best[:, :-1]
     steps = best.shape[1]
+    if going_on is not None:
+        ended = (going_on.reshape(steps, -1) == 0).T
+        ended = torch.cat([torch.zeros_like(ended[:, :1]), ended[:, 1:]], 1)
+        keep &= ended.cumsum(1) == 0
     # Steps left out go to places of their own behind the sequence, which are cut off.
     behind = torch.arange(steps, 2 * steps, device=x.device)
     place = torch.where(keep, keep.cumsum(1) - 1, behind)
