@@ -28,12 +28,14 @@ class Interp(Layer):
 
     Fork: DeepLab's Caffe, interp_layer.cpp. Bottom (N, C, H, W), cropped first by
     ``-pad_beg`` pixels at the top and left and ``-pad_end`` at the bottom and right. Output
-    sizes: of the second bottom, if there is one (PSPNet's and other forks); else
+    sizes: of the second bottom, if there is one (PSPNet's and other forks; py-RFCN-priv's says so
+    by ``use_blob_size``); else
     ``(size - 1) / shrink_factor + 1`` or ``size + (size - 1) * (zoom_factor - 1)`` if only
     that factor is given; else ``height`` and ``width``; else the shrunk size zoomed.
 
-    Errors: a positive pad, a factor below 1, no output size, a crop that leaves nothing. A
-    second bottom beside a size or factor is refused, as the forks differ about it.
+    Errors: a positive pad, a factor below 1, no output size, a crop that leaves nothing,
+    ``use_blob_size`` without a second bottom. A second bottom beside a size or factor is refused
+    without that field, as the forks differ about it.
     """
 
     type = "Interp"
@@ -46,6 +48,7 @@ class Interp(Layer):
         optional int32 shrink_factor = 4 [default = 1];
         optional int32 pad_beg = 5 [default = 0];
         optional int32 pad_end = 6 [default = 0];
+        optional bool use_blob_size = 7 [default = false];
         """,
     )
     bottoms: ClassVar[tuple[int, int | None]] = (1, 2)
@@ -68,7 +71,9 @@ class Interp(Layer):
                 raise net_error(proto, "it must be 1 or more", field)
         factors = [param.HasField(field) for field in ("shrink_factor", "zoom_factor")]
         sized = param.HasField("height") and param.HasField("width")
-        if len(proto.bottom) > 1 and (any(factors) or sized):
+        if param.use_blob_size and len(proto.bottom) == 1:
+            raise net_error(proto, "it needs a second bottom", "interp_param.use_blob_size")
+        if len(proto.bottom) > 1 and (any(factors) or sized) and not param.use_blob_size:
             raise unsupported(proto, "a second bottom and a size or factor both give the size")
         if len(proto.bottom) == 1 and not (any(factors) or sized):
             raise net_error(

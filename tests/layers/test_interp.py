@@ -59,13 +59,15 @@ def test_one_pixel():
 def test_size_of_the_second_bottom():
     rng = np.random.default_rng(3)
     x, other = rng.standard_normal((2, 3, 5, 7)), rng.standard_normal((2, 4, 9, 6))
-    check_layer('type: "Interp"', [x, other], [bilinear(x, (9, 6))])
+    for text in ('type: "Interp"', layer("use_blob_size: true zoom_factor: 3")):
+        check_layer(text, [x, other], [bilinear(x, (9, 6))])
 
 
 @pytest.mark.parametrize(
     ("param", "message"),
     [
         ("", "no output size"),
+        ("use_blob_size: true zoom_factor: 2", "use_blob_size: it needs a second bottom"),
         ("height: 4", "no output size"),
         ("height: 4 width: 0", "the output size (4, 0) is not positive"),
         ("zoom_factor: 0", "zoom_factor: it must be 1 or more"),

@@ -20,6 +20,41 @@ class ChannelDropout(nn.Module):
         return x * F.dropout(mask, self.ratio, self.training)
 
 
+class SelfNormalDropout(nn.Module):
+    """Puts ``alpha`` in place of values at random in training.
+
+    Values of mean 0 and deviation 1 keep both.
+    """
+
+    def __init__(self, ratio: float, alpha: float) -> None:
+        super().__init__()
+        self.ratio, self.alpha = ratio, alpha
+        keep = 1 - ratio
+        self.scale = (keep * (1 + alpha**2 * ratio)) ** -0.5
+        self.shift = -self.scale * ratio * alpha
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Drop values of ``x``."""
+        if not self.training:
+            return x.clone()
+        dropped = torch.rand_like(x) < self.ratio
+        return self.scale * x.masked_fill(dropped, self.alpha) + self.shift
+
+
+class ChannelScaling(nn.Module):
+    """Multiplies each channel in training by a number between ``low`` and ``high``."""
+
+    def __init__(self, low: float, high: float) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale the channels of ``x`` (N, C, H, W)."""
+        if not self.training:
+            return x.clone()
+        return x * x.new_empty((*x.shape[:2], 1, 1)).uniform_(self.low, self.high)
+
+
 class Noise(nn.Module):
     """Adds normal noise (``deviation`` not None) or uniform noise in training."""
 
