@@ -81,6 +81,8 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Deconvolution3D", ("volume",), "convolution_param { num_output: 4 kernel_size: 3 "
      "kernel_depth: 2 }"),
     ("DeephiResize", ("x",), "deephi_resize_param { scale_h: 2 scale_w: 2 }"),
+    ("DetectionCcpdOutput", ("a",) * 7, "lp_det_param { num_chinese: 8 num_english: 8 "
+     "num_letter: 8 }"),
     ("DenseBlock", ("x",), "denseblock_param { numTransition: 2 growthRate: 3 initChannel: 8 }"),
     ("DeformableConvolution", ("x", "taps"), "deformable_convolution_param { num_output: 4 "
      "kernel_size: 3 pad: 1 deformable_group: 1 }"),

@@ -31,3 +31,12 @@ def largest(x: Tensor, dim: int, top_k: int) -> tuple[Tensor, Tensor]:
         values, places = backwards.sort(stable=True, dim=dim, descending=True)
         values, places = (t.narrow(dim, 0, top_k) for t in (values, places))
     return values, (x.shape[dim] - 1 - places).to(x.dtype)
+
+
+def best_classes(*scores: Tensor) -> Tensor:
+    """The best class of each of the K ``scores`` (N, C, ..) as (1, 1, N, K).
+
+    It is 0 where no score is above 0.
+    """
+    best = [x.clamp(min=0).flatten(1).argmax(1) for x in scores]
+    return torch.stack(best, 1).to(scores[0].dtype)[None, None]

@@ -30,7 +30,7 @@ class SelfNormalDropout(nn.Module):
         super().__init__()
         self.ratio, self.alpha = ratio, alpha
         keep = 1 - ratio
-        self.scale = (keep * (1 + alpha**2 * ratio)) ** -0.5
+        self.scale: float = (keep * (1 + alpha**2 * ratio)) ** -0.5
         self.shift = -self.scale * ratio * alpha
 
     def forward(self, x: Tensor) -> Tensor:
@@ -38,7 +38,8 @@ class SelfNormalDropout(nn.Module):
         if not self.training:
             return x.clone()
         dropped = torch.rand_like(x) < self.ratio
-        return self.scale * x.masked_fill(dropped, self.alpha) + self.shift
+        y: Tensor = self.scale * x.masked_fill(dropped, self.alpha) + self.shift
+        return y
 
 
 class ChannelScaling(nn.Module):
