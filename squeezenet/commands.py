@@ -197,7 +197,7 @@ def pack(
     """Write images into OUTPUT, an LMDB as Caffe's convert_imageset makes it.
 
     An OUTPUT such as train-%06d.tar means tar files as the WebDataset library shards them, each
-    with its index beside it; raw pixels are .ppm files in them, or .pgm.
+    with its index beside it; raw pixels are .bmp files in them.
 
     After an interruption the same command goes on.
     """
@@ -209,7 +209,7 @@ def pack(
     sink: Sink
     if output.suffix == ".tar":
         sink = ShardSink(output, shard_size or SHARD_BYTES)
-        encoded = encoded or ("pgm" if gray else "ppm")
+        encoded = encoded or "bmp"
     elif shard_size is not None:
         raise click.UsageError("--shard-size is for tar files: OUTPUT such as train-%06d.tar")
     else:

@@ -31,8 +31,8 @@ class Packing:
     """How images are stored; each field is an option of convert_imageset.
 
     ``size``: the height and width that images are resized to, bilinearly; None: they stay as
-    they are. ``encoded``: "jpg" or "png" files instead of raw pixels, or "ppm" and "pgm", which
-    are raw pixels behind a header; a file of that type that is not changed is stored as it is.
+    they are. ``encoded``: "jpg" or "png" files instead of raw pixels, or "bmp", which are raw
+    pixels behind a header; a file of that type that is not changed is stored as it is.
     ``check_size``: all images must have the channels, height and width of the first. ``seed``
     is that of ``shuffle``.
     """

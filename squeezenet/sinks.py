@@ -36,7 +36,7 @@ class Packed(NamedTuple):
     """An image to be stored, as the bytes of a file or as planes of raw pixels.
 
     ``number`` and ``name`` are its place in the order of packing and its path in the list;
-    ``kind`` is the file's suffix ("jpg", "png", "ppm", "pgm"), or None for raw pixels, blue
+    ``kind`` is the file's suffix ("jpg", "png", "bmp"), or None for raw pixels, blue
     first; ``shape`` is (channels, height, width).
     """
 

@@ -188,6 +188,7 @@ CHANGES = (
     Change("docs/imagenet.md", "--epochs 5 --batch-size 512", "--batch-size 4", "takes GPUs"),
     Change("docs/imagenet.md", "--batch-size 512", "--batch-size 4", "takes GPUs"),
     Change("docs/imagenet.md", "--batch-size 4096", "--batch-size 4", "takes GPUs"),
+    Change("docs/imagenet.md", "files-{000000..000140}", "files-{000000..000000}", "is for 140 GB"),
     Change("docs/imagenet.md", "--workers 16", "--workers 1", "is for more cores"),
     Change("docs/training.md", "max_iter: 62", "max_iter: 2", "takes a minute"),
     Change("docs/training.md", "insects_iter_62", "insects_iter_2", "takes a minute"),

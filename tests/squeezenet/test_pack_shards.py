@@ -59,10 +59,10 @@ def contents(folder):
 @pytest.mark.parametrize(
     ("options", "kind"),
     [
-        ((), "ppm"),
-        (("--resize", "20x33"), "ppm"),
-        (("--resize", 0), "ppm"),
-        (("--gray",), "pgm"),
+        ((), "bmp"),
+        (("--resize", "20x33"), "bmp"),
+        (("--resize", 0), "bmp"),
+        (("--gray",), "bmp"),
         (("--encoded", "png", "--shuffle", "--seed", 5), "png"),
         (("--encoded", "jpg", "--resize", 0), "jpg"),
     ],
@@ -118,7 +118,7 @@ def test_the_library_reads_them(images, tmp_path):
     assert [one["cls"] for one in found] == LABELS
     source = open_split(tmp_path, pattern, "train").source
     for index, one in enumerate(found):
-        pixels = cv2.imdecode(np.frombuffer(one["ppm"], np.uint8), cv2.IMREAD_COLOR)
+        pixels = cv2.imdecode(np.frombuffer(one["bmp"], np.uint8), cv2.IMREAD_COLOR)
         np.testing.assert_array_equal(pixels, source.read(index)[0])
 
 
