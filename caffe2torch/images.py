@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import TypeAlias, overload
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,10 @@ from caffe2torch.io.files import text_of
 PathLike = str | os.PathLike[str]
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 """(height, width, 3), blue first; or (height, width) of a grey image."""
+Bytes: TypeAlias = npt.NDArray[np.uint8]
+"""Those of an image file, one after another."""
+Decoder: TypeAlias = Callable[[Bytes, str], Any]
+"""Makes an image of a file's bytes and a name for errors, as ``decode_image`` does."""
 
 SUFFIXES = frozenset(
     ".avif .bmp .dib .gif .jp2 .jpe .jpeg .jpg .pam .pbm .pgm .png .pnm .ppm .ras .sr .tif .tiff "
@@ -117,23 +121,24 @@ class ImageList(Sequence[Sample]):
         return Sample(self.root / name, int(self.labels[index]), line)
 
 
-def read_image(path: PathLike, channels: int = 3, least: int = 0) -> Pixels:
+def read_image(path: PathLike, channels: int = 3) -> Pixels:
     """The pixels of a file: (H, W, 3), blue first, or grey (H, W) for one channel.
 
-    ``least`` is as for ``decode_image``.
     Raises ImageError, which names the file, if it cannot be read or decoded.
     """
+    return decode_image(read_bytes(path), os.fspath(path), channels)
+
+
+def read_bytes(path: PathLike) -> Bytes:
+    """What an image file holds. Raises ImageError, which names it, if it cannot be read."""
     try:
-        data = np.fromfile(path, np.uint8)
+        return np.fromfile(path, np.uint8)
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or error
         raise ImageError(f"cannot read the image {os.fspath(path)}: {cause}") from error
-    return decode_image(data, os.fspath(path), channels, least)
 
 
-def decode_image(
-    data: npt.NDArray[np.uint8], source: str, channels: int | None = 3, least: int = 0
-) -> Pixels:
+def decode_image(data: Bytes, source: str, channels: int | None = 3, least: int = 0) -> Pixels:
     """The pixels of an image file's bytes; ``source`` names them in errors.
 
     With None for ``channels`` they are those of the file, if it has 8 bits a channel. With
@@ -168,23 +173,28 @@ def decode_image(
     return pixels
 
 
-def _jpeg_side(data: npt.NDArray[np.uint8]) -> int:
-    """The shorter side of a JPEG, from the header of its frame; 0 for what is none (ITU-T T.81)."""
+def _jpeg_side(data: Bytes) -> int:
+    """The shorter side of a JPEG, from the header of its frame; 0 for what is none."""
+    frame = next((frame for marker, frame in jpeg_segments(data) if marker in JPEG_FRAMES), b"")
+    return min(int.from_bytes(frame[1:3], "big"), int.from_bytes(frame[3:5], "big"))
+
+
+def jpeg_segments(data: Bytes) -> Iterator[tuple[int, bytes]]:
+    """The segments of a JPEG up to its pixels: marker and content; none of what is no JPEG.
+
+    Follows ITU-T T.81, annex B.
+    """
     head = data[:_JPEG_HEAD].tobytes()
     place = 2 if head.startswith(b"\xff\xd8") else len(head)
-    while place + 9 <= len(head) and head[place] == 0xFF:
-        marker = head[place + 1]
-        if marker in _FRAMES:
-            return min(
-                int.from_bytes(head[start : start + 2], "big") for start in (place + 5, place + 7)
-            )
-        place += 2 + int.from_bytes(head[place + 2 : place + 4], "big")
-    return 0
+    while place + 4 <= len(head) and head[place] == 0xFF:
+        end = place + 2 + int.from_bytes(head[place + 2 : place + 4], "big")
+        yield head[place + 1], head[place + 4 : end]
+        place = end
 
 
 _JPEG_HEAD = 1 << 18
 """Bytes in which the frame is looked for: what stands before it is at most an embedded preview."""
-_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+JPEG_FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a frame; the three that are left out are of tables."""
 
 

@@ -116,30 +116,71 @@ _KINDS = {
 """Of the values in a record; the others are numbers."""
 
 
+@dataclass(frozen=True)
+class Window:
+    """Where the net's input lies in an image: a part is resized, and a cut taken out of that.
+
+    ``part`` is the top, left, height and width of the part, and ``size`` what it is resized to;
+    the cut begins in row and column ``start`` there. ``place`` is where it begins in an image of
+    the size before the cut: there a mean image is cut, too. Raises NetError for a size that no
+    image of OpenCV's has.
+    """
+
+    part: tuple[int, int, int, int]
+    size: Size
+    start: tuple[int, int]
+    place: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        height, width = self.size
+        if max(self.size) > MOST_PIXELS:
+            raise NetError(
+                f"an image cannot be resized to {width} x {height}: the most is {MOST_PIXELS} "
+                "pixels a side; give the net's input, or the size before the cut, less."
+            )
+
+    def take(self, image: Pixels, cut: Size) -> Pixels:
+        """The pixels of the cut, of the height and width ``cut``."""
+        import cv2
+
+        top, left, height, width = self.part
+        resized = image[top : top + height, left : left + width]
+        if (height, width) != self.size:
+            resized = cv2.resize(resized, self.size[::-1], interpolation=cv2.INTER_CUBIC)
+        top, left = self.start
+        return resized[top : top + cut[0], left : left + cut[1]]
+
+
 class Protocol(ABC):
     """How an image is made as large as the net's input: resized, then cut.
 
-    A subclass under ``register_protocol`` is all that a further protocol needs.
+    All of it is told by sizes, so that it is known before an image is decoded. A subclass under
+    ``register_protocol`` is all that a further protocol needs.
     """
 
     @abstractmethod
-    def resize(self, image: Pixels, size: Size) -> Pixels:
-        """The whole image, of which a cut is taken: at least ``size`` (height, width)."""
+    def resized(self, image: Size, size: Size) -> Size:
+        """What a whole image is resized to, of which a cut is taken: at least ``size``."""
 
-    def cut_at_random(
-        self, image: Pixels, size: Size, cut: Size, rng: Random, area: tuple[float, float]
-    ) -> tuple[Pixels, int, int]:
-        """A cut for training, and its place in an image of ``size``: anywhere in the resized one.
+    def at_random(
+        self, image: Size, size: Size, cut: Size, rng: Random, area: tuple[float, float]
+    ) -> Window:
+        """A cut for training, where an image of ``size`` is cut: anywhere in the resized one.
 
         ``area`` is the smallest and largest part of the image that a protocol takes which
         does not resize it whole.
         """
-        whole = self.resize(image, size)
+        whole = self.resized(image, size)
         top, left = (
-            int(rng.integers(side - kept + 1))
-            for side, kept in zip(whole.shape[:2], cut, strict=True)
+            int(rng.integers(side - kept + 1)) for side, kept in zip(whole, cut, strict=True)
         )
-        return whole[top : top + cut[0], left : left + cut[1]], top, left
+        return Window((0, 0, *image), whole, (top, left), (top, left))
+
+    def in_middle(self, image: Size, size: Size, cut: Size) -> Window:
+        """What is cut out in test: the middle of the resized image."""
+        whole = self.resized(image, size)
+        top, left = ((side - kept) // 2 for side, kept in zip(whole, cut, strict=True))
+        return Window((0, 0, *image), whole, (top, left), (top, left))
 
 
 P = TypeVar("P", bound=type[Protocol])
@@ -162,48 +203,45 @@ def register_protocol(name: str) -> Callable[[P], P]:
 class Warp(Protocol):
     """The whole image warped, its aspect ratio given up, as Caffe's data sets are made."""
 
-    def resize(self, image: Pixels, size: Size) -> Pixels:
+    def resized(self, image: Size, size: Size) -> Size:
         """Exactly ``size``."""
-        return _warp(image, size)
+        return size
 
 
 @register_protocol("shorter-side")
 class ShorterSide(Protocol):
     """The shorter side resized, the aspect ratio kept."""
 
-    def resize(self, image: Pixels, size: Size) -> Pixels:
+    def resized(self, image: Size, size: Size) -> Size:
         """One side as ``size`` says, the other as much or more."""
-        height, width = image.shape[:2]
+        height, width = image
         scale = max(size[0] / height, size[1] / width)
-        return _warp(
-            image, (max(round(height * scale), size[0]), max(round(width * scale), size[1]))
-        )
+        return max(round(height * scale), size[0]), max(round(width * scale), size[1])
 
 
 @register_protocol("random-resized-crop")
 class RandomResizedCrop(ShorterSide):
     """In training a random part of the image warped to the cut; in test as "shorter-side"."""
 
-    def cut_at_random(
-        self, image: Pixels, size: Size, cut: Size, rng: Random, area: tuple[float, float]
-    ) -> tuple[Pixels, int, int]:
+    def at_random(
+        self, image: Size, size: Size, cut: Size, rng: Random, area: tuple[float, float]
+    ) -> Window:
         """A part of ``area`` of the image and of an aspect ratio between 3/4 and 4/3.
 
         Like torchvision's: up to ten tries, then the largest allowed middle part. A mean
         image is that of the middle.
         """
         middle = (size[0] - cut[0]) // 2, (size[1] - cut[1]) // 2
-        height, width = image.shape[:2]
+        height, width = image
         for _ in range(10):
             target = height * width * rng.uniform(*area)
             ratio = math.exp(rng.uniform(math.log(3 / 4), math.log(4 / 3)))
             h, w = round(math.sqrt(target / ratio)), round(math.sqrt(target * ratio))
             if 0 < h <= height and 0 < w <= width:
                 top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-                return _warp(image[top : top + h, left : left + w], cut), *middle
+                return Window((top, left, h, w), cut, (0, 0), middle)
         h, w = min(height, round(width * 4 / 3)), min(width, round(height * 4 / 3))
-        top, left = (height - h) // 2, (width - w) // 2
-        return _warp(image[top : top + h, left : left + w], cut), *middle
+        return Window(((height - h) // 2, (width - w) // 2, h, w), cut, (0, 0), middle)
 
 
 def to_input(
@@ -214,16 +252,10 @@ def to_input(
     ``cut`` is the height and width of the input. ``mean_image`` (channels, height, width), of
     the size before the cut, takes the place of the mean.
     """
-    pixels, top, left = cut_middle(image, made, cut)
-    mean = mean_at(made, mean_image, top, left, cut)
-    return normalise(pixels.reshape(*cut, -1).astype(np.float32), made, mean)
-
-
-def cut_middle(image: Pixels, made: Preprocessing, cut: Size) -> tuple[Pixels, int, int]:
-    """The middle of the resized image, and its place there: what is cut out in test."""
-    whole = PROTOCOLS[made.protocol].resize(image, made.size_before(cut))
-    top, left = ((side - kept) // 2 for side, kept in zip(whole.shape[:2], cut, strict=True))
-    return whole[top : top + cut[0], left : left + cut[1]], top, left
+    height, width = image.shape[:2]
+    window = PROTOCOLS[made.protocol].in_middle((height, width), made.size_before(cut), cut)
+    mean = mean_at(made, mean_image, *window.place, cut)
+    return normalise(window.take(image, cut).reshape(*cut, -1).astype(np.float32), made, mean)
 
 
 def mean_at(
@@ -246,19 +278,3 @@ def normalise(pixels: FloatArray, made: Preprocessing, mean: FloatArray) -> Floa
     if made.std:
         centred /= np.array(made.std, np.float32)
     return np.ascontiguousarray(centred.transpose(2, 0, 1))
-
-
-def _warp(image: Pixels, size: Size) -> Pixels:
-    """``image`` resized. Raises NetError for a size that no image of OpenCV's has."""
-    import cv2
-
-    height, width = size
-    if max(size) > MOST_PIXELS:
-        raise NetError(
-            f"an image cannot be resized to {width} x {height}: the most is "
-            f"{MOST_PIXELS} pixels a side; give the net's input, or the size before the cut, less."
-        )
-    if image.shape[:2] == size:
-        return image
-    warped: Pixels = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-    return warped

@@ -43,13 +43,15 @@ def open_classifier(
     protocol: str | None = None,
     class_names: Path | None = None,
     precision: str = "fp32",
+    decode: str = "exact",
 ) -> Classifier:
     """Make ready a file of weights on an engine of ``caffe2torch.engines``.
 
     ONNX Runtime takes an .onnx file as it is; of other weights engines run the graph, and
     torch the model on ``device``. ``protocol`` overrides the one that the weights expect,
     which is Caffe's unless a checkpoint says otherwise; ``class_names`` is a file of names
-    for those that a checkpoint carries. A ``precision`` below fp32 is for the engine torch.
+    for those that a checkpoint carries. A ``precision`` below fp32 is for the engine torch;
+    ``decode`` is as in ``Transform``.
     """
     if precision != "fp32" and engine != "torch":
         raise ReadError(f"--precision {precision} is for --engine torch, not {engine}")
@@ -66,9 +68,11 @@ def open_classifier(
             started = start_engine(engine, Job(graph, weights, every_blob=False))
             predict = _predict(started, graph.inputs[0].name, graph.outputs[0])
         opened = Classifier(predict, loaded.transform, loaded.model.num_classes, loaded.class_names)
+    made = opened.transform.preprocessing
     if protocol is not None:
-        made = replace(opened.transform.preprocessing, protocol=protocol)
-        opened = replace(opened, transform=replace(opened.transform, preprocessing=made))
+        made = replace(made, protocol=protocol)
+    transform = replace(opened.transform, preprocessing=made, decode=decode)
+    opened = replace(opened, transform=transform)
     if class_names is not None:
         opened = replace(opened, class_names=read_class_names(class_names))
     return opened
@@ -84,14 +88,10 @@ def evaluate_files(
     on_bad_image: str,
     report: Callable[[str], None],
     team: Team = ALONE,
-    reduced: bool = False,
 ) -> Metrics:
-    """Evaluate a classifier on what ``open_split`` opens, shared by a team.
-
-    ``reduced`` is as in ``Transform``.
-    """
-    transform = replace(classifier.transform, reduced=reduced)
-    dataset = ImageDataset(open_split(data, listing, "val", team).source, transform, seed=None)
+    """Evaluate a classifier on what ``open_split`` opens, shared by a team."""
+    source = open_split(data, listing, "val", team).source
+    dataset = ImageDataset(source, classifier.transform, seed=None)
     return evaluate(
         classifier.predict,
         dataset,

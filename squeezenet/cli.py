@@ -104,7 +104,10 @@ MEAN = Parsed("b,g,r|file", _mean)
 PROTOCOL = RegisteredChoice(lambda: tuple(PROTOCOLS))
 POLICY = RegisteredChoice(lambda: tuple(POLICIES))
 SOLVER = RegisteredChoice(lambda: tuple(SOLVER_TYPES))
-DECODE = click.Choice(["exact", "reduced"])
+DECODE = click.Choice(["exact", "reduced", "torchvision"])
+DECODE_HELP = (
+    "Reduced: large JPEGs at a half or less of their size; torchvision: JPEGs on the device."
+)
 POSITIVE = click.IntRange(min=1)
 SIDE = click.IntRange(1, MOST_PIXELS)
 FACTOR = click.FloatRange(min=0)
@@ -150,9 +153,7 @@ _settings = _options(
     _setting("--mirror/--no-mirror", bool, "Mirror half of the training images."),
     _setting("--rotation", FACTOR, "Largest random rotation in degrees."),
     _setting("--jitter", SHARE, "Largest random change of brightness, contrast, saturation."),
-    _setting(
-        "--decode", DECODE, "Reduced: large JPEGs for training at a half or less of their size."
-    ),
+    _setting("--decode", DECODE, f"Training images. {DECODE_HELP}"),
     _setting("--on-bad-image", click.Choice(["skip", "fail"]), "What an unreadable image does."),
     _setting("--workers", COUNT, "Threads that load images, in other processes; 0: the main one."),
     _setting("--seed", COUNT, "Seed of everything random."),
@@ -257,6 +258,7 @@ _evaluation = _options(
     click.option("--engine", type=engine_choice(), default="torch",
                  show_default=True),
     click.option("--protocol", type=PROTOCOL, help="Instead of the one that the weights expect."),
+    click.option("--decode", type=DECODE, default="exact", show_default=True, help=DECODE_HELP),
     click.option("--batch-size", type=POSITIVE, default=32, show_default=True),
     click.option("--workers", type=COUNT, default=2, show_default=True),
     click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto"),
@@ -277,17 +279,10 @@ _evaluation = _options(
     show_default=True,
     help="Of the convolutions of the engine torch.",
 )
-@click.option(
-    "--decode",
-    type=DECODE,
-    default="exact",
-    show_default=True,
-    help="Reduced: large JPEGs at a half or less of their size.",
-)
 @_evaluation
 def eval_(
-    data: Path, val_list: str | None, as_json: bool, precision: str, decode: str, weights: Path,
-    engine: str, protocol: str | None, batch_size: int, workers: int, device: str,
+    data: Path, val_list: str | None, as_json: bool, precision: str, weights: Path, engine: str,
+    protocol: str | None, decode: str, batch_size: int, workers: int, device: str,
     on_bad_image: str, synset_words: Path | None,
 ) -> None:  # fmt: skip
     """Measure top-1, top-5, loss and confusions on a labelled set.
@@ -299,11 +294,11 @@ def eval_(
 
     with join_team(device) as team:
         opened = open_classifier(
-            weights, engine, str(team.device), protocol, synset_words, precision
+            weights, engine, str(team.device), protocol, synset_words, precision, decode
         )
         metrics = evaluate_files(
             opened, data, val_list, batch_size=batch_size, workers=workers,
-            on_bad_image=on_bad_image, report=report, team=team, reduced=decode == "reduced",
+            on_bad_image=on_bad_image, report=report, team=team,
         )  # fmt: skip
     if not team.leads:
         return
@@ -331,7 +326,7 @@ def eval_(
 @_evaluation
 def infer(
     images: tuple[str, ...], top_k: int, as_json: bool, as_csv: bool, sheet: Path | None,
-    weights: Path, engine: str, protocol: str | None, batch_size: int, workers: int,
+    weights: Path, engine: str, protocol: str | None, decode: str, batch_size: int, workers: int,
     device: str, on_bad_image: str, synset_words: Path | None,
 ) -> None:  # fmt: skip
     """Classify IMAGES: files, folders, globs, or - for a list of files on stdin."""
@@ -342,7 +337,7 @@ def infer(
     if as_json and as_csv:
         raise click.UsageError("--json and --csv exclude each other")
     paths = expand_inputs(images)
-    opened = open_classifier(weights, engine, device, protocol, synset_words)
+    opened = open_classifier(weights, engine, device, protocol, synset_words, decode=decode)
     bad = BadImages(on_bad_image, report)
     answers = list(
         classify(

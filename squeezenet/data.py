@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -19,16 +20,18 @@ from caffe2torch.data import prefetch
 from caffe2torch.data.lmdb import LmdbSource, is_lmdb
 from caffe2torch.errors import Caffe2TorchError, ReadError
 from caffe2torch.images import (
+    Decoder,
     ImageError,
     ImageList,
-    Pixels,
     Sample,
-    read_image,
+    decode_image,
+    read_bytes,
     read_list,
     scan_folders,
 )
 from caffe2torch.training.distributed import ALONE, Team
-from squeezenet.preprocess import Transform
+from squeezenet.decode import DeviceDecoder, pack
+from squeezenet.preprocess import Cut, Transform
 from squeezenet.shards import ShardSource, expand
 from squeezenet.slots import Array, Slots
 
@@ -39,10 +42,10 @@ class ImageSource(Protocol):
     def __len__(self) -> int:
         """The number of images, bad ones included."""
 
-    def read(self, index: int, least: int = 0) -> tuple[Pixels, int]:
+    def read(self, index: int, decode: Decoder = decode_image) -> tuple[Any, int]:
         """The image as uint8 (H, W, 3), blue first, and its label.
 
-        ``least`` is that of ``caffe2torch.images.decode_image``.
+        ``decode`` makes it of a file's bytes; where a source has pixels it does nothing.
         """
 
     def where(self, index: int) -> str:
@@ -58,11 +61,11 @@ class FileSource:
     def __len__(self) -> int:
         return len(self.samples)
 
-    def read(self, index: int, least: int = 0) -> tuple[Pixels, int]:
-        """Decode the file, colours in OpenCV's order."""
+    def read(self, index: int, decode: Decoder = decode_image) -> tuple[Any, int]:
+        """The image, made by ``decode`` of its file, and its label."""
         sample = self.samples[index]
         assert sample.label is not None  # Lists and folders give one.
-        return read_image(sample.path, least=least), sample.label
+        return decode(read_bytes(sample.path), str(sample.path)), sample.label
 
     def where(self, index: int) -> str:
         """The path, and ``list:line`` if a list names it."""
@@ -81,7 +84,9 @@ class Batch(NamedTuple):
     """Cuts of images (N, H, W, 3), labels (N), indices in the source, and what was left out.
 
     The images are uint8, or float32 where the transform changes colours; ``places`` (N, 3) has
-    the rest of each Cut: top, left, mirrored. ``squeezenet.feed`` makes the net's input of them.
+    the rest of each Cut: its place's top and left, mirrored. ``squeezenet.feed`` makes the net's
+    input of them. Where images are decoded later, ``images`` and further columns of ``places`` are
+    those of ``squeezenet.decode.pack``.
     """
 
     images: Tensor
@@ -110,9 +115,9 @@ class ImageDataset(Dataset[Any]):
     def __getitem__(self, draw: Draw) -> Any:
         epoch, index = draw
         try:
-            bgr, label = self.source.read(index, self.transform.least)
+            image, label = self.source.read(index, self.transform.decoder)
             rng = None if self.seed is None else np.random.default_rng((self.seed, epoch, index))
-            return self.transform.cut(bgr, rng), label, index
+            return self.transform.cut(image, rng), label, index
         except ImageError as error:
             return Bad(self.source.where(index), str(error))
 
@@ -122,6 +127,7 @@ class ImageDataset(Dataset[Any]):
         ``rows`` has the ``form`` of them; None: memory is made for it. Bad images are set apart
         and not replaced, so that a batch may be short.
         """
+        later: list[Cut | None] = [None] * len(draws)
         if rows is None:
             shape, dtype = self.form(len(draws))
             rows = np.empty(shape, dtype)
@@ -136,8 +142,11 @@ class ImageDataset(Dataset[Any]):
                     bad[row] = item
                     continue
                 cut, label, index = item
-                rows[row] = cut.pixels
-                numbers[row] = cut.top, cut.left, cut.mirrored, label, index
+                if self.transform.on_device:
+                    later[row] = cut
+                else:
+                    rows[row] = cut.pixels
+                numbers[row] = *cut.window.place, cut.mirrored, label, index
 
         if threads > 1:
             with ThreadPoolExecutor(threads) as pool:
@@ -151,6 +160,9 @@ class ImageDataset(Dataset[Any]):
             torch.from_numpy(numbers[:, columns].copy()) for columns in (slice(3), 3, 4)
         )
         images = torch.from_numpy(rows[: len(numbers)])
+        if self.transform.on_device:
+            images, windows = pack([cut for cut in later if cut])
+            places = torch.cat([places, windows], 1)
         return Batch(images, places, labels, indices, [bad[row] for row in sorted(bad)])
 
     def form(self, size: int) -> tuple[tuple[int, ...], type[np.generic]]:
@@ -263,6 +275,7 @@ def count_classes(train: Split, val: Split | None, asked: int | None) -> int:
     return train.num_classes
 
 
+CPU = torch.device("cpu")
 Draw = tuple[int, int]
 """An epoch and an index in the data set."""
 
@@ -301,16 +314,24 @@ def eval_batches(
 
 
 def load_batches(
-    dataset: ImageDataset, batches: Iterable[list[Draw]], *, workers: int, pin: bool = False
+    dataset: ImageDataset,
+    batches: Iterable[list[Draw]],
+    *,
+    workers: int,
+    device: torch.device = CPU,
 ) -> Iterator[Batch]:
     """Load the batches that a sampler names with ``workers`` threads (0: in this one).
 
-    They are those of ``processes_of(workers)`` processes; the batches depend on neither.
+    They are those of ``processes_of(workers)`` processes; the batches depend on neither. For a GPU
+    they lie in pinned memory. Images that the transform leaves to the device are decoded on it.
     """
     processes, batches = processes_of(workers), iter(batches)
-    first = next(batches, [])
-    slots = Slots(AHEAD * processes + HELD if processes else 0, *dataset.form(len(first)))
-    return prefetch.load_batches(
+    first, on_device = next(batches, []), dataset.transform.on_device
+    decoder = DeviceDecoder(device, dataset.transform.crop) if on_device else None
+    slots = Slots(
+        AHEAD * processes + HELD if processes and not on_device else 0, *dataset.form(len(first))
+    )
+    loaded: Iterator[Batch] = prefetch.load_batches(
         _Batches(dataset, workers, slots),
         workers=processes,
         ahead=AHEAD,
@@ -320,8 +341,25 @@ def load_batches(
         ),
         batch_size=None,
         collate_fn=_as_it_is,
-        pin_memory=pin,
+        pin_memory=device.type == "cuda" and not on_device,
     )
+    return loaded if decoder is None else map(partial(_decoded, dataset, decoder), loaded)
+
+
+def _decoded(dataset: ImageDataset, decoder: DeviceDecoder, batch: Batch) -> Batch:
+    """A batch whose images were left to the device."""
+
+    def where(row: int) -> str:
+        return dataset.source.where(int(batch.indices[row]))
+
+    images, reasons = decoder(batch.images, batch.places[:, 3:], where)
+    bad = [Bad(where(row), reason) for row, reason in reasons.items()]
+    batch = batch._replace(images=images, places=batch.places[:, :3], bad=batch.bad + bad)
+    if not bad:
+        return batch
+    good = [row for row in range(len(images)) if row not in reasons]
+    images, places, labels, indices = (tensor[good] for tensor in batch[:4])
+    return Batch(images, places, labels, indices, batch.bad)
 
 
 AHEAD = 2

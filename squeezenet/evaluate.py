@@ -152,7 +152,7 @@ def evaluate(
     sums = torch.zeros(3, dtype=torch.float64, device=predict.device)
     known = len(bad)
     draws = eval_batches(len(dataset), batch_size, rank=team.rank, world=team.world)
-    batches = load_batches(dataset, draws, workers=workers, pin=predict.device.type == "cuda")
+    batches = load_batches(dataset, draws, workers=workers, device=predict.device)
     feed = Feed(dataset.transform, predict.device, channels_last=predict.channels_last)
     for batch in feed(checked(batches, dataset, num_classes, bad)):
         if not len(batch.labels):

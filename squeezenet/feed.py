@@ -45,8 +45,12 @@ class Feed:
             yield from map(self._moved, batches)
             return
         stream = torch.cuda.Stream(self.device)  # type: ignore[no-untyped-call]  # untyped in torch
-        for batch in batches:
-            with torch.cuda.stream(stream):
+        batches = iter(batches)
+        while True:
+            with torch.cuda.stream(stream):  # Images may be decoded in it when they are asked for.
+                batch = next(batches, None)
+                if batch is None:
+                    return
                 moved = self._moved(batch)
             compute = torch.cuda.current_stream(self.device)
             compute.wait_stream(stream)

@@ -40,7 +40,7 @@ def mix_classifier(
     sums = torch.zeros(new.out_channels, 1 + old.out_channels, dtype=torch.float64)
     sums = sums.to(predict.device)
     draws = _draws(len(dataset), IMAGES_A_CLASS * new.out_channels, batch_size, team)
-    batches = load_batches(dataset, draws, workers=workers, pin=predict.device.type == "cuda")
+    batches = load_batches(dataset, draws, workers=workers, device=predict.device)
     feed = Feed(dataset.transform, predict.device, channels_last=predict.channels_last)
     for batch in feed(checked(batches, dataset, new.out_channels, bad)):
         if len(batch.labels):

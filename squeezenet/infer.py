@@ -84,7 +84,8 @@ def classify(
     names = classifier.class_names
     predict = classifier.predict
     feed = Feed(dataset.transform, predict.device, channels_last=predict.channels_last)
-    batches = load_batches(dataset, eval_batches(len(dataset), batch_size), workers=workers)
+    draws = eval_batches(len(dataset), batch_size)
+    batches = load_batches(dataset, draws, workers=workers, device=predict.device)
     for batch in feed(batches):
         bad.note(batch.bad)
         if not len(batch.labels):

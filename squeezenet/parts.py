@@ -48,7 +48,7 @@ def open_data(config: TrainConfig, team: Team) -> Data:
     val_split = open_split(root, config.val_list, "val", team)
     num_classes = count_classes(train_split, val_split, config.num_classes)
     transform = make_transform(config, config.protocol)
-    transform = replace(transform, reduced=config.decode == "reduced")
+    transform = replace(transform, decode=config.decode)
     return Data(
         ImageDataset(train_split.source, transform, seed=config.seed),
         ImageDataset(val_split.source, make_transform(config, config.val_protocol), seed=None),

@@ -6,6 +6,7 @@ import math
 import os
 import warnings
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, Union
 
@@ -13,17 +14,18 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import NetError
-from caffe2torch.images import ImageError, Pixels, read_image
+from caffe2torch.images import Decoder, ImageError, Pixels, decode_image, read_image
 from caffe2torch.io.blob import read_mean
 from caffe2torch.preprocessing import (
     PROTOCOLS,
     Preprocessing,
     Random,
-    cut_middle,
+    Window,
     mean_at,
     normalise,
     to_input,
 )
+from squeezenet.jpeg import Jpeg, plain_jpeg
 
 if TYPE_CHECKING:
     from caffe2torch.graph import FloatArray
@@ -139,14 +141,13 @@ LUMA = np.array([0.114, 0.587, 0.299], np.float32)
 class Cut(NamedTuple):
     """The pixels (crop, crop, 3), blue first, that the net is to see, and what is to be done yet.
 
-    ``top`` and ``left`` are their place in the resized image, where a mean image is cut, too.
+    ``window`` is where they lie in their image; of a Jpeg they are to be decoded first.
     ``mirrored``: they are to be mirrored, mean and all. Pixels of float32, whose colours were
     changed, are so already, as the change depends on the order of the pixels in its last bits.
     """
 
-    pixels: Pixels | FloatArray
-    top: int
-    left: int
+    pixels: Pixels | FloatArray | Jpeg
+    window: Window
     mirrored: bool
 
 
@@ -162,9 +163,11 @@ class Transform:
     preprocessing says ``mirror``, and brightness, contrast and saturation scaled by a factor
     within 1 +- ``jitter``.
 
-    ``reduced``: JPEGs may be decoded at a half, a quarter or an eighth of their size where the
-    resizing still makes them smaller. The decoder's means of pixels then take the place of a part
-    of the resizing, which differs from Caffe's in most pixels.
+    ``decode`` is "exact", as Caffe does it, or "reduced": JPEGs may be decoded at a half, a quarter
+    or an eighth of their size where the resizing still makes them smaller. The decoder's means of
+    pixels then take the place of a part of the resizing, which differs from Caffe's in most pixels.
+    With "torchvision", ``squeezenet.decode`` decodes plain JPEGs where the model computes; NetError
+    where images are to be rotated or changed in their colours, which is done before.
     """
 
     preprocessing: Preprocessing = PREPROCESSING
@@ -172,9 +175,14 @@ class Transform:
     rotation: float = 0.0
     jitter: float = 0.0
     area: tuple[float, float] = (0.08, 1.0)
-    reduced: bool = False
+    decode: str = "exact"
 
     def __post_init__(self) -> None:
+        if self.on_device and (self.rotation or self.jitter):
+            raise NetError(
+                "--decode torchvision leaves no pixels for --rotation and --jitter, which the "
+                "workers do: set both to 0, or take --decode exact"
+            )
         if self.mean_image is None and self.preprocessing.mean_file is not None:
             object.__setattr__(self, "mean_image", read_mean(self.preprocessing.mean_file))
 
@@ -184,12 +192,24 @@ class Transform:
         return self.preprocessing.crop_size or CROP
 
     @property
+    def on_device(self) -> bool:
+        """Whether JPEGs are decoded where the model computes."""
+        return self.decode == "torchvision"
+
+    @property
+    def decoder(self) -> Decoder:
+        """What makes an image of a file's bytes."""
+        if self.on_device:
+            return plain_jpeg
+        return partial(decode_image, least=self.least)
+
+    @property
     def least(self) -> int:
         """The shorter side of an image that is not enlarged; 0 if it is to be decoded whole.
 
         For ``random-resized-crop`` it is that of an image whose smallest part is not.
         """
-        if not self.reduced:
+        if self.decode != "reduced":
             return 0
         if self.preprocessing.protocol == "random-resized-crop":
             return math.ceil(self.crop / math.sqrt(self.area[0] * 3 / 4))
@@ -197,35 +217,42 @@ class Transform:
 
     def __call__(self, bgr: Pixels, rng: Random | None) -> FloatArray:
         """The net's input: random if ``rng`` is given, as in test if not."""
-        pixels, top, left, mirrored = self.cut(bgr, rng)
-        mean = mean_at(self.preprocessing, self.mean_image, top, left, (self.crop, self.crop))
+        pixels, window, mirrored = self.cut(bgr, rng)
+        assert not isinstance(pixels, Jpeg)  # As it was none.
+        mean = mean_at(self.preprocessing, self.mean_image, *window.place, (self.crop, self.crop))
         if mirrored:
             mean = mean[:, ::-1]
             pixels = pixels if pixels.dtype == np.float32 else pixels[:, ::-1]
         return normalise(pixels.astype(np.float32), self.preprocessing, mean)
 
-    def cut(self, bgr: Pixels, rng: Random | None) -> Cut:
+    def cut(self, image: Pixels | Jpeg, rng: Random | None) -> Cut:
         """The part of the work that comes before the mean: bytes, where no colours change.
 
-        ``squeezenet.feed`` does the rest for a whole batch, where the model computes.
+        ``squeezenet.feed`` does the rest for a whole batch, where the model computes. A Jpeg stays
+        as it is.
         """
         made, size = self.preprocessing, (self.crop, self.crop)
+        protocol, before = PROTOCOLS[made.protocol], made.size_before(size)
+        height, width = image.shape[:2]
         if rng is None:
-            cut = Cut(*cut_middle(bgr, made, size), mirrored=False)
-            self._check_mean(cut.top, cut.left)
-            return cut
-        image, top, left = PROTOCOLS[made.protocol].cut_at_random(
-            bgr, made.size_before(size), size, rng, self.area
-        )
-        self._check_mean(top, left)
-        if self.rotation:
-            image = _rotate(image, rng.uniform(-self.rotation, self.rotation))
-        mirrored = made.mirror and rng.random() < 0.5
-        if not self.jitter:
-            return Cut(image, top, left, mirrored)
-        floats = image.astype(np.float32)[:, :: -1 if mirrored else 1]
+            window = protocol.in_middle((height, width), before, size)
+        else:
+            window = protocol.at_random((height, width), before, size, rng, self.area)
+        self._check_mean(*window.place)
+        if isinstance(image, Jpeg):  # Which is neither rotated nor changed in its colours.
+            return Cut(image, window, self._mirrors(rng))
+        pixels = window.take(image, size)
+        if rng is not None and self.rotation:
+            pixels = _rotate(pixels, rng.uniform(-self.rotation, self.rotation))
+        mirrored = self._mirrors(rng)
+        if rng is None or not self.jitter:
+            return Cut(pixels, window, mirrored)
+        floats = pixels.astype(np.float32)[:, :: -1 if mirrored else 1]
         factors = rng.uniform(1 - self.jitter, 1 + self.jitter, 3)
-        return Cut(_jitter_colours(floats, factors), top, left, mirrored)
+        return Cut(_jitter_colours(floats, factors), window, mirrored)
+
+    def _mirrors(self, rng: Random | None) -> bool:
+        return rng is not None and self.preprocessing.mirror and rng.random() < 0.5
 
     def _check_mean(self, top: int, left: int) -> None:
         """Refuse a cut that the mean image does not have."""

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ReadError
-from caffe2torch.images import SUFFIXES, ImageError, Pixels, decode_image
+from caffe2torch.images import SUFFIXES, Decoder, ImageError, decode_image
 from caffe2torch.training.distributed import ALONE, Team
 from squeezenet.tar_index import Member, index_of, read_index
 
@@ -106,8 +106,8 @@ class ShardSource:
     def __len__(self) -> int:
         return len(self._places)
 
-    def read(self, index: int, least: int = 0) -> tuple[Pixels, int]:
-        """Decode the image, colours in OpenCV's order."""
+    def read(self, index: int, decode: Decoder = decode_image) -> tuple[Any, int]:
+        """The image, made by ``decode`` of its bytes, and its label."""
         sample, name = _Sample(*self._places[index].tolist()), self._name(index)
         first = min(sample.image, sample.label) - BLOCK
         last = max(sample.image + sample.image_bytes, sample.label + sample.label_bytes)
@@ -125,8 +125,7 @@ class ShardSource:
             )
         if not label.strip().isdigit():
             raise ImageError(f"its label (.cls) is {label[:20]!r}, not digits")
-        pixels = decode_image(np.frombuffer(image, np.uint8), self.where(index), least=least)
-        return pixels, int(label)
+        return decode(np.frombuffer(image, np.uint8), self.where(index)), int(label)
 
     def where(self, index: int) -> str:
         """The tar file and the place in it."""

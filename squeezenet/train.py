@@ -192,9 +192,7 @@ class _Run(Loop):
             world=team.world,
             start=self.images,
         )
-        batches = load_batches(
-            self.train_set, draws, workers=config.workers, pin=team.device.type == "cuda"
-        )
+        batches = load_batches(self.train_set, draws, workers=config.workers, device=team.device)
         feed = Feed(self.train_set.transform, team.device, channels_last=self.channels_last)
         return feed(checked(batches, self.train_set, self.num_classes, self.bad))
 

@@ -14,7 +14,6 @@ from caffe2torch.errors import NetError, ParityError, ReadError
 from caffe2torch.images import (
     SUFFIXES,
     ImageError,
-    Pixels,
     find_images,
     read_class_names,
     read_image,
@@ -204,16 +203,16 @@ def test_a_record_says_only_what_caffes_proportion_does_not() -> None:
 
 
 def test_a_protocol_is_one_class(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(PROTOCOLS, "corner", PROTOCOLS["caffe"])  # Taken back at the end.
+    monkeypatch.setitem(PROTOCOLS, "as-it-is", PROTOCOLS["caffe"])  # Taken back at the end.
 
-    @register_protocol("corner")
-    class Corner(Protocol):
-        def resize(self, image: Pixels, size: Size) -> Pixels:
-            return image[: size[0], : size[1]]
+    @register_protocol("as-it-is")
+    class AsItIs(Protocol):
+        def resized(self, image: Size, size: Size) -> Size:
+            return image
 
     image = np.arange(8 * 9 * 3, dtype=np.uint8).reshape(8, 9, 3)
-    made = Preprocessing(crop_size=3, resize=5, protocol="corner")
-    expected = image[1:4, 1:4].transpose(2, 0, 1)
+    made = Preprocessing(crop_size=3, resize=5, protocol="as-it-is")
+    expected = image[2:5, 3:6].transpose(2, 0, 1)
     np.testing.assert_array_equal(to_input(image, made, (3, 3)), expected)
     np.testing.assert_array_equal(Transform(made)(image, None), expected)
     assert Transform(made)(image, np.random.default_rng(0)).shape == (3, 3, 3)

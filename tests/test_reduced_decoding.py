@@ -63,9 +63,9 @@ def test_a_data_set_decodes_smaller_only_if_asked(tmp_path):
         ("random-resized-crop", 147, half),
     ):
         made = Preprocessing(resize=100, crop_size=90, protocol=protocol)
-        transform = Transform(made, area=(0.5, 1.0), reduced=True)
+        transform = Transform(made, area=(0.5, 1.0), decode="reduced")
         assert transform.least == side
-        assert source.read(0, transform.least)[0].shape[:2] == size
+        assert source.read(0, transform.decoder)[0].shape[:2] == size
         got, exact = (
             ImageDataset(source, one, seed=None)[(0, 0)][0].pixels
             for one in (transform, Transform(made))

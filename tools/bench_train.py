@@ -174,8 +174,8 @@ def batches(config: TrainConfig, data: Path, name: str) -> Iterator[Batch]:
         open_split(data, None, name).source, make_transform(config, config.protocol), seed=0
     )
     draws = train_batches(len(dataset), config.batch_size, seed=0)
-    pin = choose_device(config.device).type == "cuda"
-    return load_batches(dataset, draws, workers=config.workers, pin=pin)
+    device = choose_device(config.device)
+    return load_batches(dataset, draws, workers=config.workers, device=device)
 
 
 def make_step(config: TrainConfig, device: torch.device) -> Step:

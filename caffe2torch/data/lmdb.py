@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import ReadError
-from caffe2torch.images import ImageError, Names, decode_image
+from caffe2torch.images import Decoder, ImageError, Names, decode_image
 from caffe2torch.io.fields import BYTES, VARINT, Fields, signed
 from caffe2torch.io.files import open_file
 from caffe2torch.io.schema import Message, message_class
@@ -55,14 +55,14 @@ class LmdbSource:
         except DecodeError as error:
             raise ImageError(f"{self.where(index)} is not a Datum: {error}") from error
 
-    def read(self, index: int, least: int = 0) -> tuple[npt.NDArray[np.uint8], int]:
+    def read(self, index: int, decode: Decoder = decode_image) -> tuple[Any, int]:
         """One image as (H, W, 3), blue first, and its label; grey ones have equal channels.
 
-        ``least`` is that of ``decode_image``, for encoded Datums.
+        ``decode`` makes it of an encoded Datum, whose bytes are gone afterwards.
         """
         with _reading(self.path) as transaction:
             datum = _Datum.parse(transaction.get(self._keys[index]), self.where(index))
-            return datum.to_bgr(self.where(index), least), datum.label
+            return datum.to_bgr(self.where(index), decode), datum.label
 
     def planes(self, index: int) -> npt.NDArray[np.uint8]:
         """The pixels (C, H, W) of one Datum with the channels that it has."""
@@ -161,19 +161,18 @@ class _Datum(NamedTuple):
             raise ImageError(f"{where}: label {datum.label} is negative")
         return datum
 
-    def to_bgr(self, where: str, least: int) -> npt.NDArray[np.uint8]:
-        """The pixels (H, W, 3), blue first, in memory of their own."""
+    def to_bgr(self, where: str, decode: Decoder) -> Any:
+        """The pixels (H, W, 3), blue first, in memory of their own, or what ``decode`` makes."""
         import cv2
 
         if self.encoded:
-            return decode_image(np.frombuffer(self.data, np.uint8), where, least=least)
+            return decode(np.frombuffer(self.data, np.uint8), where)
         planes = self.planes(where)
         if len(planes) not in (1, 3):
             raise ImageError(
                 f"{where} is {planes.shape} (channels, height, width): an image has 1 or 3 channels"
             )
-        merged = cv2.merge([planes[n % len(planes)] for n in range(3)])
-        return cast("npt.NDArray[np.uint8]", merged)
+        return cv2.merge([planes[n % len(planes)] for n in range(3)])
 
     def planes(self, where: str) -> npt.NDArray[np.uint8]:
         """The pixels (C, H, W) with the channels that the Datum has; raw ones are a view."""

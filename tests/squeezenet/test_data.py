@@ -257,7 +257,7 @@ def test_what_a_thread_raises_is_raised():
         def __len__(self):
             return 9
 
-        def read(self, index, least=0):
+        def read(self, index, decode=None):
             if index == 5:
                 raise ReadError("the disk is gone")
             return image(index), 0

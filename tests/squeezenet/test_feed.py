@@ -29,7 +29,7 @@ class Photos:
     def __len__(self):
         return len(self.images)
 
-    def read(self, index, least=0):
+    def read(self, index, decode=None):
         if self.images[index] is None:
             raise ImageError("y")
         return self.images[index], index
