@@ -105,9 +105,7 @@ PROTOCOL = RegisteredChoice(lambda: tuple(PROTOCOLS))
 POLICY = RegisteredChoice(lambda: tuple(POLICIES))
 SOLVER = RegisteredChoice(lambda: tuple(SOLVER_TYPES))
 DECODE = click.Choice(["exact", "reduced", "torchvision"])
-DECODE_HELP = (
-    "Reduced: large JPEGs at a half or less of their size; torchvision: JPEGs on the device."
-)
+DECODE_HELP = "Reduced: large JPEGs at a half or less of their size; torchvision: on the device."
 POSITIVE = click.IntRange(min=1)
 SIDE = click.IntRange(1, MOST_PIXELS)
 FACTOR = click.FloatRange(min=0)
@@ -153,7 +151,7 @@ _settings = _options(
     _setting("--mirror/--no-mirror", bool, "Mirror half of the training images."),
     _setting("--rotation", FACTOR, "Largest random rotation in degrees."),
     _setting("--jitter", SHARE, "Largest random change of brightness, contrast, saturation."),
-    _setting("--decode", DECODE, f"Training images. {DECODE_HELP}"),
+    _setting("--decode", DECODE, DECODE_HELP.replace("JPEGs", "JPEGs for training")),
     _setting("--on-bad-image", click.Choice(["skip", "fail"]), "What an unreadable image does."),
     _setting("--workers", COUNT, "Threads that load images, in other processes; 0: the main one."),
     _setting("--seed", COUNT, "Seed of everything random."),

@@ -48,7 +48,11 @@ def _plain_shape(data: Bytes) -> Size | None:
         if marker == SOF0:
             height, width = (int.from_bytes(content[n : n + 2], "big") for n in (1, 3))
             names, samplings = content[6::3], content[7::3]
-            plain = content[:1] == b"\x08" and names != b"RGB" and samplings in SAMPLINGS
+            plain = (
+                (*content[:1], *content[5:6]) == (8, len(samplings))  # Bits and components.
+                and names != b"RGB"
+                and samplings in SAMPLINGS
+            )
             shape = (height, width) if plain and 0 < height * width <= MOST_PIXELS else None
         if marker == APP14 and content.startswith(b"Adobe") and content[11:12] != b"\x01":
             return None

@@ -15,8 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from caffe2torch.errors import ReadError
 from caffe2torch.training.optimisers import CaffeOptimiser
+from squeezenet.decode import DeviceDecoder, pack
 from squeezenet.feed import Feed
+from squeezenet.jpeg import plain_jpeg
 from squeezenet.model import SqueezeNet
 from squeezenet.preprocess import CROP, Transform
 
@@ -104,7 +107,7 @@ class Bench:
             yield f"update by {kind}", "steps/s", lambda k=kind: self.updating(k)  # type: ignore[misc]  # as above
         yield "decode, one core", "images/s", self.decoding
         yield "decode, all cores", "images/s", self.decoding_on_all
-        yield "decode, torchvision on the GPU", "images/s", self.decoding_on_gpu
+        yield "decode, resize and cut by torchvision", "images/s", self.decoding_on_device
         for precision in ("fp32", "tf32", *DTYPES):
             yield f"matrices {precision}", "GFLOP/s", lambda p=precision: self.multiplying(p)  # type: ignore[misc]  # as above
         yield "memory, read and write", "GB/s", self.moving
@@ -238,18 +241,18 @@ class Bench:
 
         return work
 
-    def decoding_on_gpu(self) -> Work:
-        """By nvJPEG, through torchvision."""
-        if not self.on_gpu:
-            raise MissingError("only on a GPU")
+    def decoding_on_device(self) -> Work:
+        """``--decode torchvision``: files to cuts; nvJPEG on a GPU."""
         try:
-            from torchvision.io import decode_jpeg
-        except ImportError:
-            raise MissingError("torchvision is not installed") from None
-        files = [torch.from_numpy(self.jpeg.reshape(-1))] * self.size
+            decode = DeviceDecoder(self.device, CROP)
+        except ReadError as error:
+            raise MissingError(str(error)) from None
+        cut = Transform().cut(plain_jpeg(self.jpeg.reshape(-1), "a photograph"), None)
+        held = pack([cut] * self.size)
 
         def work() -> float:
-            return sum(image is not None for image in decode_jpeg(files, device=self.device))
+            decode(*held, str)
+            return self.size
 
         return work
 
