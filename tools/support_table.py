@@ -91,6 +91,9 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Flip", ("x",), ""),
     ("FlowWarp", ("x", "flow"), ""),
     ("FrcnnOutput", ("scores", "offsets", "rois", "size"), ""),
+    ("FrcnnProposal", ("anchors", "deltas", "image"), "proposal_param { feat_stride: 16 "
+     "anchors: 0 anchors: 0 anchors: 15 anchors: 15 test_rpn_pre_nms_top_n: 6000 "
+     "test_rpn_post_nms_top_n: 300 test_rpn_nms_thresh: 0.7 test_rpn_min_size: 16 }"),
     ("GSTiling", ("x",), "gs_tiling_param { stride: 2 reverse: true }"),
     ("HardSigmoid", ("x",), ""),
     ("HardSwish", ("x",), ""),

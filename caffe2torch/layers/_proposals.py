@@ -57,6 +57,8 @@ class RegionProposals(Layer):
     fallback: ClassVar[tuple[float, ...] | None] = None
     """The row of a net that proposes nothing."""
     scores_shape: ClassVar[Shape] = (1, 1)
+    last_first: ClassVar[bool] = False
+    """Whether of equal scores the last box counts as the best; else the first."""
 
     anchors: Anchors
     stride: int
@@ -103,6 +105,7 @@ class RegionProposals(Layer):
             threshold=self.threshold,
             fallback=self.fallback,
             flat_scores=len(self.scores_shape) == 1,
+            **({"last_first": True} if self.last_first else {}),
         )
         return tops if self.num_tops == 2 else tops[0]
 
@@ -121,6 +124,9 @@ class RegionProposals(Layer):
         scores = g.op("Where", small, instead, scores)
         _, _, height, width = g.shape(inputs[0])
         count = height * width * len(self.anchors)
+        if self.last_first:
+            backwards = g.const(np.arange(count)[::-1], np.int64)
+            boxes, scores = (g.op("Gather", v, backwards, axis=1) for v in (boxes, scores))
         rows, kept = keep_boxes_onnx(g, boxes, scores, count, self.limits, self.threshold, 1)
         regions, scores = g.op("Split", rows, g.const([5, 1], np.int64), axis=1, outputs=2)
         if self.fallback:

@@ -31,8 +31,12 @@ def rpn(
     limits: tuple[int, int],
     threshold: float,
     drop_small: bool = True,
+    last_first: bool = False,
 ) -> tuple[Array, Array]:
-    """Rows (image, box) and scores; rows of images are (height, width, scale y, scale x)."""
+    """Rows (image, box) and scores; rows of images are (height, width, scale y, scale x).
+
+    Of equal scores the first is the better, or the last.
+    """
     scores, deltas, info = inputs
     rows, found = [], []
     for n in range(len(scores)):
@@ -58,6 +62,8 @@ def rpn(
                     if value > -inf:
                         boxes.append(box)
                         values.append(value)
+        if last_first:
+            boxes, values = boxes[::-1], values[::-1]
         for i in greedy(boxes, values, limits, threshold, 1):
             rows.append([n, *boxes[i]])
             found.append(values[i])

@@ -24,6 +24,7 @@ def propose(
     threshold: float | None,
     fallback: Sequence[float] | None,
     flat_scores: bool,
+    last_first: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Regions of a proposal network, rows (image, x1, y1, x2, y2), and their scores.
 
@@ -31,7 +32,8 @@ def propose(
     scale, ..). A box is too small if a side is less than ``min_size`` times the column
     of ``info`` that ``size_scales`` names (for the width, for the height): it is
     dropped, or counts as one of score 0. ``fallback`` is the row if there is no other.
-    The scores are (R, 1), or (R) if ``flat_scores``.
+    The scores are (R, 1), or (R) if ``flat_scores``. Of equal scores the first box is
+    the best, or the last if ``last_first``.
     """
     info = info.detach().reshape(len(info), -1)[:, None]
     boxes = anchor_boxes(deltas.detach(), anchors, stride)
@@ -41,6 +43,8 @@ def propose(
     large = (size >= min_size * info[..., size_scales]).all(-1)
     if not drop_small:
         scores, large = scores.where(large, 0.0), torch.ones_like(large)
+    if last_first:
+        boxes, scores, large = (x.flip(1) for x in (boxes, scores, large))
     rows, scores = keep_boxes(boxes, scores, large, limits, threshold, 1)
     rows = or_row(rows, fallback) if fallback else rows
     return rows, scores if flat_scores else scores[:, None]
