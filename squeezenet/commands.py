@@ -224,15 +224,19 @@ def pack(
 
 
 @click.command()
-@click.argument("database", type=PATH)
+@click.argument("images", type=PATH)
 @click.argument("output", type=OUTPUT)
 @click.option("--workers", type=COUNT, default=2, show_default=True)
-def mean(database: Path, output: Path, workers: int) -> None:
-    """Write the mean image of the LMDB DATABASE into OUTPUT (.binaryproto), for --mean."""
-    from caffe2torch.data.lmdb import LmdbSource
+def mean(images: Path, output: Path, workers: int) -> None:
+    """Write the mean image of IMAGES into OUTPUT (.binaryproto), for --mean.
+
+    IMAGES is what squeezenet pack has made, an LMDB or tar files (train-{000000..000123}.tar).
+    """
+    from squeezenet.data import open_split
     from squeezenet.mean import mean_image, write_mean
 
-    values = mean_image(LmdbSource(database), workers=workers, show_progress=sys.stderr.isatty())
+    source = open_split(images, None, ".").source
+    values = mean_image(source, workers=workers, show_progress=sys.stderr.isatty())
     write_mean(values, output)
     for channel, value in enumerate(values.mean(axis=(1, 2), dtype="float64")):
         click.echo(f"channel {channel}  {value:.4f}")

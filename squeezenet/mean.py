@@ -1,4 +1,4 @@
-"""The mean image of a database, as Caffe's tool makes it. Follows tools/compute_image_mean.cpp."""
+"""The mean of packed images, as Caffe's tool makes it. Follows tools/compute_image_mean.cpp."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from caffe2torch.graph import FloatArray
 from caffe2torch.images import ImageError
 from caffe2torch.io.atomic import atomic_write
 from caffe2torch.io.schema import message_class
-from squeezenet.data import Bad
+from squeezenet.data import Bad, ImageSource
 
 CHUNK = 256
 """Images that a worker process adds up at once."""
@@ -33,14 +33,20 @@ class _Sum(NamedTuple):
 class _Sums(Dataset[Any]):
     """Serves the sum (channels, height, width) of the images that a sampler names, or a Bad."""
 
-    def __init__(self, source: LmdbSource) -> None:
+    def __init__(self, source: ImageSource) -> None:
         self.source = source
+
+    def planes(self, index: int) -> npt.NDArray[np.uint8]:
+        if isinstance(self.source, LmdbSource):
+            return self.source.planes(index)
+        pixels, _ = self.source.read(index)
+        return np.moveaxis(pixels, -1, 0)
 
     def __getitems__(self, indices: Sequence[int]) -> _Sum | Bad:
         total: npt.NDArray[np.uint32] | None = None
         for index in indices:
             try:
-                planes = self.source.planes(index)
+                planes = self.planes(index)
             except ImageError as error:
                 return Bad(self.source.where(index), str(error))
             if total is None:
@@ -64,12 +70,13 @@ def _other_size(found: tuple[int, ...], expected: tuple[int, ...]) -> str:
     )
 
 
-def mean_image(source: LmdbSource, *, workers: int = 0, show_progress: bool = False) -> FloatArray:
+def mean_image(source: ImageSource, *, workers: int = 0, show_progress: bool = False) -> FloatArray:
     """The mean of all images, float32 (channels, height, width).
 
+    Grey ones count with one channel in an LMDB, as in Caffe, and with three equal ones elsewhere.
     The sums are exact. Caffe adds in float32, which is as exact for up to 65,793 images; of more,
     this is the mean that Caffe's approximates.
-    Raises ReadError, which names the key, for an image that is damaged or of another size.
+    Raises ReadError, which names the image, for one that is damaged or of another size.
     """
     size = len(source)
     chunks: Iterator[Any] = (

@@ -108,6 +108,21 @@ def test_members_are_named_as_readers_expect_and_have_no_time(images, tmp_path):
     assert len(ShardSource([f"{tmp_path}/long-0.tar"])) == 1
 
 
+def test_the_mean_is_that_of_the_database(images, tmp_path):
+    pytest.importorskip("lmdb")
+    for name, packed in (("s-%d.tar", "s-{0..0}.tar"), ("lmdb", "lmdb")):
+        pack(images, "--resize", "20x33", tmp_path / name)
+        result = squeezenet("mean", tmp_path / packed, tmp_path / f"{name}.binaryproto")
+        assert result.exit_code == 0, result.output
+    means = [path.read_bytes() for path in sorted(tmp_path.glob("*.binaryproto"))]
+    assert means[0] == means[1]
+    pack(images, "--resize", 0, tmp_path / "all-%d.tar")
+    result = squeezenet("mean", tmp_path / "all-{0..0}.tar", tmp_path / "no.binaryproto")
+    assert result.exit_code == 2
+    assert "all-0.tar, image at byte" in result.output
+    assert "a mean needs images of one size" in result.output
+
+
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # It leaves closing files to Python.
 def test_the_library_reads_them(images, tmp_path):
     webdataset = pytest.importorskip("webdataset")
@@ -191,6 +206,12 @@ def test_what_is_there_is_not_written_over(images, tmp_path):
         assert "name them as train-%06d.tar does" in refused(tmp_path / name)
     assert "is not a size" in refused("--shard-size", "0", tmp_path / "t-%d.tar")
     assert "is for tar files" in refused("--shard-size", "1GB", tmp_path / "lmdb")
+    (images / "short.txt").write_text(f"{NAMES[0]} 1\nlist.txt 2\n")
+    options = ("--list", "short.txt", "--on-bad-image", "fail", tmp_path / "size-%d.tar")
+    assert "short.txt:2" in refused(*options, "--shard-size", "1MB")
+    assert "size-%d.tar.part is the beginning of another packing, which differs in shard_size" in (
+        refused(*options, "--shard-size", "2MB")
+    )
     (tmp_path / "t-%d.tar.part").write_text(json.dumps({"gray": True}))
     said = refused(tmp_path / "t-%d.tar")
     assert "t-%d.tar.part is the beginning of another packing, which differs in size" in said
