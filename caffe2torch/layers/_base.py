@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, NamedTuple, Protocol
@@ -306,6 +306,14 @@ class Layer:
 
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
         """The learned blobs in Caffe's order, in Caffe's shapes."""
+        return ()
+
+    def overwritten_gradients(self, bottoms: Sequence[Shape]) -> Collection[str]:
+        """The learned blobs, by name, of whose gradients Caffe keeps those of the last pass alone.
+
+        It adds the gradients of others to those that there are: of the passes before
+        (``iter_size``), and of other layers that share the blob.
+        """
         return ()
 
     def import_blobs(

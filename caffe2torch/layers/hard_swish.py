@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from caffe2torch.graph import Shape
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import NOTHING, Layer, OnnxBuilder, Reads, TorchBuilder, register_layer
 
 
 @register_layer()
@@ -18,6 +18,9 @@ class HardSwish(Layer):
 
     type = "HardSwish"
     works_in_place = True
+
+    def backward_reads(self, in_place: bool) -> Reads:
+        return NOTHING if in_place else Reads()  # In place the forks keep a copy of the bottom.
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return t.nn.Hardswish()

@@ -15,6 +15,7 @@ from caffe2torch.layers import (
     Layer,
     OnnxBuilder,
     Parameters,
+    Reads,
     TorchBuilder,
     constant_filler,
     net_error,
@@ -39,6 +40,7 @@ class Normalize(Layer):
     """
 
     type = "Normalize"
+    reads = Reads(slice(None), slice(None))
     works_in_place = True
     tops: ClassVar[tuple[int, int | None]] = (1, 2)
     parameters = Parameters(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import field
 from typing import Any
 
@@ -48,6 +48,9 @@ class Parameter(Layer):
 
     def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
         return [BlobSpec("weight", self.shape, self.filler, given=self.filler_given)]
+
+    def overwritten_gradients(self, bottoms: Sequence[Shape]) -> Collection[str]:
+        return {"weight"}  # It is the top's gradient, in the same memory.
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return t.runtime.LearnedBlob(self.shape)

@@ -7,7 +7,15 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, Parameters, TorchBuilder, register_layer
+from caffe2torch.layers import (
+    Backward,
+    Layer,
+    OnnxBuilder,
+    Parameters,
+    Reads,
+    TorchBuilder,
+    register_layer,
+)
 
 
 @register_layer()
@@ -32,6 +40,15 @@ class ReLU6(Layer):
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         return cls(name=proto.name, negative_slope=cls.parameters.of(proto).negative_slope)
+
+    def backward_reads(self, in_place: bool) -> Reads:
+        # In place the bottom is the top, which lies between 0 and 6 where the bottom did.
+        own = in_place and self.negative_slope >= 0
+        return Reads(slice(0), slice(None)) if own else Reads()
+
+    def gradient(self, t: TorchBuilder, found: Backward) -> Sequence[Any]:
+        (diff,), (x,) = found.diffs, found.bottoms
+        return [diff * ((x > 0) + self.negative_slope * (x <= 0)) * (x < 6)]
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return None if self.negative_slope else t.nn.ReLU6()

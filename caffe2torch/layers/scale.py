@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,16 @@ class Scale(Broadcast):
         weight = BlobSpec("weight", shape, self.filler, given=True)
         bias = BlobSpec("bias", shape, self.bias_filler, given=True)
         return [weight] * self.learned + [bias] * self.bias_term
+
+    def overwritten_gradients(self, bottoms: Sequence[Shape]) -> Collection[str]:
+        """The scale, where nothing is before its axes, as in a batch of one item.
+
+        One number for several values is an exception.
+        """
+        shape, x = self.operand_shape(bottoms), bottoms[0]
+        before = prod(x[: self._start(x, len(shape))]) if shape else 1
+        is_one = prod(shape) == 1 and prod(x) > 1
+        return {"weight"} if self.learned and before == 1 and not is_one else ()
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         shape = self.operand_shape(bottoms)

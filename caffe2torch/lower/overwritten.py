@@ -69,6 +69,8 @@ def rereads(graph: Graph) -> dict[int, Reread]:
         return [one for one in all_ if one.place > made.get(value, -1)]
 
     def is_read_anew(node: Node) -> bool:
+        if node.layer.shares_memory:
+            return False
         reads = node.layer.backward_reads(node.is_in_place(0))
         read = (*node.inputs[reads.bottoms], *node.outputs[reads.tops])
         return any(

@@ -92,8 +92,12 @@ class Learned:
         own = self.module.named_parameters(recurse=False)
         return [(name, p) for name, p in own if name in asked]
 
-    def add(self, gradients: Mapping[str, Tensor]) -> None:
-        """Add gradients of torch's arrays, by name, to the diffs of the blobs."""
+    def add(self, gradients: Mapping[str, Tensor], bottoms: Sequence[Shape]) -> None:
+        """Add gradients of torch's arrays, by name, to the diffs of the blobs.
+
+        Those that Caffe overwrites for ``bottoms`` of these shapes take their place.
+        """
+        overwritten = self.layer.overwritten_gradients(bottoms)
         arrays: dict[str, FloatArray] = {
             name: getattr(self.module, name).detach().cpu().numpy() for name in self.names
         }
@@ -102,6 +106,8 @@ class Learned:
         for spec, blob, value in zip(self.specs, self.blobs, values, strict=True):
             if spec.name in gradients:
                 diff = blob._diff.view(blob._shape)
+                if spec.name in overwritten:
+                    diff.zero_()
                 diff += torch.from_numpy(np.ascontiguousarray(value)).view(blob._shape)
 
 

@@ -272,7 +272,8 @@ class TorchStep(Step):
                 blob._diff.put(torch.zeros_like(x) if gradient is None else _own(gradient, taken))
         if self.learned is not None:
             named = zip((name for name, _ in self.parameters), made, strict=True)
-            self.learned.add({name: gradient for name, gradient in named if gradient is not None})
+            made_now = {name: gradient for name, gradient in named if gradient is not None}
+            self.learned.add(made_now, self.shapes)
 
     def _note_changes(self) -> None:
         self.changes = [blob._data.changes for blob in (*self.bottoms, *self.tops)]

@@ -90,6 +90,8 @@ class FedNet:
     def forward_backward(self) -> Pass:
         """One pass on the next batch, whose gradients are added to those that there are."""
         values = self.module.values(self.inputs(), self._kept)
+        for blob in self.net.learned:
+            blob.begin()
         objective = self.net.objective(values)
         if objective.requires_grad:
             objective.backward()  # type: ignore[no-untyped-call]  # untyped in torch

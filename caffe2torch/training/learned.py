@@ -24,7 +24,8 @@ class LearnedBlob:
     or several where layers share it in other forms (they are views of the same memory);
     none for statistics, which no gradient reaches (BatchNorm). ``turned`` says of each whether
     it shows the first one's values in columns. ``lr_mult`` and ``decay_mult`` multiply the solver's
-    learning rate and weight decay.
+    learning rate and weight decay. ``adds`` says whether a pass adds its gradient to that of the
+    passes before it, as most do, or writes it over that.
     """
 
     node: Node
@@ -34,6 +35,12 @@ class LearnedBlob:
     decay_mult: float
     tensors: tuple[nn.Parameter, ...]
     turned: tuple[bool, ...] = (False,)
+    adds: bool = True
+
+    @property
+    def learns(self) -> bool:
+        """Whether a gradient is asked for."""
+        return any(tensor.requires_grad for tensor in self.tensors)
 
     def tie(self) -> None:
         """Make all tensors views of the first one's memory."""
@@ -41,6 +48,12 @@ class LearnedBlob:
             first = self.tensors[0].data
             shape = tensor.shape
             tensor.data = first.view(shape[::-1]).t() if is_turned else first.view(shape)
+
+    def begin(self) -> None:
+        """Get ready for a pass: forget the gradient that it would be written over."""
+        for tensor in self.tensors if not self.adds else ():
+            if tensor.grad is not None:
+                tensor.grad.zero_()
 
     def gather(self) -> None:
         """Add the gradients of all tensors up in the first, and forget those of the others."""
@@ -82,6 +95,7 @@ def learned_blobs(
                 lr_mult=param[0].lr_mult if param else 1.0,
                 decay_mult=param[0].decay_mult if param else 1.0,
                 tensors=() if index in statistics else (getattr(own, spec.name),),
+                adds=spec.name not in node.layer.overwritten_gradients(bottoms),
             )
             found.setdefault(name or (position, index), []).append(blob)
     return tuple(_as_one(graph, blobs) for blobs in found.values())
@@ -92,6 +106,7 @@ def _as_one(graph: Graph, blobs: Sequence[LearnedBlob]) -> LearnedBlob:
     owner = blobs[0]
     for blob in blobs[1:]:
         _check_steps(graph, blob, owner)
+    _check_order(blobs)
     views = {id(tensor): (tensor, blob) for blob in reversed(blobs) for tensor in blob.tensors}
     turned = dict.fromkeys(views, False)
     if len(views) > 1:
@@ -106,7 +121,7 @@ def _as_one(graph: Graph, blobs: Sequence[LearnedBlob]) -> LearnedBlob:
                     "give both the same shape",
                     "param.share_mode",
                 )
-    stated = {}
+    stated: dict[str, float] = {}
     for field in ("lr_mult", "decay_mult"):
         specs = [b.node.proto.param[b.index : b.index + 1] for b in blobs]
         given = [getattr(s[0], field) for s in specs if s and s[0].HasField(field)]
@@ -125,9 +140,11 @@ def _as_one(graph: Graph, blobs: Sequence[LearnedBlob]) -> LearnedBlob:
         owner.node,
         owner.index,
         owner.shape,
+        lr_mult=stated["lr_mult"],
+        decay_mult=stated["decay_mult"],
         tensors=tuple(tensors),
         turned=tuple(turned[id(tensor)] for tensor in tensors),
-        **stated,
+        adds=all(blob.adds for blob in blobs if blob.learns),
     )
     if tensors:
         tensors[0].data = owner.tensors[0].data
@@ -155,6 +172,22 @@ def _check_steps(graph: Graph, blob: LearnedBlob, owner: LearnedBlob) -> None:
             "the other on axis 1",
             "param.name",
         )
+
+
+def _check_order(blobs: Sequence[LearnedBlob]) -> None:
+    """Raise UnsupportedLayerError for a shared blob of whose gradients one overwrites the others'.
+
+    What is left depends on the layers' order then.
+    """
+    learning = [blob for blob in blobs if blob.learns]
+    for blob in learning if len(learning) > 1 else ():
+        if not blob.adds and enum_name(blob.node.proto, "phase") == "TRAIN":
+            raise blob.node.layer.unsupported(
+                f"it shares its blob {blob.index}, and Caffe writes its gradient of it over that "
+                "of the other layers, of which then some do not count; give the blob no name, or "
+                "a Scale a batch of more than one item",
+                "param.name",
+            )
 
 
 def _in_columns(graph: Graph, blob: LearnedBlob) -> bool:
