@@ -157,17 +157,19 @@ def open_net(
 def split_layers(net: Message, graph: Graph) -> list[tuple[Message, Node | None]]:
     """The layers of ``TrainingNet.net`` with the Splits that Caffe inserts, each with its node.
 
-    Data layers, and Splits that the net was not opened with, have no node.
+    Inputs, data layers, and Splits that the net was not opened with, have no node.
     """
     named = deepcopy(net)
     insert_splits(named)
     nodes: dict[str, list[Node]] = {}
     for node in graph.nodes:
         nodes.setdefault(node.layer.name, []).append(node)
-    return [
-        (proto, nodes[proto.name].pop(0) if nodes.get(proto.name) else None)
-        for proto in named.layer
-    ]
+    found: list[tuple[Message, Node | None]] = []
+    for proto in named.layer:
+        is_fed = role_of(proto) is Role.INPUT or _reads_data(proto)  # Another may have its name.
+        own = None if is_fed else nodes.get(proto.name)
+        found.append((proto, own.pop(0) if own else None))
+    return found
 
 
 def insert_splits(net: Message) -> None:

@@ -181,3 +181,9 @@ def test_batch_norm_takes_statistics_in_phase_test_where_it_is_told_not_to_use_t
         if factors[flag]:
             torch.testing.assert_close(own.running_mean, x.mean(0))
     assert factors == {"use_global_stats: false": 1.5, "use_global_stats: true": 0, "": 0}
+
+
+def test_a_layer_may_have_the_name_of_an_input_or_data_layer() -> None:
+    net = opened('layer { name: "i" type: "TanH" bottom: "x" top: "y" loss_weight: 1 }')
+    assert net.outputs == ("y",)
+    assert list(net.loss_weights.values()) == [1]
