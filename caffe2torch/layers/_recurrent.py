@@ -124,21 +124,34 @@ class Recurrent(Layer):
         return tops if self.expose_hidden else tops[0]
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        steps, streams = g.shape(inputs[1])
-        if steps > MOST_STEPS:
-            raise self.unsupported(
-                f"{steps} time steps are too many to write out one by one in ONNX (at most "
-                f"{MOST_STEPS}). Give the input a smaller shape, or convert to torch."
-            )
         x, cont, *rest = inputs
         static = ""
         if self.static_input:
             flat = g.op("Flatten", rest.pop(0), axis=1)
             static = g.op("Gemm", flat, g.params["weight_static"], transB=1)
-        rows = g.op("Gemm", _rows(g, x), g.params["weight_x"], g.params["bias"], transB=1)
-        all_gates = _split(g, rows, steps, streams)
-        all_conts = _split(g, _rows(g, cont, 1), steps, streams)
         states = [g.op("Squeeze", state, g.const([0], np.int64)) for state in rest]
+        rows, conts = _rows(g, x), _rows(g, cont, 1)
+        return self.unrolled_onnx(g, rows, conts, g.shape(cont), static, states)
+
+    def unrolled_onnx(
+        self,
+        g: OnnxBuilder,
+        rows: str,
+        conts: str,
+        size: Shape,
+        static: str = "",
+        states: Sequence[str] = (),
+    ) -> Sequence[str]:
+        """The tops for rows (T * N, D) and conts (T * N, 1), ``size`` being T, N."""
+        steps, streams = size
+        if steps > MOST_STEPS:
+            raise self.unsupported(
+                f"{steps} time steps are too many to write out one by one in ONNX (at most "
+                f"{MOST_STEPS}). Give the input a smaller shape, or convert to torch."
+            )
+        rows = g.op("Gemm", rows, g.params["weight_x"], g.params["bias"], transB=1)
+        all_gates = _split(g, rows, steps, streams)
+        all_conts = _split(g, conts, steps, streams)
         outputs = []
         for gates, go_on in zip(all_gates, all_conts, strict=True):
             if static:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,8 @@ from caffe2torch.layers import (
     register_layer,
     unsupported,
 )
+from caffe2torch.layers._onnx import to_float
+from caffe2torch.layers.lstm import LSTM
 
 
 @register_layer()
@@ -34,9 +36,10 @@ class Lstm(Layer):
 
     Blobs: weight_x (4 num_output, D), weight_h (4 num_output, num_output), bias
     (4 num_output). ``clipping_threshold`` clips the gradient, not the output, and is left
-    out here. A second bottom, which says where sequences go on, is refused: the forks start a
-    forward pass with the state in which the last one ended, and read the flags of other steps
-    if N is not 1. Errors: no num_output, a bottom with fewer axes, T N not divisible by N.
+    out here. Errors: no num_output, a bottom with fewer axes, T N not divisible by N. Each
+    stream has its own h', as in the code for a GPU; that for a CPU adds the first one's to all.
+
+    A second bottom of T flags makes it a ``FlaggedLstm``.
     """
 
     type = "Lstm"
@@ -61,24 +64,26 @@ class Lstm(Layer):
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         param = cls.parameters.of(proto)
-        if len(proto.bottom) > 1:
-            raise unsupported(
-                proto,
-                "its second bottom makes a forward pass start with the state in which the last "
-                "one ended; remove it to start each pass at 0",
-                "bottom",
-            )
         for name in ("num_output", "batch_size"):
             if not getattr(param, name):
                 raise net_error(proto, "must be positive", f"lstm_param.{name}")
-        return cls(
-            name=proto.name,
-            num_output=param.num_output,
-            batch_size=param.batch_size,
-            weight_filler=param.weight_filler,
-            bias_filler=param.bias_filler,
-            weight_given=param.HasField("weight_filler"),
-        )
+        common = {
+            "name": proto.name,
+            "num_output": param.num_output,
+            "weight_filler": param.weight_filler,
+            "bias_filler": param.bias_filler,
+            "weight_given": param.HasField("weight_filler"),
+        }
+        if len(proto.bottom) == 1:
+            return cls(batch_size=param.batch_size, **common)
+        if param.batch_size > 1:
+            raise unsupported(
+                proto,
+                "with flags as a second bottom only 1 is converted: the forks read the flags of "
+                "other steps for more streams",
+                "lstm_param.batch_size",
+            )
+        return FlaggedLstm(expose_hidden=False, static_input=False, **common)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         (shape,) = bottoms
@@ -123,6 +128,60 @@ class Lstm(Layer):
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         one = 4 * self.num_output * (_columns(bottoms[0]) + self.num_output)
         return math.prod(tops[0][:-1]) * one
+
+
+@dataclass(frozen=True)
+class FlaggedLstm(LSTM):
+    """``Lstm`` of one stream, whose state goes on at a step where the flag is not 0.
+
+    Bottoms: x (T, D) or (T, 1, D..), flags (T, 1, ..). As in Caffe's LSTM, a pass begins with the
+    state in which the last one ended, 0 at first. Refused: more streams, whose flags the forks
+    read at other steps.
+    """
+
+    type = "Lstm"
+    bottoms = (2, 2)
+    ignores_lr_mult = False
+    repeated_blobs = frozenset()
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        shape, flags = bottoms
+        if len(shape) < 2:
+            raise self.net_error(f"the bottom's shape {shape} must have the axes (T, N, D..)")
+        if len(shape) > 2 and shape[1] != 1:
+            raise self.unsupported(
+                f"with flags as a second bottom only one stream is converted, not {shape[1]}: the "
+                "forks read the flags of other steps for more",
+                "bottom",
+            )
+        if flags[:1] != shape[:1] or math.prod(flags) != shape[0]:
+            raise self.net_error(f"flags of shape {flags} are not ({shape[0]}, 1)", "bottom")
+        return [(*shape[: min(2, len(shape) - 1)], self.num_output)]
+
+    def blob_specs(self, bottoms: Sequence[Shape]) -> Sequence[BlobSpec]:
+        rows = 4 * self.num_output
+        return [
+            self._weight("weight_x", rows, _columns(bottoms[0])),
+            self._weight("weight_h", rows, self.num_output),
+            self._bias("bias", rows),
+        ]
+
+    def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
+        return t.runtime.FlaggedLSTM(**{s.name: s.shape for s in self.blob_specs(bottoms)})
+
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        return t.module(*inputs)
+
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        shape = g.shape(inputs[0])
+        rows = g.op("Reshape", inputs[0], g.const([shape[0], _columns(shape)], np.int64))
+        flags = g.op("Reshape", inputs[1], g.const([shape[0], 1], np.int64))
+        flags = to_float(g, g.op("Not", g.op("Equal", flags, g.const(0.0))))
+        (y,) = self.unrolled_onnx(g, rows, flags, (shape[0], 1))
+        return [g.op("Squeeze", y, g.const([1], np.int64)) if len(shape) == 2 else y]
+
+    def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
+        return bottoms[0][0] * 4 * self.num_output * (_columns(bottoms[0]) + self.num_output)
 
 
 def _columns(shape: Shape) -> int:

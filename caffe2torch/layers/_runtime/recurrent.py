@@ -90,6 +90,17 @@ class CaffeLSTM(Recurrent):
         return [hidden, cell]
 
 
+class FlaggedLSTM(CaffeLSTM):
+    """An LSTM of one stream that goes on where its flags, T numbers, are not 0."""
+
+    def forward(self, x: Tensor, flags: Tensor) -> Tensor:  # type: ignore[override]
+        """The outputs for ``x``, (T, D) or (T, 1, ..), alike."""
+        steps = x[:, None] if x.ndim == 2 else x
+        go_on = (flags.reshape(-1, 1) != 0).to(x.dtype)
+        y = super().forward(steps, go_on)[0]
+        return y[:, 0] if x.ndim == 2 else y
+
+
 def lstm_of_sequences(arrays: Any, x: Tensor, streams: int | None = None) -> Tensor:
     """The outputs of an LSTM for sequences that all start at the first step.
 
