@@ -14,7 +14,7 @@ import tarfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 from caffe2torch.errors import ArtefactError, ReadError, first_line
 from caffe2torch.images import ImageError
@@ -203,6 +203,9 @@ class ShardSink:
         self.shards = self.count = 0
         self.first: int | None = None
         self._files = ExitStack()
+        """The tar file that is being written and its index, and what they hold so far."""
+        self._tar: BinaryIO
+        self._index: BinaryIO
         self._samples: list[list[Member]] = []
         self._place = 0
 
@@ -237,9 +240,12 @@ class ShardSink:
             raise ArtefactError(f"{found[0]} exists: remove it, or give another name")
         _begin(self.part, {**job, "shard_size": self.size}, self.part)
         after = 0
-        while (path := self._path(self.shards)) in found and path.with_suffix(".idx").exists():
+        while (path := self._path(self.shards)) in found:
             index = path.with_suffix(".idx")
-            samples = read_index(index.read_bytes(), str(index))
+            try:
+                samples = read_index(index.read_bytes(), str(index))
+            except (OSError, ReadError):  # Somebody has meddled: both are made again.
+                break
             first, last = (_number(samples[place][3].encode()) for place in (0, -1))
             self.first = first if self.first is None else self.first
             self.count += len(samples)

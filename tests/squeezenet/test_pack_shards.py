@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -191,6 +192,38 @@ def test_a_killed_packing_goes_on(images, tmp_path):
     assert process.returncode == 0, said
     assert "going on after" in said
     assert contents(folder) == whole
+
+
+def test_a_disk_that_is_full_is_named_and_the_command_goes_on(images, tmp_path):
+    (images / "many.txt").write_text("".join(f"{NAMES[n % 2]} {n}\n" for n in range(23)))
+    options = ("--data", images, "--list", "many.txt", "--workers", 0, "--shard-size", "700kb")
+    sizes = ("--resize", 0, "--encoded", "png", tmp_path / "s-%d.tar")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        result = squeezenet("pack", *options, *sizes)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert result.exit_code == 2
+    assert "s-0.tar: cannot be written: File too large" in result.output.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["s-%d.tar.part"]
+    assert squeezenet("pack", *options, *sizes).exit_code == 0
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["s-0.idx", "s-0.tar"]
+
+
+def test_a_damaged_index_is_made_again_with_its_file(images, tmp_path, monkeypatch):
+    monkeypatch.setattr("squeezenet.pack.CHUNK", 1)
+    listing = images / "last.txt"
+    listing.write_text("".join(f"{NAMES[n % 2]} {n}\n" for n in range(22)) + "list.txt 22\n")
+    options = ("--data", images, "--list", listing.name, "--resize", 20, "--shard-size", "16KiB")
+    assert squeezenet("pack", *options, tmp_path / "whole" / "%d.tar").exit_code == 0
+    again = tmp_path / "again" / "%d.tar"
+    result = squeezenet("pack", *options, "--on-bad-image", "fail", again)  # It is the last one.
+    assert result.exit_code == 2
+    index = tmp_path / "again" / "1.idx"
+    index.write_bytes(index.read_bytes()[:-40])
+    assert "going on after 5 of 23 images" in squeezenet("pack", *options, again).output
+    assert contents(tmp_path / "again") == contents(tmp_path / "whole")
 
 
 def test_what_is_there_is_not_written_over(images, tmp_path):
