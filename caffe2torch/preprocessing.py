@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -116,14 +116,12 @@ _KINDS = {
 """Of the values in a record; the others are numbers."""
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """Where the net's input lies in an image: a part is resized, and a cut taken out of that.
 
     ``part`` is the top, left, height and width of the part, and ``size`` what it is resized to;
     the cut begins in row and column ``start`` there. ``place`` is where it begins in an image of
-    the size before the cut: there a mean image is cut, too. Raises NetError for a size that no
-    image of OpenCV's has.
+    the size before the cut: there a mean image is cut, too.
     """
 
     part: tuple[int, int, int, int]
@@ -131,21 +129,26 @@ class Window:
     start: tuple[int, int]
     place: tuple[int, int]
 
-    def __post_init__(self) -> None:
+    @property
+    def resizes(self) -> bool:
+        """Whether the part has another size. Raises NetError for one that OpenCV does not make."""
+        if self.part[2:] == self.size:
+            return False
         height, width = self.size
         if max(self.size) > MOST_PIXELS:
             raise NetError(
                 f"an image cannot be resized to {width} x {height}: the most is {MOST_PIXELS} "
                 "pixels a side; give the net's input, or the size before the cut, less."
             )
+        return True
 
     def take(self, image: Pixels, cut: Size) -> Pixels:
         """The pixels of the cut, of the height and width ``cut``."""
-        import cv2
-
         top, left, height, width = self.part
         resized = image[top : top + height, left : left + width]
-        if (height, width) != self.size:
+        if self.resizes:
+            import cv2
+
             resized = cv2.resize(resized, self.size[::-1], interpolation=cv2.INTER_CUBIC)
         top, left = self.start
         return resized[top : top + cut[0], left : left + cut[1]]

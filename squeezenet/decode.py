@@ -120,7 +120,7 @@ class DeviceDecoder:
         """The cut (3, crop, crop) of a window, not yet rounded."""
         top, left, height, width = window.part
         part = image[None, :, top : top + height, left : left + width].float()
-        if (height, width) != window.size:
+        if window.resizes:
             part = F.interpolate(part, window.size, mode="bicubic", align_corners=False)
         top, left = window.start
         return part[0, :, top : top + self.crop, left : left + self.crop]

@@ -1,5 +1,10 @@
 """What the device makes of a batch of bytes has the bits of the transform of single images."""
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 import torch
@@ -97,6 +102,44 @@ def test_a_batch_without_images_goes_through():
     (moved,) = Feed(transform, CPU)([batch])
     assert len(moved.labels) == 0
     assert moved.bad == [("x", "y")]
+
+
+def test_on_a_gpu_batches_are_asked_for_in_the_stream_that_copies_them(monkeypatch):
+    """Asking for one may decode it, which waits for the stream: not for the step before."""
+    stream, compute = Mock(), Mock()
+    current = [compute]
+    seen: list[Any] = []
+
+    @contextmanager
+    def use(one):
+        current.append(one)
+        yield
+        current.pop()
+
+    def batches():
+        for n in range(2):
+            seen.append(("asked", current[-1]))
+            yield SimpleNamespace(images=Mock(), labels=Mock(), number=n)
+        seen.append(("asked", current[-1]))
+
+    monkeypatch.setattr(torch.cuda, "Stream", lambda device: stream)
+    monkeypatch.setattr(torch.cuda, "stream", use)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: current[-1])
+    feed = Feed(Transform(made()), CPU)
+    monkeypatch.setattr(feed, "device", SimpleNamespace(type="cuda"))
+
+    def moved(batch):
+        seen.append(("moved", current[-1]))
+        return batch
+
+    monkeypatch.setattr(feed, "_moved", moved)
+    made_of: Any = feed(batches())
+    for number, batch in enumerate(made_of):
+        assert batch.number == number
+        assert current == [compute]
+        batch.images.record_stream.assert_called_once_with(compute)
+        assert compute.wait_stream.call_count == number + 1
+    assert seen == [(what, stream) for what in ("asked", "moved", "asked", "moved", "asked")]
 
 
 @pytest.mark.parametrize("training", [True, False])
