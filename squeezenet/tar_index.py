@@ -41,8 +41,10 @@ def read_index(text: bytes, source: str) -> list[list[str]]:
     """
     head, *lines = text.decode("utf-8", "surrogateescape").splitlines() or [""]
     samples = [line.split(" ") for line in lines]
-    whole = all(len(words) % 4 == 0 for words in samples) and all(
-        map(str.isdecimal, chain.from_iterable(words[1::4] + words[2::4] for words in samples))
+    whole = (
+        text.endswith(b"\n")
+        and all(len(words) % 4 == 0 for words in samples)
+        and all(map(str.isdecimal, chain.from_iterable(w[1::4] + w[2::4] for w in samples)))
     )
     if head.split(" ") != [VERSION, str(len(lines))] or not whole:
         raise ReadError(

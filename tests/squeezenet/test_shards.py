@@ -352,6 +352,7 @@ def test_a_server_or_an_index_that_does_not_fit_stops_the_run(tmp_path, server, 
         text.replace("v1.2 2", "v1.2 3"),
         "",
         text.replace(" 0002.cls", ""),
+        text[:-3],
     ):
         (tmp_path / "s.idx").write_text(wrong)
         with pytest.raises(ReadError, match=r"s.idx is no whole index"):
