@@ -13,6 +13,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner
 
 from caffe2torch.data.lmdb import LmdbSource
@@ -269,26 +270,49 @@ def test_the_size_of_the_first_image_holds_after_an_interruption(images, tmp_pat
 
 
 def test_training_on_them_is_training_on_the_files(images, tmp_path):
-    tree = tmp_path / "tree"
+    states = []
+    for kind in tree_and_shards(tmp_path):
+        result = squeezenet(*training(kind), "--out", tmp_path / "run")
+        assert result.exit_code == 0, result.output
+        states.append(load_checkpoint(tmp_path / "run" / "last.pt")["model"])
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+def test_two_processes_find_the_same_images_in_them(tmp_path):
+    states = []
+    for kind in tree_and_shards(tmp_path):
+        words = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m")
+        options = (*training(kind), "--threads", 1, "--out", tmp_path / "run")
+        done = subprocess.run(
+            [sys.executable, *words, "squeezenet", *map(str, options)],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stderr
+        states.append(load_checkpoint(tmp_path / "run" / "last.pt")["model"])
+    torch.testing.assert_close(*states, rtol=0, atol=0)
+
+
+def tree_and_shards(folder):
+    """The same images as files and in three tar files."""
+    tree = folder / "tree"
     rng = np.random.default_rng(0)
     for index in range(6):
         path = tree / f"class{index % 2}" / f"{index}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         cv2.imwrite(str(path), rng.integers(0, 256, (66 + index, 70, 3), np.uint8))
-    said = squeezenet(
-        "pack", "--data", tree, "--encoded", "jpg", "--resize", 0, "--shard-size", "20kb",
-        tmp_path / "s-%d.tar",
-    ).output  # fmt: skip
-    shards = said.split("  ")[0]
-    states = []
-    for kind in (tree, shards):
-        result = squeezenet(
-            "train", "--train-list", kind, "--val-list", kind, "--num-classes", 2, "--workers", 0,
-            "--max-iter", 4, "--batch-size", 4, "--resize", 70, "--crop", 63, "--device", "cpu",
-            "--out", tmp_path / "run",
-        )  # fmt: skip
-        assert result.exit_code == 0, result.output
-        states.append(load_checkpoint(tmp_path / "run" / "last.pt")["model"])
-    assert shards == f"{tmp_path}/s-{{0..2}}.tar"
-    for name, value in states[0].items():
-        assert value.equal(states[1][name]), name
+    options = ("--encoded", "jpg", "--resize", 0, "--shard-size", "20kb", folder / "s-%d.tar")
+    assert squeezenet("pack", "--data", tree, *options).exit_code == 0
+    shards = folder / "s-{0..2}.tar"
+    assert len(open_split(shards, None, "train").source) == 6
+    return tree, shards
+
+
+def training(images):
+    return (
+        "train", "--train-list", images, "--val-list", images, "--num-classes", 2, "--workers", 0,
+        "--max-iter", 4, "--batch-size", 4, "--resize", 70, "--crop", 63, "--device", "cpu",
+    )  # fmt: skip
