@@ -63,11 +63,11 @@ class DeviceDecoder:
         grey = cv2.imencode(".jpg", np.zeros((8, 8, 3), np.uint8))[1]
         try:
             self._decode([torch.from_numpy(grey.reshape(-1))])
-        except RuntimeError as error:
+        except (AttributeError, RuntimeError, TypeError) as error:  # Before 0.20 it takes no lists.
             raise ReadError(
                 f"this torchvision cannot decode JPEGs on {device} ({first_line(error)}): install "
-                "the version that fits this torch, built with nvJPEG for a GPU, or take --decode "
-                "exact"
+                "the version that fits this torch, 0.20 or later, for a GPU with nvJPEG, or "
+                "take --decode exact"
             ) from error
 
     def __call__(

@@ -69,5 +69,6 @@ def _is_upright(tiff: bytes) -> bool:
         return int.from_bytes(tiff[place : place + size], order)
 
     directory = number(4, 4)
-    entries = (directory + 2 + 12 * n for n in range(number(directory)))
+    most = min(number(directory), len(tiff) // 12)
+    entries = (directory + 2 + 12 * n for n in range(most))
     return all(number(entry) != ORIENTATION or number(entry + 8) == 1 for entry in entries)

@@ -26,6 +26,7 @@ from squeezenet.shards import ShardSource
 ROUNDING = 1
 """OpenCV resizes in integers and rounds once more than floats do."""
 CPU = torch.device("cpu")
+pytestmark = pytest.mark.filterwarnings("ignore:.*TorchVision are deprecated:DeprecationWarning")
 
 
 def by_opencv(files, mode, device):
@@ -308,9 +309,10 @@ def test_torchvision_is_asked_for_by_name(tmp_path, monkeypatch):
         load_batches(files(tmp_path), [[(0, 0)]], workers=0)
 
 
-def test_a_torchvision_that_cannot_decode_is_told_from_damaged_files(tmp_path, stand_in):
+@pytest.mark.parametrize("kind", [RuntimeError, AttributeError])
+def test_a_torchvision_that_cannot_decode_is_told_from_damaged_files(tmp_path, stand_in, kind):
     def decode_jpeg(files, mode, device):
-        raise RuntimeError("Couldn't load the image extension.\nMore.")
+        raise kind("Couldn't load the image extension.\nMore.")
 
     stand_in.decode_jpeg = decode_jpeg
     with pytest.raises(ReadError, match=r"on cpu \(Couldn't load the image extension\.\): install"):
