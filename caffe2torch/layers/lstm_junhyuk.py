@@ -16,6 +16,7 @@ from caffe2torch.layers import (
     Layer,
     OnnxBuilder,
     Parameters,
+    Reads,
     TorchBuilder,
     net_error,
     register_layer,
@@ -43,6 +44,7 @@ class Lstm(Layer):
     """
 
     type = "Lstm"
+    reads = Reads(slice(None), slice(None))
     parameters = Parameters(
         "lstm_param",
         """

@@ -8,6 +8,7 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
+    NOTHING,
     Layer,
     OnnxBuilder,
     Parameters,
@@ -28,6 +29,7 @@ class ScaleFilter(Layer):
     """
 
     type = "ScaleFilter"
+    reads = NOTHING
     works_in_place = True
     parameters = Parameters(
         "scale_filter_param",

@@ -11,7 +11,6 @@ from caffe2torch.io.schema import Message
 from caffe2torch.layers import (
     Layer,
     OnnxBuilder,
-    Reads,
     TorchBuilder,
     canonical_axis,
     register_layer,
@@ -42,7 +41,6 @@ class SoftmaxWithLoss(Loss):
     """
 
     type = "SoftmaxWithLoss"
-    reads = Reads(slice(1, None), slice(1, None))  # The second top is what it keeps.
     index_bottoms = frozenset({1})
 
     axis: int

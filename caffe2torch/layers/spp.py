@@ -9,6 +9,7 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name, enum_value
 from caffe2torch.layers import (
+    NOTHING,
     Layer,
     OnnxBuilder,
     TorchBuilder,
@@ -36,6 +37,7 @@ class SPP(Layer):
     """
 
     type = "SPP"
+    reads = NOTHING
 
     pyramid_height: int
     method: str
