@@ -255,10 +255,10 @@ def test_the_table_counts_what_alone_is_lacking() -> None:
 @pytest.mark.parametrize(
     ("outcome", "text", "reason"),
     [
-        (REFUSED, "net.prototxt:3:7: '$' cannot stand here", "a template"),
+        (REFUSED, "net.prototxt:3:7: $W$: this is a template; write the value", "a template"),
         (REFUSED, "describes no layers", "no net"),
         (REFUSED, "unknown layer type Lstm", None),
-        (DIFFERENT, "'$' cannot stand here", None),
+        (DIFFERENT, "this is a template; write the value", None),
         (CRASH, "describes no layers", None),
     ],
 )

@@ -63,6 +63,8 @@ _TOKEN = re.compile(
     re.VERBOSE | re.ASCII,
 )
 _ESCAPE = re.compile(r"""\\(?:(?P<bad>[4-7][0-7]{2}|[^abfnrtvxuU0-7\\'"])|.)""")
+_PLACE_HOLDER = re.compile(r"\$\{?\w+\}?\$?|\{\{.*?\}\}|\{%.*?%\}|<%.*?%>", re.ASCII)
+"""What stands for a value in templates: FlowNet's $WIDTH$, Jinja's {{ width }}."""
 _NAME = re.compile(r"[A-Za-z_][\w.+-]*", re.ASCII)
 _CLOSE = {"{": "}", "<": ">", "[": "]"}
 _MAX_BACKSLASHES = 256
@@ -312,6 +314,14 @@ class _Scan:
             if start - pos > _MAX_BLANKS and _BLANKS.search(text, pos, start):
                 # The memory that protobuf's parser takes for them is a hundred times theirs.
                 self._fail(pos, f"{_MAX_BLANKS} blanks in a row; remove them")
+            if text[start : start + 1] in ("$", "{", "<") and (
+                place := _PLACE_HOLDER.match(text, start)
+            ):
+                self._fail(
+                    start,
+                    f"{place[0][:80]} stands for something that a program writes there: this is a "
+                    "template; write the value in its place, or give the file that was made of it",
+                )
             match = _TOKEN.match(text, start)
             token = match[0] if match else ""
             if not token and start < len(text):

@@ -210,3 +210,13 @@ def test_file_errors_and_encodings(tmp_path: Path) -> None:
     path.write_bytes(b"net: 'train_val.prototxt'\nbase_lr: 0.1")
     with pytest.raises(ReadError, match=r"describes no layers; give the prototxt of a net"):
         read_prototxt(path)
+
+
+@pytest.mark.parametrize(
+    "word", ["$TARGET_WIDTH$", "$WIDTH", "${WIDTH}", "{{ width }}", "{% if x %}"]
+)
+def test_a_template_is_called_one(word: str) -> None:
+    with pytest.raises(ReadError) as caught:
+        parse_prototxt(f"input_dim: {word}")
+    assert f"1:12: {word} stands for something that a program writes there" in str(caught.value)
+    assert "or give the file that was made of it" in str(caught.value)

@@ -13,7 +13,7 @@ from wilding.judge import REFUSED, TIMEOUT, Finding
 SIGNED: tuple[tuple[str, str, str], ...] = (
     (
         REFUSED,
-        r"'[$%{]' cannot stand here",
+        r"this is a template; write the value",
         "a template: a script fills in what stands in its place",
     ),
     (
