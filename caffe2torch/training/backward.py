@@ -117,6 +117,40 @@ def check_gradients(node: Node, needs: Needs) -> None:
             )
 
 
+def check_weights(graph: Graph, needs: Sequence[Needs]) -> None:
+    """Raise UnsupportedLayerError where a backward pass in place overwrites a stated loss weight.
+
+    Caffe keeps the weight as the gradient of the top, and sets it once: from the second pass on
+    the weight is the gradient that the layer in place has left there. A Flatten or Reshape shares
+    that memory; a Split, which Caffe inserts where a layer reads the top, does not. ``needs`` are
+    those of the nodes.
+    """
+    read = {name for node in graph.nodes for name in node.inputs}
+    first: dict[str, str] = {}
+    weighted: dict[str, Node] = {}
+    changed: dict[str, Node] = {}
+    for node, need in zip(graph.nodes, needs, strict=True):
+        weights = [*node.proto.loss_weight, *[0.0] * len(node.outputs)]
+        for position, (value, weight) in enumerate(zip(node.outputs, weights, strict=False)):
+            in_place = node.is_in_place(position)
+            if in_place or (node.layer.shares_memory and node.layer.type != "Split"):
+                source = node.inputs[position if in_place else 0]
+                first[value] = first.get(source, source)
+            memory = first.get(value, value)
+            if in_place and need.layer and need.propagate[position]:
+                changed[memory] = node
+            if weight and value not in read:
+                weighted[memory] = node
+    for memory, node in weighted.items():
+        if memory in changed:
+            raise changed[memory].layer.unsupported(
+                f"it works in place where the loss_weight of layer {node.layer.name!r} stands, "
+                "which its gradient replaces, so that Caffe has another weight in each pass; give "
+                "it a top of its own",
+                "top",
+            )
+
+
 def _is_loss(proto: Message, node: Node | None) -> bool:
     return any(proto.loss_weight or [0 if node is None else node.layer.default_loss_weight])
 

@@ -15,7 +15,7 @@ from caffe2torch.io.caffemodel import read_caffemodel
 from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.passes.draft import BlobSource, State
 from caffe2torch.pipeline import blob_source
-from caffe2torch.training.backward import check_gradients
+from caffe2torch.training.backward import check_gradients, check_weights
 from caffe2torch.training.distributed import Team, choose_device, join_team
 from caffe2torch.training.engine import Engine
 from caffe2torch.training.fed import FedNet
@@ -175,10 +175,12 @@ def read_weights(files: Sequence[str | Path]) -> BlobSource:
 def check_learns(net: FedNet) -> None:
     """Raise NetError for a net whose learned blobs no training would change.
 
-    UnsupportedLayerError for one of which a gradient is asked for that Caffe does not have.
+    UnsupportedLayerError for one of which a gradient is asked for that Caffe does not have, or
+    that overwrites a weight of its loss.
     """
     for node, needs in zip(net.net.graph.nodes, net.net.needs, strict=True):
         check_gradients(node, needs)
+    check_weights(net.net.graph, net.net.needs)
     if not net.net.loss_weights:
         raise NetError(
             f"the net {net.name!r} has no loss in phase {net.net.graph.phase}: there is nothing to "

@@ -303,6 +303,13 @@ def test_labels_out_of_range_are_named(folder: Path) -> None:
           layer { name: "some" type: "Filter" bottom: "ip" bottom: "s" top: "kept" }
           layer { name: "sum" type: "Reduction" bottom: "kept" top: "sum" loss_weight: 1 }
           layer { name: "loss\""""), "a gradient of bottom 1, 's', is asked for"),
+        (('layer { name: "loss"', """layer { name: "b" type: "Bias" bottom: "ip" top: "b" }
+          layer { name: "r" type: "ReLU" bottom: "b" top: "b" loss_weight: 0.1 }
+          layer { name: "loss\""""), "works in place where the loss_weight of layer 'r' stands"),
+        (('layer { name: "loss"', """layer { name: "b" type: "Bias" bottom: "ip" top: "b" }
+          layer { name: "r" type: "ReLU" bottom: "b" top: "b" }
+          layer { name: "flat" type: "Flatten" bottom: "b" top: "f2" loss_weight: 0.1 }
+          layer { name: "loss\""""), "works in place where the loss_weight of layer 'flat' stands"),
     ],
 )  # fmt: skip
 def test_a_net_that_cannot_be_trained(folder: Path, change: tuple[str, str], message: str) -> None:
