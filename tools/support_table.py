@@ -49,7 +49,7 @@ SHAPES = {"x": (2, 8, 6, 6), "a": (2, 8), "rois": (3, 5), "mask": (2, 8, 6, 6), 
           "anchors": (1, 2, 6, 6), "deltas": (1, 4, 6, 6), "texts": (1, 20, 6, 6),
           "image": (1, 3), "label": (1, 1, 6, 6), "parts": (1, 5, 6, 6), "taps": (2, 18, 6, 6),
           "scale": (2, 1, 6, 6), "map18": (1, 18, 6, 6), "map36": (1, 36, 6, 6),
-          "mask441": (2, 441)}  # fmt: skip
+          "mask441": (2, 441), "labels": (2,)}  # fmt: skip
 WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Accum", ("x", "mask"), "accum_param { top_height: 9 top_width: 9 }"),
     ("AutoCrop", ("x", "x"), ""),
@@ -104,6 +104,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Interp", ("x",), "interp_param { zoom_factor: 2 }"),
     ("L2Norm", ("a",), ""),
     ("L2Normalize", ("a",), ""),
+    ("LabelSpecificAdd", ("a", "labels"), "label_specific_add_param { bias: -0.35 }"),
     ("Lstm", ("steps",), "lstm_param { num_output: 4 }"),
     ("MaskPooling", ("x", "scale"), ""),
     ("MaskResize", ("x",), "mask_resize_param { output_height: 3 output_width: 3 }"),

@@ -154,3 +154,12 @@ def floored(x: Tensor, least: float) -> Tensor:
     """max(x, least) with the gradient of x: Caffe's gradients do not see the bound."""
     slope = (x - x.detach()).nan_to_num()  # 0, of infinity as well.
     return x.clamp(min=least).detach() + slope
+
+
+def add_margin(x: Tensor, labels: Tensor, bias: float) -> Tensor:
+    """``x`` (N, ..) with ``bias`` added to each label's score that is above -bias."""
+    rows = x.flatten(1)
+    picked = rows.detach().gather(1, labels.reshape(-1, 1).long())
+    margin = torch.where(picked > -bias, bias, 0.0).to(x.dtype)
+    change = torch.zeros_like(rows).scatter(1, labels.reshape(-1, 1).long(), margin)
+    return (rows + change).reshape(x.shape)
