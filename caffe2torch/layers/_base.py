@@ -358,8 +358,8 @@ class Layer:
     def gradient(self, t: TorchBuilder, found: Backward) -> Sequence[Any]:
         """The gradients of the bottoms by Caffe's own formula, None where not wanted.
 
-        For layers that read tops, or differ from their formula (``Reads.always``). They have no
-        learned blobs.
+        For layers that read tops, or differ from their formula (``Reads.always``). Those of learned
+        arrays follow, if there are any.
         """
         raise self.unsupported(
             "Caffe's backward pass would read a top that a later layer has overwritten in place; "

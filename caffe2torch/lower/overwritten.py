@@ -176,7 +176,7 @@ def gradients(
     """
     if type(layer).gradient is not Layer.gradient:
         own = layer.gradient(t, found)
-        return [*own, *[None] * len(parameters)]
+        return [*own, *[None] * (len(found.bottoms) + len(parameters) - len(own))]
     reads = layer.backward_reads(found.in_place)
     if range(len(found.tops))[reads.tops] or layer.remembers or layer.index_bottoms:
         layer.gradient(t, found)  # Refuses it.

@@ -101,6 +101,7 @@ class PythonLayer(layers.Layer):
     bottoms = (0, None)
     tops = (0, None)
     works_in_place = True
+    reads = layers.Reads(slice(None), slice(None))
 
     host: Host = field(repr=False)
 
@@ -125,6 +126,13 @@ class PythonLayer(layers.Layer):
         tops = _Run.apply(self.host, *inputs, *learned)  # type: ignore[no-untyped-call]
         return tops if len(tops) != 1 else tops[0]
 
+    def gradient(self, t: layers.TorchBuilder, found: layers.Backward) -> Sequence[Tensor | None]:
+        """What the class's backward makes of its blobs as they are by then, learned ones too."""
+        blobs = (*self.host.bottoms, *self.host.tops)
+        for blob, value in zip(blobs, (*found.bottoms, *found.tops), strict=True):
+            blob._put(value.cpu().clone())
+        return _gradients(self.host, found.diffs, found.wanted)
+
 
 class _Run(torch.autograd.Function):
     """A pass through a user's layer, in a graph of autograd."""
@@ -137,7 +145,7 @@ class _Run(torch.autograd.Function):
             blob._put(value.detach().cpu().clone())
         instance.reshape(host.bottoms, host.tops)
         instance.forward(host.bottoms, host.tops)
-        ctx.host, ctx.like = host, values
+        ctx.host = host
         return tuple(
             top._data.view(top._shape).clone().to(values[0].device if values else "cpu")
             for top in host.tops
@@ -145,22 +153,21 @@ class _Run(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *diffs: Tensor) -> tuple[Tensor | None, ...]:
-        host, like = ctx.host, ctx.like
-        for top, diff in zip(host.tops, diffs, strict=True):
-            top._diff.put(diff.detach().cpu().contiguous().clone())
-        blobs = [*host.bottoms, *host.instance.blobs]
-        for blob in blobs:
-            if all(blob is not top for top in host.tops):
-                blob._diff.put(torch.zeros(blob._shape))
-        propagate = BoolVec(ctx.needs_input_grad[1 : 1 + len(host.bottoms)])
-        host.instance.backward(host.tops, propagate, host.bottoms)
-        return (
-            None,
-            *(
-                blob._diff.view(blob._shape).clone().to(value.device)
-                for blob, value in zip(blobs, like, strict=True)
-            ),
-        )
+        propagate = ctx.needs_input_grad[1 : 1 + len(ctx.host.bottoms)]
+        return None, *_gradients(ctx.host, diffs, propagate)
+
+
+def _gradients(host: Host, diffs: Sequence[Tensor], propagate: Sequence[bool]) -> list[Tensor]:
+    """The gradients of the bottoms and of the learned blobs, by the user's backward."""
+    for top, diff in zip(host.tops, diffs, strict=True):
+        top._diff.put(diff.detach().cpu().contiguous().clone())
+    blobs = [*host.bottoms, *host.instance.blobs]
+    for blob in blobs:
+        if all(blob is not top for top in host.tops):
+            blob._diff.put(torch.zeros(blob._shape))
+    host.instance.backward(host.tops, BoolVec(propagate), host.bottoms)
+    device = diffs[0].device if diffs else "cpu"
+    return [blob._diff.view(blob._shape).clone().to(device) for blob in blobs]
 
 
 @contextmanager

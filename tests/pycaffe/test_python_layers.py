@@ -47,6 +47,25 @@ class Gain(caffe.Layer):
             bottom[0].diff[...] = top[0].diff * self.blobs[0].data
 
 
+class Squash(caffe.Layer):
+    """The hyperbolic tangent, whose backward reads the top, and its learned factor the bottom."""
+
+    def setup(self, bottom: Any, top: Any) -> None:
+        self.blobs.add_blob(1)
+        self.blobs[0].data[...] = 1.5
+
+    def reshape(self, bottom: Any, top: Any) -> None:
+        top[0].reshape(*bottom[0].shape)
+
+    def forward(self, bottom: Any, top: Any) -> None:
+        top[0].data[...] = np.tanh(self.blobs[0].data * bottom[0].data)
+
+    def backward(self, top: Any, propagate_down: Any, bottom: Any) -> None:
+        slope = top[0].diff * (1 - top[0].data ** 2)
+        self.blobs[0].diff[...] += (slope * bottom[0].data).sum()
+        bottom[0].diff[...] = slope * self.blobs[0].data
+
+
 class Doubler(caffe.Layer):
     """Twice its bottom, which may be its top; as often as param_str says."""
 
@@ -210,14 +229,19 @@ def test_conversion_never_runs_them(tmp_path: Path) -> None:
         caffe2torch.read(None, tmp_path / "net.prototxt")
 
 
-def test_autograd_goes_through_them_as_backward_does(tmp_path: Path) -> None:
-    text = (
-        "force_backward: true\n"
-        + INPUT
-        + python("d", "Doubler", "x", "x")
-        + python("g", "Gain", "x", "y")
-    )
-    net = made(tmp_path, text)
+@pytest.mark.parametrize(
+    "layers",
+    [
+        python("d", "Doubler", "x", "x") + python("g", "Gain", "x", "y"),
+        python("g", "Squash", "x", "y") + python("d", "Doubler", "y", "y"),
+        python("s", "Gain", "x", "a")
+        + python("g", "Squash", "a", "a")
+        + 'layer { name: "d" type: "Sigmoid" bottom: "a" top: "a" } '
+        + python("e", "Doubler", "a", "y"),
+    ],
+)
+def test_autograd_goes_through_them_as_backward_does(tmp_path: Path, layers: str) -> None:
+    net = made(tmp_path, "force_backward: true\n" + INPUT + layers)
     rng = np.random.RandomState(4)
     x, dy = rng.randn(2, 3).astype(np.float32), rng.randn(2, 3).astype(np.float32)
     net.forward(x=x)
