@@ -19,10 +19,11 @@ from caffe2torch.images import read_class_names
 from caffe2torch.preprocessing import Preprocessing
 from caffe2torch.training.distributed import ALONE, Team, choose_device
 from squeezenet.checkpoint import CONTENT_ERRORS
-from squeezenet.data import BadImages, ImageDataset, open_split
+from squeezenet.data import BadImages, ImageDataset
 from squeezenet.evaluate import Metrics, Predict, evaluate, on_device
 from squeezenet.export import graph_of
 from squeezenet.preprocess import Transform, complete
+from squeezenet.sources import open_split
 from squeezenet.weights import load_model
 
 

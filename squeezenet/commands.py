@@ -201,10 +201,11 @@ def pack(
 
     After an interruption the same command goes on.
     """
-    from squeezenet.data import BadImages, open_files
+    from squeezenet.data import BadImages
     from squeezenet.pack import Packing
     from squeezenet.pack import pack as run
     from squeezenet.sinks import SHARD_BYTES, DatabaseSink, ShardSink, Sink
+    from squeezenet.sources import open_files
 
     sink: Sink
     if output.suffix == ".tar":
@@ -232,8 +233,8 @@ def mean(images: Path, output: Path, workers: int) -> None:
 
     IMAGES is what squeezenet pack has made, an LMDB or tar files (train-{000000..000123}.tar).
     """
-    from squeezenet.data import open_split
     from squeezenet.mean import mean_image, write_mean
+    from squeezenet.sources import open_split
 
     source = open_split(images, None, ".").source
     values = mean_image(source, workers=workers, show_progress=sys.stderr.isatty())

@@ -21,8 +21,9 @@ from caffe2torch.errors import ArtefactError, ReadError
 from caffe2torch.images import Sample, find_images, read_image
 from caffe2torch.io.atomic import atomic_write
 from squeezenet.classifier import Classifier
-from squeezenet.data import BadImages, FileSource, ImageDataset, eval_batches, load_batches
+from squeezenet.data import BadImages, ImageDataset, eval_batches, load_batches
 from squeezenet.feed import Feed
+from squeezenet.sources import FileSource
 
 
 @dataclass(frozen=True)

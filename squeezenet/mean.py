@@ -19,7 +19,8 @@ from caffe2torch.graph import FloatArray
 from caffe2torch.images import ImageError
 from caffe2torch.io.atomic import atomic_write
 from caffe2torch.io.schema import message_class
-from squeezenet.data import Bad, ImageSource
+from squeezenet.data import Bad
+from squeezenet.sources import ImageSource
 
 CHUNK = 256
 """Images that a worker process adds up at once."""

@@ -17,10 +17,11 @@ from caffe2torch.training.distributed import Team
 from caffe2torch.training.optimisers import CaffeOptimiser, freeze, parameter_groups
 from caffe2torch.training.rules import Schedule
 from squeezenet.config import TrainConfig
-from squeezenet.data import ImageDataset, count_classes, open_split
+from squeezenet.data import ImageDataset
 from squeezenet.evaluate import prefers_channels_last
 from squeezenet.model import SqueezeNet
 from squeezenet.preprocess import Transform
+from squeezenet.sources import count_classes, open_split
 from squeezenet.weights import model_to_train
 
 

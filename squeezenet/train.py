@@ -26,14 +26,7 @@ from squeezenet.checkpoint import (
     save_checkpoint,
 )
 from squeezenet.config import TrainConfig
-from squeezenet.data import (
-    BadImages,
-    Batch,
-    ImageDataset,
-    checked,
-    load_batches,
-    train_batches,
-)
+from squeezenet.data import BadImages, Batch, ImageDataset, checked, load_batches, train_batches
 from squeezenet.evaluate import DTYPES, Metrics, evaluate, on_device
 from squeezenet.feed import Feed
 from squeezenet.head import mix_classifier

@@ -29,10 +29,10 @@ from caffe2torch.preprocessing import (
     to_input,
 )
 from squeezenet.config import TrainConfig
-from squeezenet.data import open_split
 from squeezenet.infer import expand_inputs
 from squeezenet.parts import make_transform
 from squeezenet.preprocess import MEAN, PREPROCESSING, Transform, preprocess
+from squeezenet.sources import open_split
 
 NET = b"""
 input: "data" input_shape { dim: 1 dim: 3 dim: 227 dim: 227 }

@@ -6,8 +6,9 @@ import pytest
 
 from caffe2torch.images import ImageError, decode_image, read_image
 from caffe2torch.preprocessing import Preprocessing
-from squeezenet.data import ImageDataset, open_split
+from squeezenet.data import ImageDataset
 from squeezenet.preprocess import Transform
+from squeezenet.sources import open_split
 
 
 def jpeg(height, width, progressive=False, exif=b""):

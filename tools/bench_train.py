@@ -48,22 +48,14 @@ from caffe2torch.training.allocator import keep_freed_memory
 from caffe2torch.training.distributed import choose_device
 from caffe2torch.training.optimisers import CaffeOptimiser
 from squeezenet.config import TrainConfig
-from squeezenet.data import (
-    BadImages,
-    Batch,
-    FileSource,
-    ImageDataset,
-    load_batches,
-    open_files,
-    open_split,
-    train_batches,
-)
+from squeezenet.data import BadImages, Batch, ImageDataset, load_batches, train_batches
 from squeezenet.evaluate import DTYPES
 from squeezenet.feed import Feed
 from squeezenet.model import SqueezeNet
 from squeezenet.pack import Packing, pack
 from squeezenet.parts import make_transform
 from squeezenet.sinks import DatabaseSink
+from squeezenet.sources import FileSource, open_files, open_split
 
 Rates = dict[str, float]
 Step = Callable[[Any, Any], None]

@@ -13,17 +13,15 @@ from squeezenet.data import (
     THREADS,
     BadImageError,
     BadImages,
-    FileSource,
     ImageDataset,
     checked,
-    count_classes,
     eval_batches,
     load_batches,
-    open_split,
     processes_of,
     train_batches,
 )
 from squeezenet.preprocess import MEAN, Transform, preprocess
+from squeezenet.sources import FileSource, count_classes, open_split
 
 
 def image(seed, height=30, width=50):

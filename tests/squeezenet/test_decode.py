@@ -17,11 +17,12 @@ from caffe2torch.errors import NetError, ReadError
 from caffe2torch.images import ImageError, decode_image
 from caffe2torch.io.schema import message_class
 from caffe2torch.preprocessing import Preprocessing
-from squeezenet.data import FileSource, ImageDataset, load_batches, open_split, train_batches
+from squeezenet.data import ImageDataset, load_batches, train_batches
 from squeezenet.feed import Feed
 from squeezenet.jpeg import Jpeg, plain_jpeg
 from squeezenet.preprocess import Transform
 from squeezenet.shards import ShardSource
+from squeezenet.sources import FileSource, open_split
 
 ROUNDING = 1
 """OpenCV resizes in integers and rounds once more than floats do."""

@@ -11,10 +11,11 @@ from torch import nn
 from caffe2torch.training.distributed import ALONE, Team
 from squeezenet.checkpoint import load_checkpoint
 from squeezenet.config import TrainConfig
-from squeezenet.data import BadImages, ImageDataset, open_split
+from squeezenet.data import BadImages, ImageDataset
 from squeezenet.evaluate import Predict
 from squeezenet.head import mix_classifier
 from squeezenet.parts import make_transform
+from squeezenet.sources import open_split
 from squeezenet.train import train
 
 OLD, SIDE = 5, 64

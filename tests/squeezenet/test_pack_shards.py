@@ -19,8 +19,8 @@ from click.testing import CliRunner
 from caffe2torch.data.lmdb import LmdbSource
 from squeezenet.checkpoint import load_checkpoint
 from squeezenet.cli import main
-from squeezenet.data import open_split
 from squeezenet.shards import ShardSource
+from squeezenet.sources import open_split
 
 NAMES = ["a/x 1.jpg", "a/y.z.png", "b/ü.JPEG", "b/grey.png"]
 SIZES = [(71, 85), (84, 70), (70, 70), (72, 90)]

@@ -15,8 +15,8 @@ import pytest
 from caffe2torch.errors import ReadError
 from caffe2torch.images import ImageError
 from squeezenet import shards
-from squeezenet.data import count_classes, open_files, open_split
 from squeezenet.shards import ShardSource, expand
+from squeezenet.sources import count_classes, open_files, open_split
 
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 
