@@ -188,7 +188,11 @@ def gradients(
         ]
         result = function(*leaves)
     tops = list(result) if isinstance(result, tuple | list) else [result]
-    pairs = [(top, diff) for top, diff in zip(tops, found.diffs, strict=True) if top.requires_grad]
+    pairs = [
+        (top, diff.to(top.dtype))  # Autocast has another type in the forward pass.
+        for top, diff in zip(tops, found.diffs, strict=True)
+        if top.requires_grad
+    ]
     into = [*leaves, *parameters]
     flags = [*found.wanted, *learns]
     made = iter(

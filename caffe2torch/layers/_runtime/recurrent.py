@@ -141,12 +141,17 @@ class ForgetGate(torch.autograd.Function):
     That is the formula's where cont is 0 or 1.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, cont: Tensor) -> Tensor:
+    def forward(x: Tensor, cont: Tensor) -> Tensor:
         """The gate."""
-        f = cont * x.sigmoid()
-        ctx.save_for_backward(f)
-        return f
+        return cont * x.sigmoid()
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Keep the gate."""
+        ctx.save_for_backward(output)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
