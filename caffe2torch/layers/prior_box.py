@@ -235,6 +235,8 @@ def _dense_boxes(proto: Message) -> tuple[list[Box], list[Box]]:
     ``fixed_ratio``. Boxes of ratio 1 have the side s, cut to a whole number, others
     s sqrt(a) x s / sqrt(a). Grid points are whole(s / d) pixels apart and start at half of
     that from the corner of a square of side 2 whole(s / 2) around the centre, row by row.
+    yuqj1991/caffe_train lets these boxes reach beyond the image unless ``clip`` is true: its nets
+    look the same, and get the boxes of lippman1125's.
     """
     p, fork = proto.prior_box_param, FORKS.of(proto)
     if (
