@@ -94,6 +94,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("FrcnnProposal", ("anchors", "deltas", "image"), "proposal_param { feat_stride: 16 "
      "anchors: 0 anchors: 0 anchors: 15 anchors: 15 test_rpn_pre_nms_top_n: 6000 "
      "test_rpn_post_nms_top_n: 300 test_rpn_nms_thresh: 0.7 test_rpn_min_size: 16 }"),
+    ("Gather", ("x",), ""),
     ("GSTiling", ("x",), "gs_tiling_param { stride: 2 reverse: true }"),
     ("HardSigmoid", ("x",), ""),
     ("HardSwish", ("x",), ""),
@@ -160,6 +161,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("ROIWarping", ("x", "rois"), "roi_warping_param { pooled_h: 2 pooled_w: 2 }"),
     ("ScaleFilter", ("x",), "scale_filter_param { min_scale: 1 max_scale: 2 }"),
     ("ScaleRoute", ("rois",), "scale_route_param { high_scale: 112 }"),
+    ("Scatter", ("x",), ""),
     ("SeLU", ("x",), ""),
     ("SeLuDropout", ("x",), ""),
     ("ShuffleChannel", ("x",), "shuffle_channel_param { group: 2 }"),
