@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -314,3 +315,16 @@ def test_gradients_that_are_not_known_are_refused_by_name(layers: str, name: str
     total = sum(y.sum() for y in outputs.values()) if isinstance(outputs, dict) else outputs.sum()
     with pytest.raises(UnsupportedLayerError, match=f"layer '{name}'.*overwritten in place"):
         total.backward()  # type: ignore[union-attr]
+
+
+def test_emitted_source_that_is_to_train_says_what_gradients_it_has(tmp_path: Path) -> None:
+    text = text_of(((TANH, False), (scale(-1.5), True))).encode()
+    for phase in ("TEST", "TRAIN"):
+        (tmp_path / "net.prototxt").write_bytes(text)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            caffe2torch.convert(
+                None, tmp_path / "net.py", prototxt=tmp_path / "net.prototxt", phase=phase
+            )
+        told = [str(w.message) for w in caught if "gradient of the formula for" in str(w.message)]
+        assert ["'l1'" in message for message in told] == [True] * (phase == "TRAIN")
