@@ -18,6 +18,7 @@ from caffe2torch.training.optimisers import CaffeOptimiser, freeze, parameter_gr
 from caffe2torch.training.rules import Schedule
 from squeezenet.config import TrainConfig
 from squeezenet.data import ImageDataset
+from squeezenet.decode import DeviceDecoder
 from squeezenet.evaluate import prefers_channels_last
 from squeezenet.model import SqueezeNet
 from squeezenet.preprocess import Transform
@@ -45,11 +46,13 @@ class Data(NamedTuple):
 def open_data(config: TrainConfig, team: Team) -> Data:
     """The images, and the classes that they have; the processes of a team open them together."""
     root = Path(config.data)
+    transform = make_transform(config, config.protocol)
+    transform = replace(transform, decode=config.decode)
+    if transform.on_device:
+        DeviceDecoder(team.device, transform.crop)  # One that cannot decode is an error at once.
     train_split = open_split(root, config.train_list, "train", team)
     val_split = open_split(root, config.val_list, "val", team)
     num_classes = count_classes(train_split, val_split, config.num_classes)
-    transform = make_transform(config, config.protocol)
-    transform = replace(transform, decode=config.decode)
     return Data(
         ImageDataset(train_split.source, transform, seed=config.seed),
         ImageDataset(val_split.source, make_transform(config, config.val_protocol), seed=None),

@@ -17,9 +17,12 @@ from caffe2torch.errors import NetError, ReadError
 from caffe2torch.images import ImageError, decode_image
 from caffe2torch.io.schema import message_class
 from caffe2torch.preprocessing import Preprocessing
+from caffe2torch.training.distributed import ALONE
+from squeezenet.config import TrainConfig
 from squeezenet.data import ImageDataset, load_batches, train_batches
 from squeezenet.feed import Feed
 from squeezenet.jpeg import Jpeg, plain_jpeg
+from squeezenet.parts import open_data
 from squeezenet.preprocess import Transform
 from squeezenet.shards import ShardSource
 from squeezenet.sources import FileSource, open_split
@@ -302,6 +305,13 @@ def files(tmp_path):
     return ImageDataset(
         open_split(tmp_path, None, "train").source, transforms("caffe")[1], seed=None
     )
+
+
+def test_training_asks_for_torchvision_before_it_reads_anything(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision.io", None)
+    config = TrainConfig(data=str(tmp_path / "gone"), decode="torchvision")
+    with pytest.raises(ReadError, match="needs torchvision"):
+        open_data(config, ALONE)
 
 
 def test_torchvision_is_asked_for_by_name(tmp_path, monkeypatch):
