@@ -10,8 +10,8 @@ the calls of NumPy and OpenCV alone, each on images that are at hand. ``loading,
 batches of files as a worker does; its limit is an image a sum of the three times, as the pixels
 must be OpenCV's to the last bit. The rest is as in a run, in time on the clock: loading
 with the workers, the model on one batch that stays in memory, and training, which is both, from
-the image files and from an LMDB of raw pixels that is made of them first. While the model
-computes on a CPU it shares the cores with the workers, so the limit there is
+the image files, and from an LMDB and tar files of raw pixels that are made of them first. While
+the model computes on a CPU it shares the cores with the workers, so the limit there is
 1 / (1/loading + 1/model) where each was measured with all cores; on a GPU it is the smaller one.
 
 ``--torchvision PYTHON`` names the Python of another environment, one with torchvision in it:
@@ -54,7 +54,7 @@ from squeezenet.feed import Feed
 from squeezenet.model import SqueezeNet
 from squeezenet.pack import Packing, pack
 from squeezenet.parts import make_transform
-from squeezenet.sinks import DatabaseSink
+from squeezenet.sinks import DatabaseSink, ShardSink, Sink
 from squeezenet.sources import FileSource, open_files, open_split
 
 Rates = dict[str, float]
@@ -192,19 +192,24 @@ def make_step(config: TrainConfig, device: torch.device) -> Step:
 def own_timers(
     config: TrainConfig, forms: dict[str, dict[str, Any]], folder: Path
 ) -> dict[str, Timer]:
-    """All rows of this package; ``folder`` takes an LMDB that is made of the images first."""
+    """All rows of this package; ``folder`` takes what is packed of the images first."""
     device, cpu = choose_device(config.device), torch.device("cpu")
     if device == cpu:
         keep_freed_memory()  # As training does.
-    data, lmdb = Path(config.data), folder / "lmdb"
+    data = Path(config.data)
     images = open_files(data, "train")
     timers = stages(images, config, folder / "list.txt")
     transform = make_transform(config, config.protocol)
-    packing = Packing((config.resize, config.resize), shuffle=True)
     bad = BadImages("skip", lambda _: None)
-    sink = DatabaseSink(lmdb)
-    pack(images, sink, packing, workers=config.workers, bad=bad, report=lambda _: None)
-    places = {"files": (data, "train"), "LMDB": (lmdb, ".")}
+    places = {"files": (data, "train")}
+    sinks: dict[str, tuple[Sink, str | None]] = {
+        "LMDB": (DatabaseSink(folder / "lmdb"), None),
+        "tar files": (ShardSink(folder / "%d.tar"), "bmp"),
+    }
+    for kind, (sink, encoded) in sinks.items():
+        packing = Packing((config.resize, config.resize), encoded=encoded, shuffle=True)
+        pack(images, sink, packing, workers=config.workers, bad=bad, report=lambda _: None)
+        places[kind] = Path(str(sink)), "."
     for kind, place in places.items():
         timers[f"loading, {kind}"] = timer(taking(batches(config, *place)), cpu, warmup=AT_HAND)
     batch = next(batches(config, *places["LMDB"]))
