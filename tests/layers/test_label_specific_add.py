@@ -16,6 +16,7 @@ def layer(fields: str) -> str:
 def test_is_the_identity_at_inference() -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 5, 7))
     check_layer(layer("bias: -0.35 transform_test: true"), [x, [[1], [0]]], [x])
+    check_layer(layer("bias_base: -0.1"), [x, [[1], [0]]], [x, [0]])
 
 
 @pytest.mark.parametrize("shape", [(6, 5), (6, 5, 1, 1)])
@@ -27,9 +28,11 @@ def test_the_margin_of_training(shape: tuple[int, ...]) -> None:
         if row[label] > 0.35:
             row[label] -= np.float32(0.35)
     assert 0 < (expected != x).sum() < 6
-    margin = resolved(f'bottom: "x" bottom: "l" top: "y" {layer("bias: -0.35")}', "TRAIN")
+    ends = 'bottom: "x" bottom: "l" top: "y" top: "b"'
+    margin = resolved(f"{ends} {layer('bias: -0.35')}", "TRAIN")
     bottom = torch.from_numpy(x).requires_grad_()
-    y = run_layer(margin, [bottom, torch.from_numpy(labels)], {}, training=True)
+    y, bias = run_layer(margin, [bottom, torch.from_numpy(labels)], {}, training=True)
+    torch.testing.assert_close(bias, torch.tensor([-0.35]))
     torch.testing.assert_close(y, torch.from_numpy(expected))
     y.square().sum().backward()
     torch.testing.assert_close(bottom.grad, 2 * y.detach())
