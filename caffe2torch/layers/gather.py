@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from caffe2torch.graph import Shape
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, register_layer
+from caffe2torch.layers import NOTHING, Layer, OnnxBuilder, TorchBuilder, register_layer
 
 
 @register_layer()
@@ -18,6 +18,7 @@ class Gather(Layer):
     """
 
     type = "Gather"
+    reads = NOTHING
     bottoms = (1, None)
     tops = (1, None)
     same_bottoms_and_tops = True

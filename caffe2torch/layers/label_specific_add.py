@@ -9,6 +9,7 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
+    NOTHING,
     Layer,
     OnnxBuilder,
     Parameters,
@@ -30,6 +31,7 @@ class LabelSpecificAdd(Layer):
     """
 
     type = "LabelSpecificAdd"
+    reads = NOTHING
     bottoms = (2, 2)
     tops = (1, 2)
     works_in_place = True

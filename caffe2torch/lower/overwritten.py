@@ -178,7 +178,9 @@ def gradients(
         own = layer.gradient(t, found)
         return [*own, *[None] * (len(found.bottoms) + len(parameters) - len(own))]
     reads = layer.backward_reads(found.in_place)
-    if range(len(found.tops))[reads.tops] or layer.remembers or layer.index_bottoms:
+    indices = [i for i in layer.index_bottoms if i < len(found.given)]
+    indices_changed = any(not torch.equal(found.bottoms[i], found.given[i]) for i in indices)
+    if range(len(found.tops))[reads.tops] or layer.remembers or indices_changed:
         layer.gradient(t, found)  # Refuses it.
     read = range(len(found.bottoms))[reads.bottoms]
     with torch.enable_grad():

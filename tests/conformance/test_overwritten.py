@@ -307,6 +307,15 @@ def test_the_gradient_of_a_forget_gate_takes_cont_in() -> None:
                layer { name: "t" type: "TanH" bottom: "g" top: "g" }""",
             "rnn",
         ),
+        (
+            """layer { name: "k" type: "DummyData" top: "k" dummy_data_param { shape { dim: 2 } } }
+               layer { name: "e" type: "Embed" bottom: "k" top: "h" embed_param {
+                 num_output: 3 input_dim: 4 weight_filler { type: "constant" value: 0.1 } } }
+               layer { name: "f" type: "Flatten" bottom: "k" top: "f" flatten_param { axis: 0 } }
+               layer { name: "p" type: "Power" bottom: "f" top: "f" power_param { shift: 1 } }
+               layer { name: "t" type: "TanH" bottom: "x" top: "y" }""",
+            "e",
+        ),
     ],
 )
 def test_gradients_that_are_not_known_are_refused_by_name(layers: str, name: str) -> None:
