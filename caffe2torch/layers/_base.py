@@ -202,11 +202,9 @@ class Layer:
     """
     unforced_bottoms: ClassVar[frozenset[int]] = frozenset()
     """Bottoms that a net's ``force_backward`` leaves out (Caffe: AllowForceBackward)."""
-    ignores_lr_mult: ClassVar[bool] = False
-    """Whether Caffe computes the gradient of a learned blob where its ``lr_mult`` is 0 too.
-
-    It changes no weight then, but ``clip_gradients`` counts it.
-    """
+    whole_backward: ClassVar[bool] = False
+    """Whether Caffe's Backward computes all gradients, those nobody asks for by ``lr_mult`` or
+    ``propagate_down`` included. ``clip_gradients`` counts them, and a layer before adds them."""
     default_loss_weight: ClassVar[float] = 0
     """The ``loss_weight`` of the first top where none is given: 1 for losses."""
     reads: ClassVar[Reads] = Reads()

@@ -36,7 +36,7 @@ class Recurrent(Layer):
 
     barred_bottoms = frozenset({1})
     unforced_bottoms = frozenset({1})
-    ignores_lr_mult = True
+    whole_backward = True
     fixes_batch = True
     repeated_blobs: ClassVar[frozenset[str]] = frozenset({"weight_h"})
     """Learned blobs of which Caffe's unrolled net has one for each step, all on one memory."""

@@ -67,6 +67,7 @@ class BatchNorm(Layer):
     reads = NOTHING
     parameters = SCALED
     works_in_place = True
+    whole_backward = True
     buffers = frozenset({"running_mean", "running_var", "scale_factor"})
 
     use_global_stats: bool | None

@@ -47,23 +47,40 @@ def needs_of(
         is_needed = any(needed) or any(rates)
         if is_needed:
             needing.update(proto.top)
-        is_whole = is_needed and node is not None and node.layer.ignores_lr_mult
-        learns = _of_gradients([is_whole or rate != 0 for rate in rates], node, graph)
+        learns = _of_gradients([rate != 0 for rate in rates], node, graph)
         found.append(Needs(is_needed, tuple(propagate), learns))
-    found = _without_idle(known, found)
-    if not force:
-        return found
     return [
-        Needs(
-            True,
-            tuple(
-                wanted or node is None or index not in node.layer.unforced_bottoms
-                for index, wanted in enumerate(one.propagate)
-            ),
-            _of_gradients([True] * len(one.learns), node, graph),
-        )
-        for (_, node), one in zip(known, found, strict=True)
+        _whole(one, node, graph)
+        if force or (node is not None and one.layer and node.layer.whole_backward)
+        else one
+        for (_, node), one in zip(known, _without_idle(known, found), strict=True)
     ]
+
+
+def _whole(one: Needs, node: Node | None, graph: Graph) -> Needs:
+    """The needs of a layer of which all gradients are computed."""
+    propagate = tuple(
+        wanted or node is None or index not in node.layer.unforced_bottoms
+        for index, wanted in enumerate(one.propagate)
+    )
+    return Needs(True, propagate, _of_gradients([True] * len(one.learns), node, graph))
+
+
+def open_cuts(layers: Iterable[tuple[Message, Node | None]], needs: Iterable[Needs]) -> None:
+    """Take back ``propagate_down: false`` in nodes where Caffe adds the gradient all the same.
+
+    A layer with a whole backward writes it into the blob, and the layer that makes the blob, a
+    Split where others read it too, hands it on if it takes part.
+    """
+    running: set[str] = set()
+    for (proto, node), one in zip(layers, needs, strict=True):
+        if node is not None and one.layer and node.layer.whole_backward:
+            for index in node.cut:
+                if proto.bottom[index] in running:
+                    node.proto.propagate_down[index] = True
+        running.difference_update(proto.top)
+        if one.layer:
+            running.update(proto.top)
 
 
 def statistics_of(node: Node, bottoms: Sequence[Shape]) -> tuple[int, ...]:

@@ -22,7 +22,7 @@ from caffe2torch.passes.draft import BlobSource, Draft, Options, State
 from caffe2torch.passes.filter_layers import filter_layers
 from caffe2torch.passes.resolve import AUTOMATIC, class_of, role_of
 from caffe2torch.pipeline import UPGRADES, build_graph, run
-from caffe2torch.training.backward import Needs, needs_of
+from caffe2torch.training.backward import Needs, needs_of, open_cuts
 from caffe2torch.training.learned import LearnedBlob, learned_blobs
 
 
@@ -132,13 +132,14 @@ def open_net(
         proto.ClearField("exclude")
     options = Options(allow_missing=True, seed=seed, runs=True)
     graph = build_graph(fed, weights or BlobSource(), state, options)
+    layers = split_layers(filtered, graph)
+    needs = needs_of(layers, graph, force=filtered.force_backward)
+    open_cuts(layers, needs)
     module = to_torch(graph)
     for node in graph.nodes:
         # Caffe's BatchNorm keeps the running average in phase TEST too, where it does not use it.
         if isinstance(node.layer, BatchNorm) and node.layer.use_global_stats is False:
             module.get_submodule(node.key).training = True
-    layers = split_layers(filtered, graph)
-    needs = needs_of(layers, graph, force=filtered.force_backward)
     by_node = {id(node): one for (_, node), one in zip(layers, needs, strict=True) if node}
     loss_weights = _loss_weights(graph)
     return TrainingNet(

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pycaffe_nets import filled, made
 from support import OF_LAYER, assert_close, genuine
 
 import caffe2torch.pycaffe as caffe
@@ -107,3 +108,27 @@ def test_labels_have_no_gradient(tmp_path: Path) -> None:
         else:
             with pytest.raises(RuntimeError, match="a gradient of bottom 1, 'y', is asked for"):
                 net.backward()
+
+
+def test_batch_norm_and_lstm_leave_a_diff_in_an_input_that_needs_none(tmp_path: Path) -> None:
+    """Their Backward asks for no propagate_down, where that of InnerProduct does."""
+    text = """
+    layer { name: "in" type: "Input" top: "x" top: "c" input_param {
+      shape { dim: 4 dim: 3 dim: 5 } shape { dim: 4 dim: 3 } } }
+    layer { name: "l" TYPE top: "y" }
+    layer { name: "ip" type: "InnerProduct" bottom: "y" top: "ip" inner_product_param {
+      num_output: 2 weight_filler { type: "xavier" } } }
+    layer { name: "e" type: "Reduction" bottom: "ip" top: "e" loss_weight: 1 }
+    """
+    filler = 'weight_filler { type: "gaussian" }'
+    found = {}
+    for kind, fields in {
+        "BatchNorm": 'bottom: "x"',
+        "LSTM": f'bottom: "x" bottom: "c" recurrent_param {{ num_output: 2 {filler} }}',
+        "InnerProduct": f'bottom: "x" inner_product_param {{ num_output: 2 {filler} }}',
+    }.items():
+        net = filled(made(tmp_path, text.replace("TYPE", f'type: "{kind}" {fields}'), caffe.TRAIN))
+        net.forward()
+        net.backward()
+        found[kind] = bool(net.blobs["x"].diff.any())
+    assert found == {"BatchNorm": True, "LSTM": True, "InnerProduct": False}

@@ -187,3 +187,50 @@ def test_a_layer_may_have_the_name_of_an_input_or_data_layer() -> None:
     net = opened('layer { name: "i" type: "TanH" bottom: "x" top: "y" loss_weight: 1 }')
     assert net.outputs == ("y",)
     assert list(net.loss_weights.values()) == [1]
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    ("layer", "flows"),
+    [
+        ('type: "LSTM" bottom: "ip" bottom: "cont" recurrent_param { num_output: 2 }', True),
+        ('type: "BatchNorm" bottom: "ip"', True),
+        ('type: "Softmax" bottom: "ip" softmax_param { axis: 2 }', False),
+    ],
+)
+def test_a_whole_backward_goes_through_a_blob_that_others_read_too(
+    layer: str, flows: bool, shared: bool
+) -> None:
+    """``propagate_down: false`` stops it where the layer before has nothing else to do."""
+
+    def gradient(flag: str) -> torch.Tensor:
+        flags = f"propagate_down: {flag}" + " propagate_down: false" * ('"cont"' in layer)
+        other = 'layer { name: "w" type: "TanH" bottom: "ip" top: "w" loss_weight: 1 }'
+        proto = parse_prototxt(
+            f"""
+            layer {{ name: "i" type: "Input" top: "x" top: "cont" input_param {{
+              shape {{ dim: 4 dim: 3 dim: 5 }} shape {{ dim: 4 dim: 3 }} }} }}
+            layer {{ name: "ip" type: "InnerProduct" bottom: "x" top: "ip" inner_product_param {{
+              num_output: 5 axis: 2 weight_filler {{ type: "xavier" }} }} }}
+            layer {{ name: "l" {layer} {flags} top: "y" }}
+            layer {{ name: "e" type: "Reduction" bottom: "y" top: "e" loss_weight: 1
+              reduction_param {{ operation: SUMSQ axis: 1 }} }}
+            {other if shared else ""}
+            """,
+            "net",
+        )
+        net = open_net(proto, State("TRAIN"), seed=3)
+        for blob in net.learned[2:]:
+            for tensor in blob.tensors:
+                torch.nn.init.uniform_(tensor, generator=torch.Generator().manual_seed(4))
+        x = torch.rand(4, 3, 5, generator=torch.Generator().manual_seed(5))
+        objective = net.objective(net.module.values({"x": x, "cont": torch.ones(4, 3)}))
+        if objective.requires_grad:
+            objective.backward()
+        (weight,) = net.learned[0].tensors
+        return torch.zeros_like(weight) if weight.grad is None else weight.grad
+
+    free, cut = gradient("true"), gradient("false")
+    assert free.any()
+    assert torch.equal(cut, free) == (shared and flows)
+    assert cut.any() == shared
