@@ -49,7 +49,8 @@ SHAPES = {"x": (2, 8, 6, 6), "a": (2, 8), "rois": (3, 5), "mask": (2, 8, 6, 6), 
           "anchors": (1, 2, 6, 6), "deltas": (1, 4, 6, 6), "texts": (1, 20, 6, 6),
           "image": (1, 3), "label": (1, 1, 6, 6), "parts": (1, 5, 6, 6), "taps": (2, 18, 6, 6),
           "scale": (2, 1, 6, 6), "map18": (1, 18, 6, 6), "map36": (1, 36, 6, 6),
-          "mask441": (2, 441), "labels": (2,)}  # fmt: skip
+          "mask441": (2, 441), "labels": (2,), "taps4": (1, 2, 3, 8), "scores4": (1, 24),
+          "priors4": (1, 2, 48)}  # fmt: skip
 WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Accum", ("x", "mask"), "accum_param { top_height: 9 top_width: 9 }"),
     ("AutoCrop", ("x", "x"), ""),
@@ -81,6 +82,8 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Deconvolution3D", ("volume",), "convolution_param { num_output: 4 kernel_size: 3 "
      "kernel_depth: 2 }"),
     ("DeephiResize", ("x",), "deephi_resize_param { scale_h: 2 scale_w: 2 }"),
+    ("DetectionOutputExtended", ("taps4", "scores4", "priors4"), "detection_output_param { "
+     "num_classes: 2 }"),
     ("DetectionCcpdOutput", ("a",) * 7, "lp_det_param { num_chinese: 8 num_english: 8 "
      "num_letter: 8 }"),
     ("DenseBlock", ("x",), "denseblock_param { numTransition: 2 growthRate: 3 initChannel: 8 }"),

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from caffe2torch.graph import Shape
+from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
     TEXT_ONLY,
@@ -184,7 +184,7 @@ class DetectionOutput(Layer):
             self._check_channels(shape, priors * values)
         if prod(prior) < priors * 8:
             raise self.net_error(f"priors {prior} hold no variances")
-        return [(1, 1, 1, 3 + self._values)]
+        return [(1, 1, 1, 3 + self._columns)]
 
     def _check_channels(self, shape: Shape, expected: int, advice: str = "") -> None:
         if shape[1] != expected:
@@ -201,12 +201,24 @@ class DetectionOutput(Layer):
         return 12 if self.polygons else 4
 
     @property
+    def _columns(self) -> int:
+        """Numbers of a row after the score."""
+        return self._values
+
+    def cells(self, bottoms: Sequence[Shape]) -> tuple[int, int] | None:
+        """The width of the map of cells and the priors of a cell, if rows say them."""
+        return None
+
+    @property
     def _labels(self) -> list[int]:
         return [label for label in range(self.num_classes) if label != self.background]
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        cells = self.cells(bottoms)
+        options = {} if cells is None else {"cells": cells}
         return t.runtime.detection_output(
             *inputs,
+            **options,
             num_classes=self.num_classes,
             background=self.background,
             share_location=self.share_location,
@@ -230,7 +242,7 @@ class DetectionOutput(Layer):
                 " too many to write as ONNX; convert to torch, or use eta: 1",
                 "detection_output_param.nms_param.eta",
             )
-        width, images = 3 + self._values, g.shape(inputs[0])[0]
+        width, images = 3 + self._columns, g.shape(inputs[0])[0]
         batch = g.op("Shape", inputs[0], start=0, end=1)
         if not self._labels or self.top_k == 0 or self.keep_top_k == 0:
             if g.fixed_rows:
@@ -252,7 +264,7 @@ class DetectionOutput(Layer):
     def _best_onnx(
         self, g: OnnxBuilder, inputs: Sequence[str], priors: int, count: int
     ) -> tuple[str, str]:
-        """The ``count`` best boxes (N, C, K, values) and scores (N, C, K), scores falling."""
+        """The ``count`` best boxes (N, C, K, columns) and scores (N, C, K), scores falling."""
         labels = g.const(self._labels, np.int64)
         loc = g.op("Reshape", inputs[0], g.const([0, priors, -1, self._values], np.int64))
         loc = g.op("Transpose", loc, perm=[0, 2, 1, 3])
@@ -271,6 +283,11 @@ class DetectionOutput(Layer):
             boxes = g.op("Clip", boxes, g.const(0.0), g.const(1.0))
         if corners:
             boxes = g.op("Concat", boxes, corners, axis=3)
+        cells = self.cells([g.shape(inputs[0])])
+        if cells is not None:
+            places = g.const(places_of_priors(priors, *cells)[None, None])
+            shape = g.op("Concat", g.op("Shape", boxes, end=2), g.const([1, 1], np.int64), axis=0)
+            boxes = g.op("Concat", boxes, g.op("Expand", places, shape), axis=3)
         if self.share_location:
             boxes = g.op("Expand", boxes, g.const([1, len(self._labels), 1, 1], np.int64))
         scores = g.op("Reshape", inputs[1], g.const([0, priors, -1], np.int64))
@@ -285,7 +302,7 @@ class DetectionOutput(Layer):
         scores = g.op("Where", high, scores, g.const(LOWEST))
         scores, order = g.op("TopK", scores, g.const([count], np.int64), axis=2, outputs=2)
         order = g.op("Unsqueeze", order, g.const([3], np.int64))
-        order = g.op("Expand", order, g.const([1, 1, 1, self._values], np.int64))
+        order = g.op("Expand", order, g.const([1, 1, 1, self._columns], np.int64))
         return g.op("GatherElements", boxes, order, axis=2), scores
 
     def _priors_onnx(self, g: OnnxBuilder, value: str, count: int) -> tuple[str, str]:
@@ -301,7 +318,7 @@ class DetectionOutput(Layer):
         self, g: OnnxBuilder, boxes: str, scores: str, count: int, limits: list[float]
     ) -> str:
         """The mask (N * C * K) of the boxes that are reported."""
-        if self.polygons:
+        if self._columns > 4:
             first, end = g.const([0], np.int64), g.const([4], np.int64)
             boxes = g.op("Slice", boxes, first, end, g.const([3], np.int64))
         kept = suppress_onnx(
@@ -335,7 +352,7 @@ class DetectionOutput(Layer):
         classes = g.const(len(self._labels), np.int64)
         image = g.op("Div", group, classes)
         label = g.op("Sub", group, g.op("Mul", image, classes))
-        boxes = g.op("Reshape", boxes, g.const([-1, self._values], np.int64))
+        boxes = g.op("Reshape", boxes, g.const([-1, self._columns], np.int64))
         return str(
             g.op(
                 "Concat",
@@ -354,8 +371,15 @@ class DetectionOutput(Layer):
         check_constant(images * len(self._labels) * count * 2)
         head = [[i, label] for i in range(images) for label in self._labels for _ in range(count)]
         scores = g.op("Reshape", scores, g.const([-1, 1], np.int64))
-        boxes = g.op("Reshape", boxes, g.const([-1, self._values], np.int64))
+        boxes = g.op("Reshape", boxes, g.const([-1, self._columns], np.int64))
         return str(g.op("Concat", g.const(head), scores, boxes, axis=1))
+
+
+def places_of_priors(priors: int, width: int, each: int) -> FloatArray:
+    """The number of each prior in its cell, and the cell's column and row (P, 3)."""
+    cell, number = np.divmod(np.arange(priors), each)
+    row, column = np.divmod(cell, width)
+    return np.stack([number, column, row], 1).astype(np.float32)
 
 
 def _num_priors(shape: Sequence[int]) -> int:

@@ -34,10 +34,13 @@ def detection_output(
     eta: float,
     top_k: int,
     keep_top_k: int,
+    cells: tuple[int, int] | None = None,
 ) -> Tensor:
     """Rows (image, label, score, xmin, ymin, xmax, ymax), as (1, 1, K, 7).
 
     With ``polygons`` rows end with four corners, and offsets have 12 values, not 4.
+    With ``cells``, a map's width and the priors of a cell, they end with the prior's
+    number in its cell and the cell's column and row.
     ``loc`` (N, 4P) or (N, P * classes * 4), ``conf`` (N, P * classes), ``prior``
     (1, 2, 4P); ``arm_conf`` (N, 2P) and ``arm_loc`` (N, 4P) refine these. Without any
     detection there is a row (image, -1, ..) for each image.
@@ -62,6 +65,12 @@ def detection_output(
         boxes = boxes.clamp(0, 1)
     if polygons:
         boxes = torch.cat([boxes, move_corners(loc[..., 4:], prior[0], prior[1])], -1)
+    if cells is not None:
+        number = torch.arange(priors, device=loc.device)
+        cell = number // cells[1]
+        place = [number % cells[1], cell % cells[0], cell // cells[0]]
+        places = torch.stack(place, -1).to(boxes).expand(*boxes.shape[:2], -1, -1)
+        boxes = torch.cat([boxes, places], -1)
     boxes = boxes.expand(-1, len(classes), -1, -1)
     scores = conf.reshape(batch, priors, -1).transpose(1, 2)[:, classes]
     if arm_conf is not None:
@@ -77,7 +86,9 @@ def detection_output(
     if top_k >= 0:
         count = min(count, top_k)
     scores, candidates = scores[..., :count], candidates[..., :count]
-    boxes = boxes.gather(2, order[..., :count, None].expand(-1, -1, -1, values))
+    boxes = boxes.gather(
+        2, order[..., :count, None].expand(-1, -1, -1, boxes.shape[-1])
+    )
     groups = boxes[..., :4].flatten(0, 1), candidates.flatten(0, 1)
     choose = suppress_recorded if is_exporting() else suppress
     kept = choose(*groups, nms_threshold, eta)
