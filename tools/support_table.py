@@ -170,7 +170,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("ShuffleChannel", ("x",), "shuffle_channel_param { group: 2 }"),
     ("SimpleNormalize", ("a",), ""),
     ("SmoothL1Loss", ("x", "mask"), ""),
-    ("Sparsify", ("x",), "sparsify_param { thre: 1 }"),
+    ("Sparsify", ("x",), "sparsify_param { coef: 1 }"),
     ("SpatialDropout", ("x",), ""),
     ("SpatialTransformer", ("x", "theta"), ""),
     ("Tiling", ("x",), "tiling_param { tile_dim: 2 }"),

@@ -1,4 +1,4 @@
-"""Sparsify: numbers moved towards 0 by a threshold."""
+"""Sparsify: the identity, which makes a training prefer numbers near 0."""
 
 from __future__ import annotations
 
@@ -8,21 +8,25 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import (
+    NOTHING,
+    Backward,
     Layer,
     OnnxBuilder,
     Parameters,
+    Reads,
     TorchBuilder,
     net_error,
     register_layer,
+    unsupported,
 )
 
 
 @register_layer()
 class Sparsify(Layer):
-    """y = x - t above t, x + t below -t, 0 between, with t = ``thre`` (default 0: y = x).
+    """y = x; the gradient gets ``coef`` * sign(x) added, that of an L1 penalty (default 0).
 
-    Fork: wenwei202/caffe, sparsify_layer.cpp. ``coef`` adds an L1 penalty to the gradient in
-    training, and is left out here. Errors: either is negative.
+    Fork: wenwei202/caffe, sparsify_layer.cpp. Its versions make different numbers with a ``thre``
+    above 0, which is refused. Errors: either is negative.
     """
 
     type = "Sparsify"
@@ -32,7 +36,7 @@ class Sparsify(Layer):
         "optional float thre = 1 [default = 0]; optional float coef = 2 [default = 0];",
     )
 
-    threshold: float
+    coef: float
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
@@ -40,14 +44,24 @@ class Sparsify(Layer):
         for name in ("thre", "coef"):
             if getattr(param, name) < 0:
                 raise net_error(proto, "must not be negative", f"sparsify_param.{name}")
-        return cls(name=proto.name, threshold=param.thre)
+        if param.thre:
+            raise unsupported(
+                proto,
+                "of the fork's versions one keeps the numbers beyond it and another moves them "
+                "towards 0 by it, and the net does not say for which it was made; give the layer "
+                "by a plugin (--plugin)",
+                "sparsify_param.thre",
+            )
+        return cls(name=proto.name, coef=param.coef)
+
+    def backward_reads(self, in_place: bool) -> Reads:
+        return Reads(always=True) if self.coef else NOTHING
+
+    def gradient(self, t: TorchBuilder, found: Backward) -> Sequence[Any]:
+        return [found.diffs[0] + self.coef * found.bottoms[0].sign()]
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
-        return t.F.softshrink(inputs[0], self.threshold) if self.threshold else inputs[0].clone()
+        return inputs[0].clone()
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        (x,) = inputs
-        if not self.threshold:
-            return [g.op("Identity", x)]
-        within = g.op("Clip", x, g.const(-self.threshold), g.const(self.threshold))
-        return [g.op("Sub", x, within)]
+        return [g.op("Identity", inputs[0])]
