@@ -65,7 +65,7 @@ def write_onnx(
     if names := remembering(graph):
         warnings.warn(
             f"an ONNX file has no memory: each run is the first one of the {_layers(names)}, where "
-            "Caffe goes on with what its last pass left. In a recurrent layer expose_hidden: true "
+            "Caffe goes on with what its last pass left. In an LSTM or RNN expose_hidden: true "
             "makes the states inputs and outputs; a .pt goes on as Caffe does.",
             Caffe2TorchWarning,
             stacklevel=2,
