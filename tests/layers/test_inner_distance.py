@@ -23,6 +23,25 @@ def test_distances(kind, shape, axis):
     check_layer(layer(f'distance_type: "{kind}" axis: {axis}'), [x], [wanted], blobs=[weight])
 
 
+@pytest.mark.parametrize("kind", ["L1", "L2"])
+@pytest.mark.parametrize("shape", [(6, 15), (6, 3, 5)])
+def test_centres_as_a_second_bottom(kind, shape):
+    rng = np.random.default_rng(1)
+    x, centres = (rng.normal(size=s).astype(np.float32) for s in ((2, 3, 5), shape))
+    difference = x.reshape(2, 1, 15).astype(np.float64) - centres.reshape(6, 15)
+    wanted = (difference**2 if kind == "L2" else np.abs(difference)).sum(-1)
+    text = f'type: "InnerDistance" inner_distance_param {{ distance_type: "{kind}" }}'
+    check_layer(text, [x, centres], [wanted])
+
+
+def test_centres_that_do_not_fit():
+    text = 'type: "InnerDistance"'
+    assert "shape (6, 4) is not (N, 3)" in str(layer_error(text, ((2, 3), (6, 4))))
+    text += " inner_distance_param { update_center_only: true }"
+    error = layer_error(text, ((2, 3), (6, 3)))
+    assert "update_center_only: true has no conversion" in str(error)
+
+
 @pytest.mark.parametrize(
     ("fields", "text"),
     [
