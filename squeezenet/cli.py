@@ -172,7 +172,7 @@ _settings = _options(
     _setting("--batch-size", POSITIVE, "Images a pass, over all processes."),
     _setting("--iter-size", POSITIVE, "Passes whose gradients make one step."),
     _setting("--solver-type", SOLVER, "Caffe's update rule."),
-    _setting("--lr", FACTOR, "Learning rate; 0.001, or 0.0004 for under 500 images."),
+    _setting("--lr", FACTOR, "Learning rate; 0.001, or 0.0002 for under 500 images."),
     _setting("--lr-scale", LR_SCALE, "Scale --lr from steps of BATCH images: linear or sqrt."),
     _setting("--schedule", POLICY, "How the rate falls (Caffe: lr_policy)."),
     _setting("--gamma", FACTOR, f"{_readers('gamma')}."),

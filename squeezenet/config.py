@@ -18,7 +18,8 @@ FEW_IMAGES = 500
 """Fewer training images than this are soon learned by heart and want the smaller rate. Measured:
 245 images want it, sets of 600 to 1200 the larger (docs/training.md)."""
 
-LR_FEW, LR_MANY = 0.0004, 0.001
+LR_FEW, LR_MANY = 0.0002, 0.001
+"""For steps of 16 images, the default of ``batch_size``."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,7 @@ class TrainConfig:
     seed: int = 0
     epochs: float = 10.0
     max_iter: int = 0
-    batch_size: int = 32
+    batch_size: int = 16
     iter_size: int = 1
     solver_type: str = "SGD"
     lr: float | None = None

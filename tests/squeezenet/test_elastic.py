@@ -200,6 +200,6 @@ def test_the_rate_follows_the_images_of_a_step():
 def test_a_rate_that_is_not_given_follows_the_training_images():
     config = TrainConfig(lr_scale=("linear", 32), batch_size=64)
     assert [config.base_lr(images) for images in (1, 499, 500, 10**6)] == pytest.approx(
-        [0.0008, 0.0008, 0.002, 0.002]
+        [0.0004, 0.0004, 0.002, 0.002]
     )
     assert TrainConfig(lr=0.0).base_lr(1000) == 0
