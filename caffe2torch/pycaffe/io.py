@@ -299,8 +299,9 @@ def resize_image(im: Array, new_dims: Sizes, interp_order: int = 1) -> Floats:
 
     With 1 or 3 channels, pixels are areas: their centres lie at half positions, and outside is
     the image's minimum, which borders fall off to where the image grows. With other numbers of
-    channels, pixels are points, and the corners of both images lie on each other. Smaller images
-    are not smoothed first (pycaffe with scikit-image before 0.15; later ones are).
+    channels, pixels are points, and the corners of both images lie on each other; integers stay
+    integers of their type, rounded (scipy.ndimage.zoom). Smaller images are not smoothed first
+    (pycaffe with scikit-image before 0.15; later ones are).
 
     Args:
         im: the image; with 1 or 3 columns also a matrix.
@@ -321,7 +322,9 @@ def resize_image(im: Array, new_dims: Sizes, interp_order: int = 1) -> Floats:
     low, high = (im.min(), im.max()) if areas else (0, 1)
     if not high > low:
         return np.full((*map(int, new_dims), *im.shape[2:]), low, np.float32)
-    image = ((im - low) / (high - low)).astype(np.result_type(im, np.float32), copy=False)
+    is_rounded = not areas and np.issubdtype(im.dtype, np.integer)
+    kind = np.float64 if is_rounded else np.result_type(im, np.float32)
+    image = ((im - low) / (high - low)).astype(kind, copy=False)
     for axis, size in enumerate(map(round, new_dims)):
         old = im.shape[axis]
         if areas:
@@ -334,6 +337,9 @@ def resize_image(im: Array, new_dims: Sizes, interp_order: int = 1) -> Floats:
         image = np.moveaxis(np.tensordot(weights, image, (1, axis)), 0, axis)
     if areas:
         image = np.clip(image, 0, 1)  # Splines overshoot.
+    if is_rounded:
+        limits = np.iinfo(im.dtype)
+        image = np.clip(np.trunc(image + np.copysign(0.5, image)), limits.min, limits.max)
     return (image * (high - low) + low).astype(np.float32)
 
 

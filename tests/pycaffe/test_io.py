@@ -247,3 +247,17 @@ def test_blobs_hold_data_and_diff() -> None:
     for array, found in zip(arrays, back, strict=True):
         assert found.dtype == np.float64
         np.testing.assert_array_equal(found, array)
+
+
+def test_integers_stay_integers_where_pixels_are_points() -> None:
+    column = np.array([0, 10, 0, 255], np.uint8).reshape(4, 1, 1).repeat(2, axis=2)
+    grown = io.resize_image(column, (10, 1))
+    assert grown.dtype == np.float32
+    # The positions are thirds: 10 / 3 and 20 / 3 are rounded.
+    assert grown[:, 0, 0].tolist() == [0, 3, 7, 10, 7, 3, 0, 85, 170, 255]
+    overshot = io.resize_image(column, (10, 1), interp_order=3)
+    assert overshot.min() == 0
+    assert overshot.max() == 255
+    assert io.resize_image(column.astype(np.int32), (10, 1), interp_order=3).min() < 0
+    floats = io.resize_image(column.astype(np.float32), (10, 1))
+    assert floats[1, 0, 0] == pytest.approx(10 / 3)
