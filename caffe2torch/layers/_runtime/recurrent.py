@@ -130,31 +130,19 @@ class CaffeRNN(Recurrent):
 def lstm_unit(cell: Tensor, gates: Tensor, cont: Tensor) -> tuple[Tensor, Tensor]:
     """The next cell and hidden state; the last axis of ``gates`` holds i, f, o, g."""
     i, f, o, g = gates.chunk(4, -1)
-    forget = cont * f.sigmoid() if is_tracing() else ForgetGate.apply(f, cont)  # type: ignore
-    cell = forget * cell + i.sigmoid() * g.tanh()
+    cell = forget_gate(f, cont) * cell + i.sigmoid() * g.tanh()
     return cell, o.sigmoid() * cell.tanh()
 
 
-class ForgetGate(torch.autograd.Function):
-    """f = cont * sigmoid(x), with Caffe's gradient f * (1 - f), cont included.
+def forget_gate(x: Tensor, cont: Tensor) -> Tensor:
+    """``cont * sigmoid(x)`` as f, with Caffe's gradient f * (1 - f), cont included.
 
-    That is the formula's where cont is 0 or 1.
+    That is the formula's where cont is 0 or 1; elsewhere a term that is 0 brings the
+    difference in. What torch.jit and torch.export record has the formula's.
     """
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(x: Tensor, cont: Tensor) -> Tensor:
-        """The gate."""
-        return cont * x.sigmoid()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        """Keep the gate."""
-        ctx.save_for_backward(output)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """The gradient of x; ``cont`` has none."""
-        (f,) = ctx.saved_tensors
-        return grad * f * (1 - f), None
+    share = x.sigmoid()
+    f = cont * share
+    if is_tracing() or not x.requires_grad:
+        return f
+    y = x.nan_to_num()
+    return f + (f * (share - f)).detach() * (y - y.detach())
