@@ -38,6 +38,7 @@ FORKS = Parameters(
     repeated float offset_h = {TEXT_ONLY + 6};
     repeated float offset_w = {TEXT_ONLY + 7};
     optional bool faceboxes = {TEXT_ONLY + 8} [default = false];
+    optional bool bounded = {TEXT_ONLY + 9} [default = false];
     """,
 )
 """What forks add. They give 14 and the numbers after it to different fields."""
@@ -103,7 +104,7 @@ class PriorBox(Layer):
             boxes=tuple(boxes),
             offsets=tuple(offsets),
             shifts=tuple(shifts),
-            bounded=bool(FORKS.of(proto).fixed_size),
+            bounded=FORKS.of(proto).bounded,
             variance=_variance(proto),
             clip=proto.prior_box_param.clip,
             image=image,
@@ -235,10 +236,18 @@ def _dense_boxes(proto: Message) -> tuple[list[Box], list[Box]]:
     ``fixed_ratio``. Boxes of ratio 1 have the side s, cut to a whole number, others
     s sqrt(a) x s / sqrt(a). Grid points are whole(s / d) pixels apart and start at half of
     that from the corner of a square of side 2 whole(s / 2) around the centre, row by row.
-    yuqj1991/caffe_train lets these boxes reach beyond the image unless ``clip`` is true: its nets
-    look the same, and get the boxes of lippman1125's.
+    lippman1125's Caffe bounds these boxes by the image whatever ``clip`` says, which
+    yuqj1991/caffe_train's does not: ``bounded`` says which it is, a field of this package.
     """
     p, fork = proto.prior_box_param, FORKS.of(proto)
+    if not fork.HasField("bounded"):
+        raise unsupported(
+            proto,
+            "the Caffes that know it differ in whether boxes end at the image (lippman1125's "
+            "FaceBoxes) or where ``clip`` says so (yuqj1991's): add bounded: true, or false, to "
+            "prior_box_param",
+            "prior_box_param.fixed_size",
+        )
     if (
         not fork.fixed_size
         or len(fork.density) != len(fork.fixed_size)

@@ -180,8 +180,8 @@ def test_listed_boxes_are_those_of_opencv(offsets):
     check_layer(prior_box(fields), inputs, [run_opencv(prior_box(fields), inputs)])
 
 
-def dense(cells, image, step, sizes, ratios):
-    """FaceBoxes' boxes as lippman1125/faceboxes_lqy computes them, in loops."""
+def dense(cells, image, step, sizes, ratios, bounded):
+    """Boxes as lippman1125/faceboxes_lqy computes them, or yuqj1991/caffe_train, in loops."""
     rows = []
     for y in range(cells[0]):
         for x in range(cells[1]):
@@ -197,7 +197,9 @@ def dense(cells, image, step, sizes, ratios):
                                 for i, step_of in enumerate((column, row)):
                                     at = centre[i] - int(size) // 2 + shift / 2 + step_of * shift
                                     edge = (at + sign * box[i] / 2) / image[1 - i]
-                                    rows.append(max(edge, 0) if sign < 0 else min(edge, 1))
+                                    if bounded:
+                                        edge = max(edge, 0) if sign < 0 else min(edge, 1)
+                                    rows.append(edge)
     values = np.array(rows)
     return np.stack([values, np.full(len(values), 0.1)])[None]
 
@@ -206,12 +208,14 @@ def dense(cells, image, step, sizes, ratios):
     ("fields", "ratios"),
     [("", [1]), ("aspect_ratio: 2", [1, 2, 0.5]), ("fixed_ratio: 1.5", [1.5])],
 )
-def test_density_spreads_fixed_sizes(fields, ratios):
-    text = f"fixed_size: 33.5 fixed_size: 21 density: 3 density: 1 {fields}"
+@pytest.mark.parametrize("bounded", [True, False])
+def test_density_spreads_fixed_sizes(fields, ratios, bounded):
+    word = str(bounded).lower()
+    text = f"fixed_size: 33.5 fixed_size: 21 density: 3 density: 1 bounded: {word} {fields}"
     check_layer(
         prior_box(text),
         zeros((1, 2, 3, 5), (1, 1, 31, 53)),
-        [dense((3, 5), (31, 53), (31 / 3, 53 / 5), [(33.5, 3), (21, 1)], ratios)],
+        [dense((3, 5), (31, 53), (31 / 3, 53 / 5), [(33.5, 3), (21, 1)], ratios, bounded)],
     )
 
 
@@ -267,10 +271,11 @@ def test_faceboxes_has_larger_squares_and_ratios_as_ssd():
         ("width: 5 height: 5 aspect_ratio: 2", "1 aspect_ratio are given"),
         ("width: -5 height: 5", "a size must be a positive number"),
         ("min_size: 5 width: 5 height: 5", "min_size and width are of different forks"),
-        ("fixed_size: 5", "1 fixed_size, 0 density"),
-        ("fixed_size: 5 density: 0.5", "density: it must be 1 or more"),
-        ("fixed_size: 5 density: 1 fixed_ratio: 1 fixed_ratio: 2", "2 fixed_ratio"),
-        ("fixed_ratio: 2", "0 fixed_size"),
+        ("fixed_size: 5 density: 1", "add bounded: true, or false"),
+        ("bounded: true fixed_size: 5", "1 fixed_size, 0 density"),
+        ("bounded: true fixed_size: 5 density: 0.5", "density: it must be 1 or more"),
+        ("bounded: true fixed_size: 5 density: 1 fixed_ratio: 1 fixed_ratio: 2", "2 fixed_ratio"),
+        ("bounded: true fixed_ratio: 2", "0 fixed_size"),
         ("min_size: 5 offset_h: 1", "give one or two offset_h, as many offset_w"),
         ("width: 5 height: 5 denser_prior_boxes: true", "its fork knows min_size only"),
     ],
