@@ -7,14 +7,22 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, Parameters, TorchBuilder, register_layer
+from caffe2torch.layers import (
+    TEXT_ONLY,
+    Layer,
+    OnnxBuilder,
+    Parameters,
+    TorchBuilder,
+    register_layer,
+)
 
 
 @register_layer("SeLU", "SeLu", "SELU")
 class SeLU(Layer):
     """y = lambda * x if x > 0, lambda * alpha * (exp(x) - 1) otherwise, on any shape.
 
-    Forks: selu_layer.cpp of a change proposed to BVLC's Caffe and of Synopsys' Caffe.
+    Forks: selu_layer.cpp of a change proposed to BVLC's Caffe and of Synopsys' Caffe. Those number
+    the two one way, py-RFCN-priv the other, so that they are not read from a binary.
     ``alpha`` is 1.6732632423543772 by default, ``lambda`` 1.0507009873554805.
     """
 
@@ -22,9 +30,9 @@ class SeLU(Layer):
     works_in_place = True
     parameters = Parameters(
         "selu_param",
-        """
-        optional float alpha = 1 [default = 1.6732632423543772];
-        optional float lambda = 2 [default = 1.0507009873554805];
+        f"""
+        optional float alpha = {TEXT_ONLY} [default = 1.6732632423543772];
+        optional float lambda = {TEXT_ONLY + 1} [default = 1.0507009873554805];
         """,
     )
 
