@@ -82,7 +82,7 @@ def main() -> int:
     for name in () if options.page else options.names or known:
         try:
             if python := elsewhere(consumer(name), options):
-                bad += _measured_by(python, name, options)
+                bad += _measured_by(python, name, options) != 0
                 continue
             findings = measure(consumer(name), options)
         except subprocess.CalledProcessError as error:
@@ -117,7 +117,7 @@ def elsewhere(chosen: Consumer, options: argparse.Namespace) -> str | None:
 
 
 def _measured_by(python: str, name: str, options: argparse.Namespace) -> int:
-    """Have this program measure the consumer in its environment; 1 where a net is not right."""
+    """Have this program measure the consumer in its environment; not 0 where a net is not right."""
     call = [python, __file__, name, "--only", options.only, "--seconds", str(options.seconds)]
     call += ["--folder", str(options.folder), "--cases", str(options.cases)]
     return subprocess.run(call, env={**os.environ, "PYTHONPATH": str(ROOT)}).returncode

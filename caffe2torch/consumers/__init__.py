@@ -116,6 +116,13 @@ class Consumer:
             elif self.operators is not None and node.op_type not in self.operators:
                 yield Doubt(node, f"it is not in its list of operators ({self.source})")
 
+    def translate(self, model: Path, output: Path) -> None:
+        """Make another kind of file of an ONNX file. Raises whatever it does where that fails.
+
+        For consumers whose ``write`` is ``consumers._program.write_translated``.
+        """
+        raise NotImplementedError
+
     def run(
         self, model: Path, inputs: Mapping[str, FloatArray], outputs: Mapping[str, Shape]
     ) -> Mapping[str, Array]:

@@ -59,26 +59,27 @@ class Process:
         folder = Path(self._folder.name)
         given = list(inputs.values())
         np.savez(folder / "inputs.npz", *given)
-        job = {
-            "consumer": self.consumer.name,
-            "model": str(Path(model).resolve()),
-            "inputs": list(inputs),
-            "outputs": {name: list(shape) for name, shape in outputs.items()},
-            "folder": str(folder),
-        }
-        answer = self._answer(json.dumps(job).encode() + b"\n")
-        if answer["error"] is not None:
-            raise EngineError(one_line(answer["error"]))
+        answer = self._answer(
+            model=str(Path(model).resolve()),
+            inputs=list(inputs),
+            outputs={name: list(shape) for name, shape in outputs.items()},
+            folder=str(folder),
+        )
         with np.load(folder / "outputs.npz", allow_pickle=False) as file:
             return {name: file[f"arr_{i}"] for i, name in enumerate(answer["outputs"])}
 
-    def _answer(self, job: bytes) -> dict[str, Any]:
+    def translate(self, model: Path, output: Path) -> None:
+        """Make the consumer's own kind of file of an ONNX file. Raises as ``run`` does."""
+        self._answer(model=str(Path(model).resolve()), translation=str(Path(output).resolve()))
+
+    def _answer(self, **job: Any) -> dict[str, Any]:
+        text = json.dumps({"consumer": self.consumer.name, **job}).encode() + b"\n"
         child = self._child = self._child or self._started()
         assert child.stdin is not None
         assert child.stdout is not None
         line = b""
         try:
-            child.stdin.write(job)
+            child.stdin.write(text)
             child.stdin.flush()
             if not select([child.stdout], [], [], self.seconds)[0]:
                 raise EngineError(f"it has not ended after {self.seconds:.0f} s")
@@ -91,6 +92,8 @@ class Process:
         if not line:
             raise EngineError(f"its process ended with code {child.returncode}")
         answer: dict[str, Any] = json.loads(line)
+        if answer["error"] is not None:
+            raise EngineError(one_line(answer["error"]))
         return answer
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -153,11 +156,15 @@ def _import(module: str, place: str) -> None:
 
 
 def _run(job: Mapping[str, Any]) -> list[str]:
+    chosen = consumer(job["consumer"])
+    if "translation" in job:
+        chosen.translate(Path(job["model"]), Path(job["translation"]))
+        return []
     folder = Path(job["folder"])
     with np.load(folder / "inputs.npz", allow_pickle=False) as file:
         inputs = {name: file[f"arr_{i}"] for i, name in enumerate(job["inputs"])}
     outputs = {name: tuple(shape) for name, shape in job["outputs"].items()}
-    found = consumer(job["consumer"]).run(Path(job["model"]), inputs, outputs)
+    found = chosen.run(Path(job["model"]), inputs, outputs)
     np.savez(folder / "outputs.npz", *(np.asarray(found[name]) for name in outputs))
     return list(outputs)
 

@@ -5,25 +5,28 @@ The form is what every reader reads: no ceil_mode, no window that is dropped, fl
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from caffe2torch.consumers import Consumer, Doubt
+from caffe2torch.consumers import Consumer, Doubt, installed
 from caffe2torch.consumers._aten import OPERATORS, Call, NoFormError
 from caffe2torch.consumers._convert import ELSEWHERE, refusal
+from caffe2torch.consumers._process import Process
 from caffe2torch.consumers._rewriting import attributes_of
-from caffe2torch.errors import ArtefactError, one_line
+from caffe2torch.errors import ArtefactError, EngineError
 
 if TYPE_CHECKING:
     import onnx
 
     from caffe2torch.graph import Graph
 
+SECONDS = 3600.0
+"""For a converter."""
 NO_FORM = "the number of values that it gives depends on the data, or nothing here does its work"
 
 
@@ -64,45 +67,65 @@ class OnnxModule(torch.nn.Module):
         return tuple(values[name] for name in self.outputs)
 
 
-@contextmanager
-def converting(consumer: Consumer) -> Iterator[None]:
-    """A context in which the errors of the consumer's own converter are ArtefactErrors."""
-    try:
-        yield
-    except Exception as error:  # Converters raise what they come upon.
-        raise ArtefactError(
-            f"{consumer.packages[0]} does not convert this net for {consumer.title}: "
-            f"{one_line(str(error))}. {ELSEWHERE}"
-        ) from error
-
-
-def program_of(
+def write_translated(
     consumer: Consumer,
     graph: Graph,
+    path: Path,
     *,
     half: bool = False,
     batch: int | None = None,
     opset: int | None = None,
     **others: Any,
-) -> tuple[OnnxModule, tuple[Tensor, ...]]:
-    """The module of ``graph``, of fixed sizes, and inputs to trace it with.
+) -> None:
+    """Write what ``consumer.translate`` makes of the net's ONNX form of fixed sizes.
 
-    The options are those of ``Consumer.write``, of which ``others`` change no program.
+    That is done in a process of its own, as converters crash on some nets. The options are those
+    of ``Consumer.write``, of which ``others`` change nothing here.
 
-    Raises ArtefactError where ``consumer`` cannot be given the net.
+    Raises ArtefactError where the consumer cannot be given the net, or its converter fails.
     """
-    from caffe2torch.lower.to_onnx import complete, to_onnx
+    import onnx
 
     for given, option in ((half, "--half"), (opset is not None, "--opset")):
         if given:
             raise ArtefactError(f"{option} is for .onnx files, and {consumer.title} reads none.")
+    model = form_of(consumer, graph, batch)
+    package = consumer.packages[0]
+    if installed(package.partition("==")[0]) is None:
+        raise ArtefactError(
+            f"{consumer.suffix} files are made by {package.partition('==')[0]}, which is not "
+            f"installed here: pip install {package}."
+        )
+    with TemporaryDirectory(prefix="caffe2torch-") as folder:
+        form = Path(folder) / "net.onnx"
+        onnx.save(model, form, save_as_external_data=True, location="net.data")
+        try:
+            with Process(consumer, seconds=SECONDS) as process:
+                process.translate(form, path)
+        except EngineError as error:
+            raise ArtefactError(
+                f"{package} does not convert this net for {consumer.title}: {error}. {ELSEWHERE}"
+            ) from error
+
+
+def form_of(consumer: Consumer, graph: Graph, batch: int | None = None) -> onnx.ModelProto:
+    """The ONNX form of ``graph`` of fixed sizes, of which a program can be made.
+
+    Raises ArtefactError, which names layer and operator, where there is none.
+    """
+    from caffe2torch.lower.to_onnx import complete, to_onnx
+
     model = complete(to_onnx(graph, batch=batch, fixed_rows=True))
-    sizes = [[d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input]
-    inputs = tuple(torch.zeros(size) for size in sizes)
     try:
-        module = OnnxModule(model).eval()
+        module, inputs = program_of(model)
         with torch.no_grad():
             module(*inputs)
     except NoFormError as error:
         raise refusal(consumer, graph, error.doubt) from None
-    return module, inputs
+    return model
+
+
+def program_of(model: onnx.ModelProto) -> tuple[OnnxModule, tuple[Tensor, ...]]:
+    """The model of fixed sizes as a module, and inputs to trace it with."""
+    sizes = [[d.dim_value for d in i.type.tensor_type.shape.dim] for i in model.graph.input]
+    return OnnxModule(model).eval(), tuple(torch.zeros(size) for size in sizes)

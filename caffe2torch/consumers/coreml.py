@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from caffe2torch.consumers import Consumer, installed, register_consumer
-from caffe2torch.errors import ArtefactError
 
 if TYPE_CHECKING:
     from caffe2torch.graph import Array, FloatArray, Graph, Shape
@@ -35,26 +34,26 @@ class CoreML(Consumer):
         return installed("coremltools") if sys.platform == self.platform else None
 
     def write(self, graph: Graph, path: Path, **options: Any) -> None:
-        from caffe2torch.consumers._program import converting, program_of
+        from caffe2torch.consumers._program import write_translated
 
-        module, inputs = program_of(self, graph, **options)
-        if installed("coremltools") is None:
-            raise ArtefactError(
-                f"an .mlpackage is made by coremltools, which is not installed here: pip install "
-                f"{self.packages[0]}."
-            )
+        write_translated(self, graph, path, **options)
+
+    def translate(self, model: Path, output: Path) -> None:
         import coremltools
+        import onnx
         import torch
 
-        with converting(self):
-            program = torch.export.export(module, inputs).run_decompositions({})
-            coremltools.convert(
-                program,
-                convert_to="mlprogram",
-                compute_precision=coremltools.precision.FLOAT32,
-                minimum_deployment_target=coremltools.target.iOS17,
-                skip_model_load=True,
-            ).save(str(path))
+        from caffe2torch.consumers._program import program_of
+
+        module, inputs = program_of(onnx.load(model))
+        program = torch.export.export(module, inputs).run_decompositions({})
+        coremltools.convert(
+            program,
+            convert_to="mlprogram",
+            compute_precision=coremltools.precision.FLOAT32,
+            minimum_deployment_target=coremltools.target.iOS17,
+            skip_model_load=True,
+        ).save(str(output))
 
     def run(
         self, model: Path, inputs: Mapping[str, FloatArray], outputs: Mapping[str, Shape]

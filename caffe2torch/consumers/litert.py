@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from caffe2torch.consumers import Consumer, installed, register_consumer
-from caffe2torch.errors import ArtefactError
 
 if TYPE_CHECKING:
     from caffe2torch.graph import Array, FloatArray, Graph, Shape
@@ -36,18 +35,17 @@ class LiteRT(Consumer):
         return installed("litert-torch")
 
     def write(self, graph: Graph, path: Path, **options: Any) -> None:
-        from caffe2torch.consumers._program import converting, program_of
+        from caffe2torch.consumers._program import write_translated
 
-        module, inputs = program_of(self, graph, **options)
-        if self.version() is None:
-            raise ArtefactError(
-                f"a .tflite is made by litert-torch, which is not installed here: pip install "
-                f"{self.packages[0]}."
-            )
+        write_translated(self, graph, path, **options)
+
+    def translate(self, model: Path, output: Path) -> None:
         import litert_torch
+        import onnx
 
-        with converting(self):
-            litert_torch.convert(module, inputs).export(str(path))
+        from caffe2torch.consumers._program import program_of
+
+        litert_torch.convert(*program_of(onnx.load(model))).export(str(output))
 
     def run(
         self, model: Path, inputs: Mapping[str, FloatArray], outputs: Mapping[str, Shape]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 import warnings
+from importlib import import_module
 from pathlib import Path
 
+import onnx
 import pytest
 import torch
 from running.nets import without_spare_rows
 from support import CASE_NAMES, CASES, NEAR_ZERO, OF_NET, assert_close, recorded
 
 import caffe2torch
-from caffe2torch.consumers import consumer
+from caffe2torch.consumers import _registry, consumer
 from caffe2torch.consumers._convert import convert_for
-from caffe2torch.consumers._program import OnnxModule, converting, program_of
+from caffe2torch.consumers._program import OnnxModule, form_of, program_of, write_translated
 from caffe2torch.graph import Graph
 from caffe2torch.layers._boxes_onnx import MOST_IN_TURN
 from caffe2torch.lower.to_onnx import complete, to_onnx
@@ -51,7 +54,7 @@ def test_it_computes_what_caffe_did(monkeypatch: pytest.MonkeyPatch) -> None:
             continue
         try:
             arrays, litert = recorded(name), consumer("litert")
-            module, _ = program_of(litert, graph, half=False, batch=None, opset=None)
+            module, _ = program_of(form_of(litert, graph))
             inputs = [torch.from_numpy(arrays.inputs[i.name].copy()) for i in graph.inputs]
             with torch.no_grad():
                 found = module(*inputs)
@@ -105,18 +108,51 @@ def test_more_boxes_than_are_compared_in_turn_are_refused_by_name() -> None:
     with pytest.raises(
         caffe2torch.UnsupportedLayerError, match=rf"{count} boxes .*top_k"
     ) as caught:
-        program_of(consumer("litert"), graph)
+        form_of(consumer("litert"), graph)
     assert caught.value.layer == "d"
-    program_of(consumer("litert"), caffe2torch.read(None, net.replace("TOP_K", "30").encode()))
+    form_of(consumer("litert"), caffe2torch.read(None, net.replace("TOP_K", "30").encode()))
 
 
-def test_what_a_converter_raises_is_an_error_that_names_it() -> None:
-    chosen = consumer("coreml")
-    with (
-        pytest.raises(caffe2torch.ArtefactError, match=r"coremltools==.* does not .*: no prod\."),
-        converting(chosen),
+BROKEN = """
+import os, signal
+from caffe2torch.consumers import Consumer, register_consumer
+
+@register_consumer("broken")
+class Broken(Consumer):
+    title, suffix, packages = "Broken", ".broken", ("numpy==1",)
+
+    def translate(self, model, output):
+        {body}
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "cause"),
+    [
+        ('raise NotImplementedError("no prod")', "no prod"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "its process ended with code -11"),
+        ("output.write_bytes(model.read_bytes())", None),
+    ],
+)
+def test_a_converter_that_raises_or_crashes_is_an_error(
+    body: str, cause: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("caffe2torch.consumers._registry", dict(_registry))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "broken_consumer", raising=False)
+    (tmp_path / "broken_consumer.py").write_text(BROKEN.format(body=body))
+    import_module("broken_consumer")
+    output = tmp_path / "net.broken"
+    graph = caffe2torch.read(prototxt=CASES / "relu" / "net.prototxt")
+    if cause is None:
+        write_translated(consumer("broken"), graph, output)
+        onnx.load(output, load_external_data=False)
+        return
+    with pytest.raises(
+        caffe2torch.ArtefactError, match=f"numpy==1 does not convert this net for Broken: {cause}"
     ):
-        raise NotImplementedError("no prod")
+        write_translated(consumer("broken"), graph, output)
+    assert not output.exists()
 
 
 @pytest.mark.parametrize("name", ["litert", "coreml"])
