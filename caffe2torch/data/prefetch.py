@@ -101,7 +101,7 @@ def load_batches(
         dataset,
         num_workers=workers,
         prefetch_factor=ahead if workers else None,
-        worker_init_fn=partial(_begin, os.getpid()),
+        worker_init_fn=_begin,
         # A generator of its own keeps the loader from drawing on the training's random state.
         generator=torch.Generator(),
         **options,
@@ -176,11 +176,17 @@ def _child_signals(check: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGCHLD, former)
 
 
-def _begin(trainer: int, worker: int) -> None:
-    """Leave Ctrl-C to the process that trains, which may want to finish its step."""
+def _begin(worker: int) -> None:
+    """Leave Ctrl-C to the process that trains, which may want to finish its step; end with it."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # The collector would write to each object that this process shares with its parent.
     gc.freeze()
-    # torch ends a worker whose parent changes, and would not know of a change before now.
-    if multiprocessing.get_start_method() == "fork" and os.getppid() != trainer:
-        os._exit(1)
+    # torch asks for the parent between batches alone, and a large one is written until it is read.
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

@@ -152,9 +152,22 @@ def test_a_program_that_is_killed_before_a_worker_has_begun(tmp_path):
         from caffe2torch.data import prefetch
 
         begin = prefetch._begin
-        prefetch._begin = lambda trainer, worker: (time.sleep(worker), begin(trainer, worker))
+        prefetch._begin = lambda worker: (time.sleep(worker), begin(worker))
     """
     steps = run_program(tmp_path, "time.sleep(60)", late)
+    next(steps).kill()
+    next(steps)
+    assert next(steps) == -signal.SIGKILL
+
+
+@pytest.mark.slow
+def test_a_program_that_is_killed_while_workers_write_what_is_larger_than_a_pipe(tmp_path):
+    large = """
+        from caffe2torch.data import prefetch
+
+        prefetch._Batches.__getitem__ = lambda source, index: bytes(1 << 20)
+    """
+    steps = run_program(tmp_path, "time.sleep(60)", large)
     next(steps).kill()
     next(steps)
     assert next(steps) == -signal.SIGKILL
