@@ -38,14 +38,15 @@ def write_source(
 
 
 def _warn_of_gradients(graph: Graph) -> None:
-    from caffe2torch.lower.overwritten import rereads
+    from caffe2torch.lower.overwritten import lost_gradients, rereads
 
-    names = ", ".join(repr(one.layer.name) for one in rereads(graph).values())
+    places = sorted({*rereads(graph), *lost_gradients(graph)})
+    names = ", ".join(repr(graph.nodes[place].layer.name) for place in places)
     if names:
         warnings.warn(
             f"the source has the gradient of the formula for {names}, where Caffe's backward pass "
-            "finds overwritten data or divides by 0 (docs/modules.md, Gradients). To train as "
-            "Caffe does, take a .pt, or caffe2torch train.",
+            "finds overwritten data, divides by 0 or loses a gradient (docs/modules.md, "
+            "Gradients). To train as Caffe does, take a .pt, or caffe2torch train.",
             Caffe2TorchWarning,
             stacklevel=3,
         )

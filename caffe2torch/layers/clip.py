@@ -36,7 +36,7 @@ class Clip(Layer):
         if self.max < self.min:
             return t.runtime.constant(x, self.min)
         y = t.torch.clamp(x, self.min, self.max)
-        return t.torch.where(x > self.min, y, self.min) if self.non_finite else y
+        return t.torch.where(x == x, y, self.min) if self.non_finite else y
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         (x,), least = inputs, g.const(self.min)

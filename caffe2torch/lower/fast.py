@@ -160,7 +160,7 @@ class FastModule(CaffeModule):
         made.update(i.name for i in self.caffe_graph.inputs)
         blobs = {blob: value for blob, value in self.caffe_graph.blobs.items() if value in made}
         self.caffe_graph = replace(self.caffe_graph, nodes=tuple(nodes), blobs=blobs)
-        self._steps = steps_of(self.caffe_graph)
+        self._steps = steps_of(self.caffe_graph, ())
 
 
 def is_ordinary(convolution: nn.Conv2d) -> bool:

@@ -16,6 +16,11 @@ from caffe2torch.layers._runtime.arrays import is_tracing
 Function = Callable[..., Any]
 
 
+DIFF_SHARED_BACKWARD = ("Flatten", "Permute")
+"""Of the layers that share their bottom's memory, those whose backward pass makes the top's
+gradient the bottom's. Others share it in the forward pass, but Split, which adds."""
+
+
 class _Written(NamedTuple):
     """A layer that overwrites memory in place, its place in the net, and what it leaves."""
 
@@ -29,13 +34,14 @@ class Reread:
     """A layer whose backward pass in Caffe is not that of what its forward pass has read.
 
     ``bottoms`` and ``tops`` name the values that their memory holds at the end of the forward
-    pass.
+    pass; ``lost`` are the positions of bottoms whose gradient is lost then (``lost_gradients``).
     """
 
     layer: Layer
     in_place: bool
     bottoms: tuple[str, ...]
     tops: tuple[str, ...]
+    lost: tuple[int, ...]
 
 
 def rereads(graph: Graph) -> dict[int, Reread]:
@@ -80,13 +86,52 @@ def rereads(graph: Graph) -> dict[int, Reread]:
     def present(value: str) -> str:
         return later(value)[-1].value if later(value) else value
 
+    lost = lost_gradients(graph)
     found: dict[int, Reread] = {}
     for index, node in enumerate(graph.nodes):
         in_place = node.is_in_place(0)
         if is_read_anew(node) or node.layer.backward_reads(in_place).always:
             bottoms, tops = (tuple(map(present, of)) for of in (node.inputs, node.outputs))
-            found[index] = Reread(node.layer, in_place, bottoms, tops)
+            found[index] = Reread(node.layer, in_place, bottoms, tops, lost.get(index, ()))
     return found
+
+
+def lost_gradients(graph: Graph) -> dict[int, tuple[int, ...]]:
+    """Positions of inputs, by the places of nodes, at which Caffe loses the gradient.
+
+    A Reshape, a Concat or Slice of one, and a Parameter give their top the memory of the gradient
+    before them in the forward pass. A Flatten that reads the top, after layers in place if there
+    are any, gives it other memory in the backward pass, so that the gradient before stays 0. A
+    Split between the two, which Caffe puts in where a blob has several readers, adds it up.
+    """
+    readers: dict[str, list[tuple[int, int]]] = {}
+    for index, node in enumerate(graph.nodes):
+        for position, value in enumerate(node.inputs):
+            readers.setdefault(value, []).append((index, position))
+
+    def is_flattened(value: str, weight: float) -> bool:
+        found = readers.get(value, [])
+        if len(found) != 1 or weight:
+            return False
+        ((index, position),) = found
+        node = graph.nodes[index]
+        if node.layer.shares_memory:
+            return node.layer.type in DIFF_SHARED_BACKWARD
+        weights = [*node.proto.loss_weight, *[0.0] * len(node.outputs)]
+        return node.is_in_place(position) and is_flattened(
+            node.outputs[position], weights[position]
+        )
+
+    lost: dict[int, tuple[int, ...]] = {}
+    for node in graph.nodes:
+        kind = node.layer.type
+        shares = node.layer.shares_memory and kind not in ("Split", *DIFF_SHARED_BACKWARD)
+        if (shares or kind == "Parameter") and is_flattened(
+            node.outputs[0], sum(node.proto.loss_weight)
+        ):
+            index, position = readers[node.outputs[0]][0]
+            lost[index] = (position,)
+    return lost
 
 
 def call(
@@ -148,10 +193,11 @@ class _Call(torch.autograd.Function):
         ]
         wanted = ctx.needs_input_grad[5:]
         found = Backward(diffs, present, tops, given, wanted[: ctx.count], reread.in_place)
-        return (
-            *[None] * 5,
-            *gradients(reread.layer, ctx.function, ctx.t, found, parameters, wanted[ctx.count :]),
-        )
+        learns = wanted[ctx.count :]
+        made = gradients(reread.layer, ctx.function, ctx.t, found, parameters, learns)
+        for position in reread.lost:
+            made[position] = None
+        return (*[None] * 5, *made)
 
 
 def gradients(

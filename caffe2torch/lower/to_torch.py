@@ -22,7 +22,7 @@ from caffe2torch.layers import Layer, _runtime
 from caffe2torch.layers._runtime.arrays import is_tracing
 from caffe2torch.layers._runtime.recurrent import Recurrent
 from caffe2torch.lower.memory import kept_values
-from caffe2torch.lower.overwritten import call, rereads
+from caffe2torch.lower.overwritten import call, lost_gradients, rereads
 from caffe2torch.lower.recorder import is_module_alone
 from caffe2torch.lower.signature import with_inputs
 
@@ -130,7 +130,7 @@ class Step(NamedTuple):
     dead: tuple[str, ...]
     """Values that nothing reads afterwards."""
     cut: tuple[int, ...]
-    """Positions of inputs that get no gradient, see ``Node.cut``."""
+    """Positions of inputs that get no gradient, see ``Node.cut`` and ``lost_gradients``."""
 
 
 def to_torch(graph: Graph) -> CaffeModule:
@@ -192,9 +192,9 @@ class CaffeModule(nn.Module):
         self._around: dict[tuple[str, ...], tuple[Layer, Sequence[Shape]]] = {}
         """Layer and declared bottoms, by path, where the torch form is more than the module."""
         self._add_layers(graph)
-        self._steps = steps_of(graph)
         self._kept = kept_values(graph)
         self._rereads = rereads(graph)
+        self._steps = steps_of(graph, self._rereads)
         self._remembered = frozenset(
             name for one in self._rereads.values() for name in (*one.bottoms, *one.tops)
         )
@@ -423,14 +423,16 @@ def check_indices(layer: Layer, values: Tensor, bottoms: Sequence[Shape], name: 
         )
 
 
-def steps_of(graph: Graph) -> list[Step]:
-    """What to do for each node."""
+def steps_of(graph: Graph, rereads: Collection[int]) -> list[Step]:
+    """What to do for each node. Those of ``rereads`` lose their gradients themselves."""
     keep: set[str] = {graph.blobs[blob] for blob in graph.outputs}
     keep |= {kept.value for kept in kept_values(graph)}
     steps: list[Step] = []
-    for node in reversed(graph.nodes):
+    lost = lost_gradients(graph)
+    for index, node in reversed(list(enumerate(graph.nodes))):
         dead = [n for n in dict.fromkeys((*node.inputs, *node.outputs)) if n not in keep]
         keep.update(dead)
         path = tuple(node.key.split("."))
-        steps.append(Step(path, node.inputs, node.outputs, tuple(dead), node.cut))
+        cut = node.cut if index in rereads else (*node.cut, *lost.get(index, ()))
+        steps.append(Step(path, node.inputs, node.outputs, tuple(dead), cut))
     return steps[::-1]

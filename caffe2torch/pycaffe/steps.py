@@ -12,7 +12,7 @@ from caffe2torch.errors import first_line
 from caffe2torch.graph import Node
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Backward
-from caffe2torch.lower.overwritten import gradients
+from caffe2torch.lower.overwritten import DIFF_SHARED_BACKWARD, gradients
 from caffe2torch.lower.to_torch import EagerTorch, function_of
 from caffe2torch.pycaffe import mode
 from caffe2torch.pycaffe.blob import Blob, BlobVec, BoolVec
@@ -99,8 +99,7 @@ class SharedStep(Step):
         self.layer = node.layer
         for top in tops:
             top._data = bottoms[0]._data
-            if self.type != "Split":
-                top._diff = bottoms[0]._diff
+        self.forward()
 
     def reshape(self) -> None:
         for top, shape in zip(
@@ -109,10 +108,14 @@ class SharedStep(Step):
             top._resize(shape)
 
     def forward(self) -> None:
+        if self.type not in ("Split", *DIFF_SHARED_BACKWARD):
+            self.tops[0]._diff = self.bottoms[0]._diff
         self.reshape()
 
     def backward(self) -> None:
-        if self.type == "Split" and self.needs.propagate[0]:
+        if self.type in DIFF_SHARED_BACKWARD:
+            self.bottoms[0]._diff = self.tops[0]._diff
+        elif self.type == "Split" and self.needs.propagate[0]:
             first, *others = [top._diff.view(top._shape, mode.device()) for top in self.tops]
             total = first.clone()
             for diff in others:
@@ -130,10 +133,15 @@ class KeptStep(Step):
         if learned is not None:
             self.blobs = learned.blobs
             for top, blob in zip(tops, self.blobs, strict=True):
-                top._data, top._diff = blob._data, blob._diff
+                top._data = blob._data
+            self.forward()
         else:
             for top, value in zip(tops, _as_list(module()), strict=True):
                 top._put(value.contiguous().clone())
+
+    def forward(self) -> None:
+        for top, blob in zip(self.tops, self.blobs, strict=False):  # A constant has no blob.
+            top._diff = blob._diff
 
 
 class TorchStep(Step):

@@ -231,6 +231,82 @@ def test_power_divides_by_zero_as_caffe_does() -> None:
     np.testing.assert_allclose(x.grad, [np.nan, 3, 12, 0.75], rtol=ROUNDED)
 
 
+RESHAPE = """layer { name: "r" type: "Reshape" bottom: "a" top: "b"
+  reshape_param { shape { dim: 0 dim: 6 dim: -1 } } }"""
+FLATTEN = 'layer { name: "f" type: "Flatten" bottom: "b" top: "c" }'
+TANH_LAYER = 'layer { name: "t" type: "TanH" bottom: "b" top: "b" }'
+
+
+@pytest.mark.parametrize(
+    ("layers", "is_lost"),
+    [
+        (RESHAPE + FLATTEN, True),
+        (RESHAPE + TANH_LAYER + FLATTEN, True),
+        ('layer { name: "r" type: "Concat" bottom: "a" top: "b" }' + FLATTEN, True),
+        ('layer { name: "r" type: "Slice" bottom: "a" top: "b" }' + FLATTEN, True),
+        (RESHAPE + TANH_LAYER, False),
+        (RESHAPE + FLATTEN + FLATTEN.replace('"f"', '"f1"').replace('"c"', '"d"'), False),
+        ('layer { name: "r" type: "Flatten" bottom: "a" top: "b" }' + FLATTEN, False),
+    ],
+)
+def test_a_flatten_loses_the_gradient_that_a_reshape_shares(
+    layers: str, is_lost: bool, tmp_path: Path
+) -> None:
+    """As genuine Caffe on a CPU: zeros, in the module and in pycaffe, in every pass."""
+    text = f"""force_backward: true
+      layer {{ name: "in" type: "Input" top: "x" input_param {{ shape {{ dim: 2 dim: 12 }} }} }}
+      layer {{ name: "a" {scale(-1.5).text} bottom: "x" top: "a" }} {layers}"""
+    x = np.random.default_rng(4).normal(0, 1, (2, 12)).astype(np.float32)
+    module = module_of(text)
+    given = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    outputs = module(given)
+    total = sum(y.sum() for y in outputs.values()) if isinstance(outputs, dict) else outputs.sum()
+    if total.requires_grad:
+        total.backward()
+    assert (given.grad is None) == is_lost
+    (tmp_path / "net.prototxt").write_text(text)
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    for _ in range(2):
+        net.blobs["x"].data[...] = x
+        net.forward()
+        for name in net.outputs:
+            net.blobs[name].diff[...] = 1
+        net.backward()
+        assert net.blobs["b"].diff.any()
+        assert net.blobs["x"].diff.any() == net.blobs["a"].diff.any() == (not is_lost)
+
+
+def test_a_product_between_a_reshape_and_a_flatten_still_overwrites_its_gradient() -> None:
+    """The other factor's gradient is made from what the lost one leaves."""
+    module = loaded(
+        layer_of(relu(1), "x", "a")
+        + layer_of(relu(1), "x1", "k")
+        + """layer { name: "r" type: "Concat" bottom: "a" top: "b" }
+        layer { name: "p" type: "Eltwise" bottom: "b" bottom: "k" top: "b"
+          eltwise_param { operation: PROD } }"""
+        + FLATTEN,
+        (2, 3),
+        inputs=2,
+    )
+    rng = np.random.default_rng(6)
+    x, k = (torch.tensor(rng.normal(0, 1, (2, 3)), requires_grad=True) for _ in range(2))
+    module(x, k).sum().backward()
+    assert x.grad is None or not x.grad.any()
+    slope = k.detach()
+    np.testing.assert_allclose(k.grad, (x * k).detach() * slope * slope, rtol=ROUNDED)
+
+
+def test_clip_passes_on_the_gradient_at_its_bounds_where_nan_may_come_in() -> None:
+    module = loaded(
+        """layer { name: "l" type: "Log" bottom: "x" top: "y" }
+        layer { name: "c" type: "Clip" bottom: "y" top: "y" clip_param { min: 0 max: 1 } }""",
+        (5,),
+    )
+    x = torch.tensor([-1, 0.5, 1, 2, 4], dtype=torch.float64, requires_grad=True)
+    module(x).sum().backward()
+    np.testing.assert_allclose(x.grad, [-1, 2, 1, 0.5, 0.25], rtol=ROUNDED)
+
+
 @pytest.mark.parametrize("stable", [True, False])
 @pytest.mark.parametrize("in_place", [True, False])
 def test_the_gradient_of_a_product(stable: bool, in_place: bool) -> None:
