@@ -213,6 +213,8 @@ def pack(
         encoded = encoded or "bmp"
     elif shard_size is not None:
         raise click.UsageError("--shard-size is for tar files: OUTPUT such as train-%06d.tar")
+    elif re.search(r"%\d*d", output.name):
+        raise click.UsageError(f"OUTPUT {output} is numbered as tar files are: end it in .tar")
     else:
         sink = DatabaseSink(output)
     images = open_files(data, listing)

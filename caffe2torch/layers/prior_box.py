@@ -124,6 +124,12 @@ class PriorBox(Layer):
                 "trained the net",
                 f"prior_box_param.{given[1]}",
             )
+        if fork.HasField("bounded") and not (fork.fixed_size or fork.fixed_ratio or fork.density):
+            raise unsupported(
+                proto,
+                "no fork bounds other boxes than those of fixed_size; remove it here",
+                "prior_box_param.bounded",
+            )
         if fork.faceboxes:
             return _faceboxes(proto)
         if fork.width or fork.height:

@@ -272,6 +272,8 @@ def test_faceboxes_has_larger_squares_and_ratios_as_ssd():
         ("width: -5 height: 5", "a size must be a positive number"),
         ("min_size: 5 width: 5 height: 5", "min_size and width are of different forks"),
         ("fixed_size: 5 density: 1", "add bounded: true, or false"),
+        ("min_size: 5 bounded: true", "no fork bounds other boxes than those of fixed_size"),
+        ("min_size: 5 bounded: false faceboxes: true", "no fork bounds other boxes"),
         ("bounded: true fixed_size: 5", "1 fixed_size, 0 density"),
         ("bounded: true fixed_size: 5 density: 0.5", "density: it must be 1 or more"),
         ("bounded: true fixed_size: 5 density: 1 fixed_ratio: 1 fixed_ratio: 2", "2 fixed_ratio"),

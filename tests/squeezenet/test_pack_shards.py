@@ -240,6 +240,9 @@ def test_what_is_there_is_not_written_over(images, tmp_path):
         assert "name them as train-%06d.tar does" in refused(tmp_path / name)
     assert "is not a size" in refused("--shard-size", "0", tmp_path / "t-%d.tar")
     assert "is for tar files" in refused("--shard-size", "1GB", tmp_path / "lmdb")
+    for name in ("s-%06d.tgz", "s-%d"):
+        assert "is numbered as tar files are: end it in .tar" in refused(tmp_path / name)
+        assert not list(tmp_path.glob("s-%*"))
     (images / "short.txt").write_text(f"{NAMES[0]} 1\nlist.txt 2\n")
     options = ("--list", "short.txt", "--on-bad-image", "fail", tmp_path / "size-%d.tar")
     assert "short.txt:2" in refused(*options, "--shard-size", "1MB")
