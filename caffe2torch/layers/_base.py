@@ -97,6 +97,17 @@ class Backward:
     in_place: bool
 
 
+class GradientSharing(Enum):
+    """When Caffe makes the top's and the bottom's gradient one memory, of layers that share data.
+
+    In the backward pass that is the top's. BY_SUM never shares: the bottom's is the tops' sum.
+    """
+
+    FORWARD = "forward"
+    BACKWARD = "backward"
+    BY_SUM = "by sum"
+
+
 class OnnxBuilder(Protocol):
     """What a layer sees of the ONNX model under construction (opset 17)."""
 
@@ -209,6 +220,8 @@ class Layer:
     """The ``loss_weight`` of the first top where none is given: 1 for losses."""
     reads: ClassVar[Reads] = Reads()
     """What Caffe's backward pass reads, see ``backward_reads``."""
+    gradient_sharing: ClassVar[GradientSharing] = GradientSharing.FORWARD
+    """Of a layer that ``shares_memory``."""
     shares_pixels: ClassVar[bool] = False
     """Each pixel of the top is made from the same one of the bottoms, or those around it."""
     keeps_tops: ClassVar[bool] = False

@@ -9,6 +9,7 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import (
+    GradientSharing,
     Layer,
     OnnxBuilder,
     TorchBuilder,
@@ -29,6 +30,7 @@ class Flatten(Layer):
 
     type = "Flatten"
     shares_memory = True
+    gradient_sharing = GradientSharing.BACKWARD
 
     axis: int
     end_axis: int

@@ -8,18 +8,17 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
-    NOTHING,
     Layer,
-    OnnxBuilder,
     Parameters,
     TorchBuilder,
     register_layer,
     unsupported,
 )
+from caffe2torch.layers._random import RandomInTraining
 
 
 @register_layer()
-class Noise(Layer):
+class Noise(RandomInTraining):
     """y = x in phase TEST, x plus noise in TRAIN (happynear/caffe-windows: noise_layer.cpp).
 
     The noise is normal with the mean ``bias`` and the deviation ``gaussian_std`` times the
@@ -29,8 +28,7 @@ class Noise(Layer):
     """
 
     type = "Noise"
-    reads = NOTHING
-    works_in_place = True
+    drawn = "noise of phase TRAIN has"
     parameters = Parameters(
         "noise_param",
         """
@@ -43,7 +41,6 @@ class Noise(Layer):
     gaussian_std: float | None
     uniform_range: float
     bias: float
-    phase: str
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
@@ -63,11 +60,3 @@ class Noise(Layer):
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return t.runtime.Noise(self.gaussian_std, self.uniform_range, self.bias)
-
-    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        if self.phase == "TRAIN":
-            raise self.unsupported(
-                "random noise of phase TRAIN has no exact ONNX form; convert for phase TEST",
-                "phase",
-            )
-        return [g.op("Identity", inputs[0])]

@@ -7,7 +7,14 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, net_error, register_layer
+from caffe2torch.layers import (
+    GradientSharing,
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    net_error,
+    register_layer,
+)
 
 
 @register_layer()
@@ -20,6 +27,7 @@ class Permute(Layer):
     """
 
     type = "Permute"
+    gradient_sharing = GradientSharing.BACKWARD
 
     order: tuple[int, ...]
 

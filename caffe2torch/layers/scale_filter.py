@@ -8,19 +8,18 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
-    NOTHING,
     Layer,
-    OnnxBuilder,
     Parameters,
     TorchBuilder,
     net_error,
     register_layer,
 )
+from caffe2torch.layers._random import RandomInTraining
 from caffe2torch.layers._spatial import require_axes
 
 
 @register_layer()
-class ScaleFilter(Layer):
+class ScaleFilter(RandomInTraining):
     """y = x in phase TEST, scale[n, c] * x in TRAIN, for x (N, C, H, W).
 
     Fork: OpenVINO's training_toolbox_caffe, scale_filter_layer.cpp. Scales are uniform between
@@ -29,8 +28,7 @@ class ScaleFilter(Layer):
     """
 
     type = "ScaleFilter"
-    reads = NOTHING
-    works_in_place = True
+    drawn = "scales of phase TRAIN have"
     parameters = Parameters(
         "scale_filter_param",
         """
@@ -41,7 +39,6 @@ class ScaleFilter(Layer):
 
     low: float
     high: float
-    phase: str
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
@@ -53,7 +50,7 @@ class ScaleFilter(Layer):
                 "rising",
                 "scale_filter_param",
             )
-        return cls(proto.name, p.min_scale, p.max_scale, enum_name(proto, "phase"))
+        return cls(proto.name, p.min_scale, p.max_scale, phase=enum_name(proto, "phase"))
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         require_axes(self, bottoms[0])
@@ -61,11 +58,3 @@ class ScaleFilter(Layer):
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return t.runtime.ChannelScaling(self.low, self.high)
-
-    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        if self.phase == "TRAIN":
-            raise self.unsupported(
-                "random scales of phase TRAIN have no exact ONNX form; convert for phase TEST",
-                "phase",
-            )
-        return [g.op("Identity", inputs[0])]

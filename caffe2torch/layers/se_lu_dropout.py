@@ -8,18 +8,17 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
-    NOTHING,
     Layer,
-    OnnxBuilder,
     Parameters,
     TorchBuilder,
     net_error,
     register_layer,
 )
+from caffe2torch.layers._random import RandomInTraining
 
 
 @register_layer()
-class SeLuDropout(Layer):
+class SeLuDropout(RandomInTraining):
     """y = x in phase TEST, a * (x or ``alpha``) + b in TRAIN.
 
     Fork: py-RFCN-priv, selu_dropout_layer.cpp. ``alpha`` (default -1.75809934, where SELU ends) is
@@ -29,8 +28,7 @@ class SeLuDropout(Layer):
     """
 
     type = "SeLuDropout"
-    reads = NOTHING
-    works_in_place = True
+    drawn = "values of phase TRAIN have"
     parameters = Parameters(
         "selu_dropout_param",
         """
@@ -41,7 +39,6 @@ class SeLuDropout(Layer):
 
     dropout_ratio: float
     alpha: float
-    phase: str
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
@@ -52,15 +49,7 @@ class SeLuDropout(Layer):
                 f"{p.dropout_ratio:g} is not between 0 and 1",
                 "selu_dropout_param.dropout_ratio",
             )
-        return cls(proto.name, p.dropout_ratio, p.alpha, enum_name(proto, "phase"))
+        return cls(proto.name, p.dropout_ratio, p.alpha, phase=enum_name(proto, "phase"))
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return t.runtime.SelfNormalDropout(self.dropout_ratio, self.alpha)
-
-    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        if self.phase == "TRAIN":
-            raise self.unsupported(
-                "random values of phase TRAIN have no exact ONNX form; convert for phase TEST",
-                "phase",
-            )
-        return [g.op("Identity", inputs[0])]

@@ -7,7 +7,14 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Layer, OnnxBuilder, TorchBuilder, refuse_in_place, register_layer
+from caffe2torch.layers import (
+    GradientSharing,
+    Layer,
+    OnnxBuilder,
+    TorchBuilder,
+    refuse_in_place,
+    register_layer,
+)
 
 
 @register_layer()
@@ -18,6 +25,7 @@ class Split(Layer):
     shares_pixels = True
     tops = (1, None)
     shares_memory = True
+    gradient_sharing = GradientSharing.BY_SUM
 
     num_tops: int
 

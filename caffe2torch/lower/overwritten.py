@@ -10,15 +10,10 @@ import torch
 from torch import Tensor
 
 from caffe2torch.graph import Graph, Node
-from caffe2torch.layers import Backward, Layer, TorchBuilder
+from caffe2torch.layers import Backward, GradientSharing, Layer, TorchBuilder
 from caffe2torch.layers._runtime.arrays import is_tracing
 
 Function = Callable[..., Any]
-
-
-DIFF_SHARED_BACKWARD = ("Flatten", "Permute")
-"""Of the layers that share their bottom's memory, those whose backward pass makes the top's
-gradient the bottom's. Others share it in the forward pass, but Split, which adds."""
 
 
 class _Written(NamedTuple):
@@ -116,7 +111,7 @@ def lost_gradients(graph: Graph) -> dict[int, tuple[int, ...]]:
         ((index, position),) = found
         node = graph.nodes[index]
         if node.layer.shares_memory:
-            return node.layer.type in DIFF_SHARED_BACKWARD
+            return node.layer.gradient_sharing is GradientSharing.BACKWARD
         weights = [*node.proto.loss_weight, *[0.0] * len(node.outputs)]
         return node.is_in_place(position) and is_flattened(
             node.outputs[position], weights[position]
@@ -124,9 +119,9 @@ def lost_gradients(graph: Graph) -> dict[int, tuple[int, ...]]:
 
     lost: dict[int, tuple[int, ...]] = {}
     for node in graph.nodes:
-        kind = node.layer.type
-        shares = node.layer.shares_memory and kind not in ("Split", *DIFF_SHARED_BACKWARD)
-        if (shares or kind == "Parameter") and is_flattened(
+        forward = node.layer.gradient_sharing is GradientSharing.FORWARD
+        shares = node.layer.shares_memory and forward
+        if (shares or node.layer.type == "Parameter") and is_flattened(
             node.outputs[0], sum(node.proto.loss_weight)
         ):
             index, position = readers[node.outputs[0]][0]

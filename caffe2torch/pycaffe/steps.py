@@ -11,8 +11,8 @@ from caffe2torch.data import Source
 from caffe2torch.errors import first_line
 from caffe2torch.graph import Node
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Backward
-from caffe2torch.lower.overwritten import DIFF_SHARED_BACKWARD, gradients
+from caffe2torch.layers import Backward, GradientSharing
+from caffe2torch.lower.overwritten import gradients
 from caffe2torch.lower.to_torch import EagerTorch, function_of
 from caffe2torch.pycaffe import mode
 from caffe2torch.pycaffe.blob import Blob, BlobVec, BoolVec
@@ -108,14 +108,15 @@ class SharedStep(Step):
             top._resize(shape)
 
     def forward(self) -> None:
-        if self.type not in ("Split", *DIFF_SHARED_BACKWARD):
+        if self.layer.gradient_sharing is GradientSharing.FORWARD:
             self.tops[0]._diff = self.bottoms[0]._diff
         self.reshape()
 
     def backward(self) -> None:
-        if self.type in DIFF_SHARED_BACKWARD:
+        sharing = self.layer.gradient_sharing
+        if sharing is GradientSharing.BACKWARD:
             self.bottoms[0]._diff = self.tops[0]._diff
-        elif self.type == "Split" and self.needs.propagate[0]:
+        elif sharing is GradientSharing.BY_SUM and self.needs.propagate[0]:
             first, *others = [top._diff.view(top._shape, mode.device()) for top in self.tops]
             total = first.clone()
             for diff in others:

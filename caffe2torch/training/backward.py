@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from caffe2torch.graph import Graph, Node, Shape
 from caffe2torch.io.schema import Message
+from caffe2torch.layers import GradientSharing
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ def check_weights(graph: Graph, needs: Sequence[Needs]) -> None:
         weights = [*node.proto.loss_weight, *[0.0] * len(node.outputs)]
         for position, (value, weight) in enumerate(zip(node.outputs, weights, strict=False)):
             in_place = node.is_in_place(position)
-            if in_place or (node.layer.shares_memory and node.layer.type != "Split"):
+            sums = node.layer.gradient_sharing is GradientSharing.BY_SUM
+            if in_place or (node.layer.shares_memory and not sums):
                 source = node.inputs[position if in_place else 0]
                 first[value] = first.get(source, source)
             memory = first.get(value, value)
