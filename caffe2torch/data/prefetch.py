@@ -24,6 +24,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+NICENESS = 10
+"""By how much workers give way to the process that computes, where both want a processor.
+
+On a CPU each of its threads waits for the others at the end of an operation: where a worker holds
+one of them up, all are. At 10 two workers cost SqueezeNet's training on two cores what their own
+work does, and as much again without.
+"""
+
+
 class Prefetched(Iterator[tuple["Tensor", ...]]):
     """The batches of a source from ``start`` on, in order.
 
@@ -177,8 +186,11 @@ def _child_signals(check: Callable[[], None]) -> Iterator[None]:
 
 
 def _begin(worker: int) -> None:
-    """Leave Ctrl-C to the process that trains, which may want to finish its step; end with it."""
+    """Give way to the process that trains, leave Ctrl-C to it, and end with it."""
+    # The process that trains may want to finish its step.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(os, "nice"):  # Not on Windows.
+        os.nice(NICENESS)
     # The collector would write to each object that this process shares with its parent.
     gc.freeze()
     # torch asks for the parent between batches alone, and a large one is written until it is read.

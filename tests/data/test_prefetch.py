@@ -14,6 +14,7 @@ import torch
 from data_nets import datum, pixels, source, write_lmdb
 
 from caffe2torch.data import Prefetched
+from caffe2torch.data.prefetch import NICENESS
 from caffe2torch.images import ImageError
 
 pytest.importorskip("lmdb")
@@ -54,6 +55,20 @@ def test_a_source_can_be_sent_to_a_process(opened, tmp_path):
         assert sent.shapes == one.shapes
         for got, expected in zip(sent.batch(1), one.batch(1), strict=True):
             np.testing.assert_array_equal(got, expected)
+
+
+class Niceness:
+    def batch(self, index):
+        return (torch.tensor(os.nice(0)),)
+
+
+@pytest.mark.skipif(not hasattr(os, "nice"), reason="this system has no niceness")
+def test_workers_give_way_to_the_process_that_trains():
+    own = os.nice(0)
+    batches = Prefetched(Niceness(), workers=1)
+    assert int(next(batches)[0]) == min(own + NICENESS, 19)
+    batches.close()
+    assert os.nice(0) == own
 
 
 @pytest.mark.parametrize("workers", [0, 2])
