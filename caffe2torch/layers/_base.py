@@ -268,6 +268,11 @@ class Layer:
         """Whether a pass begins with the state in which the last one ended (LSTM)."""
         return False
 
+    @property
+    def learns_in_test(self) -> bool:
+        """Whether a forward pass changes its learned arrays in phase TEST too (BatchNorm)."""
+        return False
+
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         """Resolve a LayerParameter: defaults, conflicts. ``proto.phase`` is always set.

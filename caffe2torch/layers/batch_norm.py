@@ -74,6 +74,10 @@ class BatchNorm(Layer):
     moving_average_fraction: float
     eps: float
 
+    @property
+    def learns_in_test(self) -> bool:
+        return self.use_global_stats is False
+
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         param, scaled = proto.batch_norm_param, cls.parameters.of(proto)

@@ -16,7 +16,6 @@ from caffe2torch.graph import Graph, Node
 from caffe2torch.io.origin import Origin, located
 from caffe2torch.io.schema import Message, message_class, replace_all
 from caffe2torch.layers import Role, net_error, type_name, unsupported
-from caffe2torch.layers.batch_norm import BatchNorm
 from caffe2torch.lower.to_torch import CaffeModule, to_torch
 from caffe2torch.passes.draft import BlobSource, Draft, Options, State
 from caffe2torch.passes.filter_layers import filter_layers
@@ -137,8 +136,7 @@ def open_net(
     open_cuts(layers, needs)
     module = to_torch(graph)
     for node in graph.nodes:
-        # Caffe's BatchNorm keeps the running average in phase TEST too, where it does not use it.
-        if isinstance(node.layer, BatchNorm) and node.layer.use_global_stats is False:
+        if node.layer.learns_in_test:
             module.get_submodule(node.key).training = True
     by_node = {id(node): one for (_, node), one in zip(layers, needs, strict=True) if node}
     loss_weights = _loss_weights(graph)
