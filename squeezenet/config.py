@@ -16,7 +16,7 @@ times, for SGD (Goyal et al. 2017), or their square root, as is usual with Adam.
 
 FEW_IMAGES = 500
 """Fewer training images than this are soon learned by heart and want the smaller rate. Measured:
-245 images want it, sets of 600 to 1200 the larger (docs/training.md)."""
+245 images want it, sets of 600 to 1200 the larger (docs/recipe.md)."""
 
 LR_FEW, LR_MANY = 0.0002, 0.001
 """For steps of 16 images, the default of ``batch_size``."""

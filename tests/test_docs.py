@@ -192,9 +192,19 @@ CHANGES = (
     Change("docs/imagenet.md", "--workers 16", "--workers 1", "is for more cores"),
     Change("docs/training.md", "max_iter: 62", "max_iter: 2", "takes a minute"),
     Change("docs/training.md", "insects_iter_62", "insects_iter_2", "takes a minute"),
-    Change("docs/training.md", "--seconds 5", "--seconds 0.1 --batch-size 8", "takes minutes"),
+    Change(
+        "docs/training-speed.md", "--seconds 5", "--seconds 0.1 --batch-size 8", "takes minutes"
+    ),
 )
-SLOW = {"README.md", "docs/faq.md", "docs/imagenet.md", "docs/outputs.md", "docs/training.md"}
+SLOW = {
+    "README.md",
+    "docs/faq.md",
+    "docs/finetuning.md",
+    "docs/imagenet.md",
+    "docs/outputs.md",
+    "docs/training-speed.md",
+    "docs/training.md",
+}
 """Pages whose commands take more than 20 s together on two cores."""
 PLACEHOLDERS = {"COMMAND"}
 
