@@ -142,8 +142,8 @@ class Cut(NamedTuple):
     """The pixels (crop, crop, 3), blue first, that the net is to see, and what is to be done yet.
 
     ``window`` is where they lie in their image; of a Jpeg they are to be decoded first.
-    ``mirrored``: they are to be mirrored, mean and all. Pixels of float32, whose colours were
-    changed, are so already, as the change depends on the order of the pixels in its last bits.
+    ``mirrored``: they are to be mirrored, mean and all. Pixels are float32 where colours were
+    changed.
     """
 
     pixels: Pixels | FloatArray | Jpeg
@@ -221,8 +221,7 @@ class Transform:
         assert not isinstance(pixels, Jpeg)  # As it was none.
         mean = mean_at(self.preprocessing, self.mean_image, *window.place, (self.crop, self.crop))
         if mirrored:
-            mean = mean[:, ::-1]
-            pixels = pixels if pixels.dtype == np.float32 else pixels[:, ::-1]
+            mean, pixels = mean[:, ::-1], pixels[:, ::-1]
         return normalise(pixels.astype(np.float32), self.preprocessing, mean)
 
     def cut(self, image: Pixels | Jpeg, rng: Random | None) -> Cut:
@@ -247,9 +246,11 @@ class Transform:
         mirrored = self._mirrors(rng)
         if rng is None or not self.jitter:
             return Cut(pixels, window, mirrored)
-        floats = pixels.astype(np.float32)[:, :: -1 if mirrored else 1]
+        # Changed as they will be seen: the order of the pixels counts in the last bits.
+        order = np.s_[:, :: -1 if mirrored else 1]
         factors = rng.uniform(1 - self.jitter, 1 + self.jitter, 3)
-        return Cut(_jitter_colours(floats, factors), window, mirrored)
+        changed = _jitter_colours(pixels.astype(np.float32)[order], factors)
+        return Cut(changed[order], window, mirrored)
 
     def _mirrors(self, rng: Random | None) -> bool:
         return rng is not None and self.preprocessing.mirror and rng.random() < 0.5
