@@ -55,6 +55,8 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Accum", ("x", "mask"), "accum_param { top_height: 9 top_width: 9 }"),
     ("AutoCrop", ("x", "x"), ""),
     ("Axpy", ("a", "x", "mask"), ""),
+    ("BinaryConvolution", ("x",), "convolution_param { num_output: 4 kernel_size: 3 }"),
+    ("BinaryInnerProduct", ("x",), "inner_product_param { num_output: 4 }"),
     ("BN", ("x",), "bn_param { bn_mode: INFERENCE }"),
     ("BoxGroupOutput", ("x", "flows"), "box_group_output_param { box_group_param { field_w: 40 "
      "field_h: 40 stride: 8 } }"),
@@ -151,6 +153,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
      '"pylayer.stage_bridge_layer" layer: "StageBridgeLayer" }'),
     ("Python", ("x",), 'python_param { module: "spatial_dropout" layer: "SpatialDropoutLayer" '
      'param_str: "{phase: TEST, p: 0.1}" }'),
+    ("Quant", ("x",), "quant_param { centers: 0.5 centers: 1 }"),
     ("Region", ("x",), "region_param { num: 1 coords: 4 classes: 3 }"),
     ("ReLU6", ("x",), ""),
     ("ReLUX", ("x",), ""),

@@ -85,6 +85,7 @@ Path = tuple[tuple[str, int], ...]
 def read_prototxt(path: Source) -> Message:
     """Read the NetParameter in a prototxt file, or in the content of one.
 
+    Of a solver's file it is that in ``net_param``.
     What the schema does not know is noted in ``unknown_field`` of the layer it stands in,
     or of the net.
     """
@@ -105,6 +106,8 @@ def read_prototxt(path: Source) -> Message:
             f"{source}: is a binary file, not a prototxt; is it the caffemodel with the weights?"
         )
     net = parse_prototxt(text, source)
+    if any(unknown.name == "net_param" for unknown in net.unknown_field):
+        net = parse_prototxt(text, source, "SolverParameter").net_param
     if not (net.layer or net.layers or net.input):
         raise ReadError(
             f"{source}:1:1: describes no layers; give the prototxt of a net "

@@ -129,7 +129,7 @@ class ConvolutionBase(Layer):
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         axis, window = self.resolved(bottoms[0])
-        if not _has_module(window):
+        if not has_module(window):
             return None
         return getattr(t.nn, f"{self.torch_family}{len(window.kernel)}d")(
             bottoms[0][axis],
@@ -156,14 +156,20 @@ class ConvolutionBase(Layer):
             y = t.torch.flatten(x, 0, axis - 1) if axis else x[None]
         if any(self._excess(window, bottom[axis + 1 :])):
             y = t.runtime.pad_to_fit(y, window.extent, window.stride, window.pad)
-        y = t.module(y) if _has_module(window) else self._of_columns(t, window, y)
+        y = self._convolved(t, window, y)
         if axis != 1:
             y = t.torch.unflatten(y, 0, x.shape[:axis]) if axis else y[0]
         return y
 
-    def _of_columns(self, t: TorchBuilder, window: Window, x: Any) -> Any:
-        """The layer on (N, C, *spatial) with as many spatial axes as torch has no module for."""
-        weight, bias = t.params.weight, t.params.bias if self.bias_term else None
+    def _convolved(self, t: TorchBuilder, window: Window, x: Any) -> Any:
+        """The layer on (N, C, *spatial)."""
+        if has_module(window):
+            return t.module(x)
+        return self._of_columns(t, window, x, t.params.weight)
+
+    def _of_columns(self, t: TorchBuilder, window: Window, x: Any, weight: Any) -> Any:
+        """The same for as many spatial axes as torch has no module for."""
+        bias = t.params.bias if self.bias_term else None
         if window.kernel:
             compute = getattr(t.runtime, f"{self.torch_function}_columns")
             return compute(x, weight, bias, window.stride, window.pad, window.dilation, self.group)
@@ -198,7 +204,7 @@ class ConvolutionBase(Layer):
         return str(g.op("Reshape", y, g.const(target, np.int64)))
 
 
-def _has_module(window: Window) -> bool:
+def has_module(window: Window) -> bool:
     """Whether torch has a module for the window: of one to three axes, none of dilation 0."""
     return 1 <= len(window.kernel) <= 3 and 0 not in window.dilation
 

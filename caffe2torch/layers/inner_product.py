@@ -57,7 +57,7 @@ class InnerProduct(Layer):
         param = proto.inner_product_param
         if not param.num_output:
             raise net_error(proto, "must be positive", "inner_product_param.num_output")
-        normalize = cls.parameters.of(proto).normalize
+        normalize = InnerProduct.parameters.of(proto).normalize
         if normalize and (param.transpose or enum_name(proto, "phase") == "TRAIN"):
             where = "of a transposed weight" if param.transpose else "in phase TRAIN"
             raise unsupported(
@@ -115,7 +115,11 @@ class InnerProduct(Layer):
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
         num_axes = len(bottoms[0])
         axis = self._axis(num_axes)
-        return t.module(inputs[0] if axis == num_axes - 1 else t.torch.flatten(inputs[0], axis))
+        x = inputs[0] if axis == num_axes - 1 else t.torch.flatten(inputs[0], axis)
+        return self._product(t, x)
+
+    def _product(self, t: TorchBuilder, x: Any) -> Any:
+        return t.module(x)
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
         x, shape = inputs[0], g.shape(inputs[0])
@@ -123,10 +127,13 @@ class InnerProduct(Layer):
         if len(shape) != axis + 1 or not axis:
             x = g.op("Reshape", x, g.const([0] * axis + [-1] if axis else [1, -1], np.int64))
         if axis < 2:
-            y = g.op("Gemm", x, g.params["weight"], g.params.get("bias", ""), transB=1)
+            y = g.op("Gemm", x, self._weight_onnx(g), g.params.get("bias", ""), transB=1)
             return [y if axis else g.op("Reshape", y, g.const([-1], np.int64))]
-        y = g.op("MatMul", x, g.op("Transpose", g.params["weight"], perm=[1, 0]))
+        y = g.op("MatMul", x, g.op("Transpose", self._weight_onnx(g), perm=[1, 0]))
         return [g.op("Add", y, g.params["bias"]) if self.bias_term else y]
+
+    def _weight_onnx(self, g: OnnxBuilder) -> str:
+        return g.params["weight"]
 
     def multiply_adds(self, bottoms: Sequence[Shape], tops: Sequence[Shape]) -> int:
         return prod(bottoms[0]) * self.num_output

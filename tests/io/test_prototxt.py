@@ -212,6 +212,15 @@ def test_file_errors_and_encodings(tmp_path: Path) -> None:
         read_prototxt(path)
 
 
+def test_the_net_within_a_solver_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "solver.prototxt"
+    path.write_text('base_lr: 0.1\nnet_param {\n name: "n"\n layer { name: "a" odd: 1 }\n}\n')
+    net = read_prototxt(path)
+    assert (net.name, net.layer[0].name, net.place) == ("n", "a", str(path))
+    assert [unknown.name for unknown in net.layer[0].unknown_field] == ["odd"]
+    assert net.layer[0].place == f"{path}:4:2"
+
+
 @pytest.mark.parametrize(
     "word", ["$TARGET_WIDTH$", "$WIDTH", "${WIDTH}", "{{ width }}", "{% if x %}"]
 )
