@@ -92,6 +92,7 @@ and nothing imports them, because they are not installed."""
 HEAVY = {"torch", "onnx", "onnxruntime", "cv2"}
 """Libraries that take up to seconds to import: `--help` and `inspect` must not wait for them."""
 HEAVY_AT_THE_TOP = {
+    "caffe2torch/lower/eager.py": {"torch"},
     "caffe2torch/lower/to_torch.py": {"torch"},
     "caffe2torch/lower/fast.py": {"torch"},
     "caffe2torch/lower/overwritten.py": {"torch"},

@@ -30,10 +30,11 @@ from caffe2torch.artefact.write import write_graph
 from caffe2torch.engines.onnxruntime import Session
 from caffe2torch.io.atomic import atomic_write
 from caffe2torch.layers import all_layers
+from caffe2torch.lower.eager import module_of
 from caffe2torch.lower.recorder import Recorder, is_module_alone
 from caffe2torch.lower.source_modules import SourceModules
 from caffe2torch.lower.to_onnx import OnnxModel, complete, to_onnx
-from caffe2torch.lower.to_torch import module_of, to_torch
+from caffe2torch.lower.to_torch import to_torch
 from caffe2torch.summary import support
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -40,7 +40,8 @@ def write_source(
 def _warn_of_gradients(graph: Graph) -> None:
     from caffe2torch.lower.overwritten import lost_gradients, rereads
 
-    places = sorted({*rereads(graph), *lost_gradients(graph)})
+    lost = lost_gradients(graph)
+    places = sorted({*rereads(graph, lost), *lost})
     names = ", ".join(repr(graph.nodes[place].layer.name) for place in places)
     if names:
         warnings.warn(

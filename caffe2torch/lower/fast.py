@@ -18,7 +18,9 @@ from caffe2torch.layers.dropout import Dropout
 from caffe2torch.layers.relu import ReLU
 from caffe2torch.layers.softmax import Softmax
 from caffe2torch.lower.batch import batch_of, shapes_at
-from caffe2torch.lower.to_torch import CaffeModule, Function, Inputs, Outputs, steps_of
+from caffe2torch.lower.eager import Function
+from caffe2torch.lower.overwritten import lost_gradients
+from caffe2torch.lower.to_torch import CaffeModule, Inputs, Outputs, steps_of
 
 BLOB_BYTES = 32 << 20
 """The largest blob of a part of a batch. The C library maps larger ones afresh in every pass,
@@ -160,7 +162,7 @@ class FastModule(CaffeModule):
         made.update(i.name for i in self.caffe_graph.inputs)
         blobs = {blob: value for blob, value in self.caffe_graph.blobs.items() if value in made}
         self.caffe_graph = replace(self.caffe_graph, nodes=tuple(nodes), blobs=blobs)
-        self._steps = steps_of(self.caffe_graph, ())
+        self._steps = steps_of(self.caffe_graph, (), lost_gradients(self.caffe_graph))
 
 
 def is_ordinary(convolution: nn.Conv2d) -> bool:

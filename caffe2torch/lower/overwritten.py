@@ -14,6 +14,8 @@ from caffe2torch.layers import Backward, GradientSharing, Layer, TorchBuilder
 from caffe2torch.layers._runtime.arrays import is_tracing
 
 Function = Callable[..., Any]
+Lost = Mapping[int, tuple[int, ...]]
+"""Positions of inputs at which gradients are lost, by the places of nodes."""
 
 
 class _Written(NamedTuple):
@@ -39,8 +41,10 @@ class Reread:
     lost: tuple[int, ...]
 
 
-def rereads(graph: Graph) -> dict[int, Reread]:
+def rereads(graph: Graph, lost: Lost) -> dict[int, Reread]:
     """The nodes of ``graph`` whose gradients are not the formula's, by their places.
+
+    ``lost`` are those of ``lost_gradients``.
 
     Caffe's layers read data in their backward pass from memory that in-place layers may have
     changed. Of ::
@@ -81,7 +85,6 @@ def rereads(graph: Graph) -> dict[int, Reread]:
     def present(value: str) -> str:
         return later(value)[-1].value if later(value) else value
 
-    lost = lost_gradients(graph)
     found: dict[int, Reread] = {}
     for index, node in enumerate(graph.nodes):
         in_place = node.is_in_place(0)
@@ -91,8 +94,8 @@ def rereads(graph: Graph) -> dict[int, Reread]:
     return found
 
 
-def lost_gradients(graph: Graph) -> dict[int, tuple[int, ...]]:
-    """Positions of inputs, by the places of nodes, at which Caffe loses the gradient.
+def lost_gradients(graph: Graph) -> Lost:
+    """The inputs of nodes at which Caffe loses the gradient.
 
     A Reshape, a Concat or Slice of one, and a Parameter give their top the memory of the gradient
     before them in the forward pass. A Flatten that reads the top, after layers in place if there

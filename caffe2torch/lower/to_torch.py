@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-import math
-import pkgutil
 import warnings
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
-from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -18,106 +13,25 @@ from torch import Tensor, nn
 from caffe2torch.errors import NetError
 from caffe2torch.graph import FloatArray, Graph, Node, Shape
 from caffe2torch.io.origin import located
-from caffe2torch.layers import Layer, _runtime
+from caffe2torch.layers import Layer
 from caffe2torch.layers._runtime.arrays import is_tracing
 from caffe2torch.layers._runtime.recurrent import Recurrent
+from caffe2torch.lower.eager import (
+    EagerTorch,
+    Function,
+    LayerModule,
+    check_indices,
+    function_of,
+    module_of,
+    one_node,
+)
 from caffe2torch.lower.memory import kept_values
-from caffe2torch.lower.overwritten import call, lost_gradients, rereads
+from caffe2torch.lower.overwritten import Lost, call, lost_gradients, rereads
 from caffe2torch.lower.recorder import is_module_alone
 from caffe2torch.lower.signature import with_inputs
 
 Inputs = Tensor | Mapping[str, Tensor]
 Outputs = Tensor | dict[str, Tensor]
-Function = Callable[..., Any]
-
-
-def _definitions() -> dict[str, Any]:
-    """All that the files of ``layers/_runtime`` define, by name."""
-    found: dict[str, Any] = {}
-    for file in pkgutil.iter_modules(_runtime.__path__, f"{_runtime.__name__}."):
-        found |= vars(importlib.import_module(file.name))
-    return found
-
-
-@torch.fx.wrap
-def run_layer(layer: Function, *inputs: Any, **options: Any) -> Any:
-    """``layer`` on its inputs, as one node of a trace by torch.fx.
-
-    A layer's own form asks for sizes, which such a trace does not have yet.
-    """
-    return layer(*inputs, **options)
-
-
-class EagerTorch:
-    """The TorchBuilder with which a layer computes on tensors. See there for the members."""
-
-    torch: Any = torch
-    nn: Any = nn
-    F: Any = nn.functional
-    math: Any = math
-    runtime: Any = SimpleNamespace(**_definitions())
-
-    def __init__(self, module: Any) -> None:
-        self.params = module
-        """The node's submodule."""
-
-    @property
-    def module(self) -> Any:
-        return one_node(self.params)
-
-    @property
-    def training(self) -> bool:
-        return bool(self.params.training)
-
-    def exact(self, value: Any) -> Any:
-        return value
-
-    def check(self, layer: Layer, inputs: Sequence[Tensor]) -> None:
-        layer.infer_shapes([tuple(x.shape) for x in inputs])
-
-    def use(self, function: Function) -> Function:
-        return function
-
-
-class LayerModule(nn.Module):
-    """The module of a layer that has no ready-made one: it holds the arrays, and runs to_torch."""
-
-    def __init__(self, layer: Layer, bottoms: Sequence[Shape]) -> None:
-        super().__init__()
-        self.layer, self.bottoms = layer, bottoms
-
-    def forward(self, *inputs: Tensor) -> Tensor | Sequence[Tensor]:
-        """Inputs and outputs are those of the Caffe layer, in its order."""
-        result: Tensor | Sequence[Tensor] = self.layer.to_torch(
-            EagerTorch(self), inputs, self.bottoms
-        )
-        return result
-
-    def extra_repr(self) -> str:
-        """The layer's resolved parameters."""
-        return repr(self.layer)
-
-
-def one_node(module: nn.Module) -> Function:
-    """``module`` as what torch.fx traces as one node; it does so by itself with torch's own."""
-    return module if type(module).__module__.startswith("torch.nn") else partial(run_layer, module)
-
-
-def module_of(layer: Layer, bottoms: Sequence[Shape]) -> nn.Module:
-    """The submodule of a node, without its learned arrays, which the caller registers.
-
-    Raises UnsupportedLayerError for a layer without a torch form.
-    """
-    module = layer.torch_module(EagerTorch(None), bottoms)
-    if module is None and type(layer).to_torch is Layer.to_torch:
-        raise layer.unsupported("it has no torch form")
-    return LayerModule(layer, bottoms) if module is None else module
-
-
-def function_of(layer: Layer, module: nn.Module, bottoms: Sequence[Shape]) -> Function:
-    """The layer as a function of its inputs: ``module``, and what its form does around it."""
-    t = EagerTorch(module)
-    return lambda *inputs: layer.to_torch(t, inputs, bottoms)
 
 
 class Step(NamedTuple):
@@ -193,8 +107,9 @@ class CaffeModule(nn.Module):
         """Layer and declared bottoms, by path, where the torch form is more than the module."""
         self._add_layers(graph)
         self._kept = kept_values(graph)
-        self._rereads = rereads(graph)
-        self._steps = steps_of(graph, self._rereads)
+        lost = lost_gradients(graph)
+        self._rereads = rereads(graph, lost)
+        self._steps = steps_of(graph, self._rereads, lost)
         self._remembered = frozenset(
             name for one in self._rereads.values() for name in (*one.bottoms, *one.tops)
         )
@@ -405,30 +320,11 @@ def _register(
             module.register_parameter(name, tensors[key])  # type: ignore[arg-type]  # a Parameter
 
 
-def check_indices(layer: Layer, values: Tensor, bottoms: Sequence[Shape], name: str) -> None:
-    """Raise NetError if ``values``, a bottom that ``layer`` reads as indices, exceed their range.
-
-    ``bottoms`` are the shapes of its bottoms, ``name`` is that of the values.
-    """
-    count = layer.index_count(bottoms)
-    indices = values.detach().long()
-    wrong = (indices < 0) | (indices >= count)
-    ignored = getattr(layer, "ignore_label", None)
-    if ignored is not None:
-        wrong &= indices != ignored
-    if count and bool(wrong.any()):
-        raise layer.net_error(
-            f"{int(indices[wrong][0])} is in {name!r}, where 0 to {count - 1} may be: correct the "
-            "data, or the number of classes"
-        )
-
-
-def steps_of(graph: Graph, rereads: Collection[int]) -> list[Step]:
+def steps_of(graph: Graph, rereads: Collection[int], lost: Lost) -> list[Step]:
     """What to do for each node. Those of ``rereads`` lose their gradients themselves."""
     keep: set[str] = {graph.blobs[blob] for blob in graph.outputs}
     keep |= {kept.value for kept in kept_values(graph)}
     steps: list[Step] = []
-    lost = lost_gradients(graph)
     for index, node in reversed(list(enumerate(graph.nodes))):
         dead = [n for n in dict.fromkeys((*node.inputs, *node.outputs)) if n not in keep]
         keep.update(dead)

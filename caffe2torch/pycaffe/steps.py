@@ -12,8 +12,8 @@ from caffe2torch.errors import first_line
 from caffe2torch.graph import Node
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import Backward, GradientSharing
+from caffe2torch.lower.eager import EagerTorch, function_of
 from caffe2torch.lower.overwritten import gradients
-from caffe2torch.lower.to_torch import EagerTorch, function_of
 from caffe2torch.pycaffe import mode
 from caffe2torch.pycaffe.blob import Blob, BlobVec, BoolVec
 from caffe2torch.pycaffe.layer import Host

@@ -16,7 +16,8 @@ from caffe2torch.graph import FloatArray, Graph, Node, Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.io.write_caffemodel import LayerBlobs, node_blobs
 from caffe2torch.layers import Layer
-from caffe2torch.lower.to_torch import array_of, arrays_of, check_indices
+from caffe2torch.lower.eager import check_indices
+from caffe2torch.lower.to_torch import array_of, arrays_of
 from caffe2torch.training.backward import statistics_of
 from caffe2torch.training.engine import Output, Pass
 from caffe2torch.training.learned import LearnedBlob

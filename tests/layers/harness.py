@@ -15,9 +15,10 @@ from caffe2torch.graph import Graph
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.layers import Layer
 from caffe2torch.lower.batch import batch_of
+from caffe2torch.lower.eager import function_of, module_of
 from caffe2torch.lower.to_onnx import complete, to_onnx
 from caffe2torch.lower.to_source import to_source
-from caffe2torch.lower.to_torch import function_of, module_of, to_torch
+from caffe2torch.lower.to_torch import to_torch
 from caffe2torch.passes.draft import BlobSource, State
 from caffe2torch.pipeline import build_graph
 

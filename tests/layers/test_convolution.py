@@ -11,7 +11,7 @@ from spatial_oracles import convolution
 from caffe2torch.errors import NetError
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.layers.convolution import Convolution
-from caffe2torch.lower.to_torch import module_of
+from caffe2torch.lower.eager import module_of
 
 THREE_1, THREE_2, FOUR_1, FOUR_2 = (1,) * 3, (2,) * 3, (1,) * 4, (2,) * 4
 

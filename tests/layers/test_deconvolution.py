@@ -9,7 +9,7 @@ from spatial_oracles import deconvolution
 
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.layers.deconvolution import Deconvolution
-from caffe2torch.lower.to_torch import module_of
+from caffe2torch.lower.eager import module_of
 
 
 def layer(param: str) -> str:

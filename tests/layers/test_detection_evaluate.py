@@ -5,7 +5,7 @@ from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.layers._base import Role
-from caffe2torch.lower.to_torch import module_of
+from caffe2torch.lower.eager import module_of
 
 BOTTOMS = 'bottom: "rows" bottom: "label" top: "result"'
 

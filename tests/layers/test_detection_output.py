@@ -11,7 +11,7 @@ from opencv_net import run_opencv
 from refusals import refusal, resolved
 
 from caffe2torch.errors import Caffe2TorchError, NetError, UnsupportedLayerError
-from caffe2torch.lower.to_torch import module_of
+from caffe2torch.lower.eager import module_of
 
 PLAIN = Settings(num_classes=3, code_type="CENTER_SIZE", confidence_threshold=0.1)
 OPENCV_TOLERANCE = 1e-6

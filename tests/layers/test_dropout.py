@@ -9,7 +9,7 @@ from refusals import refusal, resolved
 from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import enum_value
-from caffe2torch.lower.to_torch import module_of
+from caffe2torch.lower.eager import module_of
 from caffe2torch.passes.resolve import resolve_layer
 
 HALF = 'type: "Dropout" bottom: "x" top: "y"'

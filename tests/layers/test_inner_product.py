@@ -10,7 +10,7 @@ from refusals import refusal, resolved
 from torch import nn
 
 from caffe2torch.errors import NetError
-from caffe2torch.lower.to_torch import module_of
+from caffe2torch.lower.eager import module_of
 
 
 def oracle(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | float, axis: int) -> np.ndarray:

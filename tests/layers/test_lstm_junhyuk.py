@@ -9,7 +9,7 @@ from harness import check_layer, layer_error
 from refusals import resolved
 
 from caffe2torch.errors import UnsupportedLayerError
-from caffe2torch.lower.to_torch import module_of
+from caffe2torch.lower.eager import module_of
 
 H = 4
 

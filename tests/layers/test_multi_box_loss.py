@@ -5,7 +5,7 @@ from refusals import resolved
 
 from caffe2torch.errors import UnsupportedLayerError
 from caffe2torch.layers._base import Role
-from caffe2torch.lower.to_torch import module_of
+from caffe2torch.lower.eager import module_of
 
 BOTTOMS = 'bottom: "loc" bottom: "conf" bottom: "prior" bottom: "label" top: "loss"'
 

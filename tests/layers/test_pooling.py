@@ -11,7 +11,7 @@ from spatial_oracles import Array, pooling
 from caffe2torch.errors import NetError, UnsupportedLayerError
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.layers.pooling import Pooling
-from caffe2torch.lower.to_torch import module_of
+from caffe2torch.lower.eager import module_of
 
 
 def layer(param: str) -> str:

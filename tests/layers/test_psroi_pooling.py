@@ -8,7 +8,7 @@ from refusals import refusal, resolved
 from region_oracles import psroi_pooling, random_regions
 
 from caffe2torch.errors import NetError
-from caffe2torch.lower.to_torch import module_of
+from caffe2torch.lower.eager import module_of
 
 BOTTOMS = 'bottom: "map" bottom: "regions" top: "t"'
 

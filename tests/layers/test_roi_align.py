@@ -70,7 +70,7 @@ def test_any_region_of_any_image(seed, pooled, scale, pad):
 def test_gradients_go_to_the_cells_beside_a_corner():
     from refusals import resolved
 
-    from caffe2torch.lower.to_torch import module_of
+    from caffe2torch.lower.eager import module_of
 
     data = torch.zeros(1, 1, 4, 5, requires_grad=True)
     module = module_of(resolved(f'bottom: "a" bottom: "b" top: "t" {layer(1, 1)}'), [])

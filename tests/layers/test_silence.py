@@ -3,7 +3,7 @@ from __future__ import annotations
 from refusals import refusal, resolved
 
 from caffe2torch.errors import NetError
-from caffe2torch.lower.to_torch import module_of
+from caffe2torch.lower.eager import module_of
 
 
 def test_makes_nothing() -> None:
