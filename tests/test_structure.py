@@ -104,6 +104,8 @@ HEAVY_AT_THE_TOP = {
     "caffe2torch/consumers/_program.py": {"torch"},
     "caffe2torch/data/cuts.py": {"torch"},
     "caffe2torch/data/side_stream.py": {"torch"},
+    "caffe2torch/data/source.py": {"torch"},
+    "caffe2torch/data/transformer.py": {"torch"},
     "caffe2torch/training/averaging.py": {"torch"},
     "caffe2torch/training/optimisers.py": {"torch"},
     "caffe2torch/training/distributed.py": {"torch"},

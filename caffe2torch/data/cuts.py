@@ -37,7 +37,7 @@ class CutsToInput:
 
     Each operation is rounded on its own, so that the bits are the same on every device and as of
     one image after the other (Caffe: data_transformer.cpp). The result is on ``device``, (N, C, H,
-    W), contiguous in the order of ``channels_last`` (false).
+    W), contiguous in the order of ``channels_last``; None (the default) keeps that of the pixels.
     """
 
     def __init__(
@@ -48,14 +48,12 @@ class CutsToInput:
         std: Sequence[float] = (),
         *,
         rgb: bool = False,
-        channels_last: bool = False,
+        channels_last: bool | None = None,
     ) -> None:
-        self.device = device
-        self.order = torch.channels_last if channels_last else torch.contiguous_format
+        self.device, self.channels_last = device, channels_last
         self.mean = None
         if mean is not None:
-            image = torch.from_numpy(np.array(mean, np.float32))[None].to(device)
-            self.mean = image.contiguous(memory_format=self.order)
+            self.mean = torch.from_numpy(np.array(mean, np.float32))[None].to(device)
         self.of_places = mean is not None and mean.shape[1:] != (1, 1)
         self.scale, self.rgb = scale, rgb
         self.std = torch.tensor(std, dtype=torch.float32, device=device)[:, None, None]
@@ -67,13 +65,14 @@ class CutsToInput:
     def one_by_one(self, cuts: Cuts) -> Tensor:
         """On a CPU: the numbers of one image stay in its cache from one operation to the next."""
         channels, height, width = cuts.pixels.shape[1:]
-        made = torch.empty(cuts.pixels.shape, memory_format=self.order)
+        order = self._order(cuts.pixels)
+        made = torch.empty(cuts.pixels.shape, memory_format=order)
         mean = self.mean
         if mean is not None and not self.of_places:
             # A row of them, as operations on a few numbers at a time are slow.
-            mean = torch.empty(1, channels, 1, width, memory_format=self.order).copy_(mean)
+            mean = torch.empty(1, channels, 1, width, memory_format=order).copy_(mean)
         for row, (top, left, mirrored) in enumerate(cuts.places.tolist()):
-            image = cuts.pixels[row : row + 1].contiguous(memory_format=self.order)
+            image = cuts.pixels[row : row + 1].contiguous(memory_format=order)
             if self.rgb:
                 image = image.flip(1)
             window = mean
@@ -88,6 +87,7 @@ class CutsToInput:
     def at_once(self, cuts: Cuts) -> Tensor:
         """On a GPU: one operation for all images, and nothing that waits for it."""
         height, width = cuts.pixels.shape[2:]
+        order = self._order(cuts.pixels)
         any_mirrored = bool(cuts.places[:, 2].any())
         pixels, mean = cuts.pixels.to(self.device, non_blocking=True), self.mean
         places = cuts.places
@@ -104,10 +104,20 @@ class CutsToInput:
             if any_mirrored:
                 mean = torch.where(mirrored, mean.flip(3), mean)
         # Sorted while they are bytes, then made floats, which have memory of their own.
-        values = torch.empty(pixels.shape, device=self.device, memory_format=self.order)
-        values.copy_(pixels.contiguous(memory_format=self.order))
+        values = torch.empty(pixels.shape, device=self.device, memory_format=order)
+        values.copy_(pixels.contiguous(memory_format=order))
         self._finish(values, mean)
         return values
+
+    def _order(self, pixels: Tensor) -> torch.memory_format:
+        """That of the result; the mean comes to lie in it, too."""
+        last = self.channels_last
+        if last is None:
+            last = not pixels.is_contiguous()
+        order = torch.channels_last if last else torch.contiguous_format
+        if self.mean is not None:
+            self.mean = self.mean.contiguous(memory_format=order)
+        return order
 
     def _finish(self, values: Tensor, mean: Tensor | None) -> None:
         if mean is not None:

@@ -14,14 +14,15 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from caffe2torch.data.source import Source
+from caffe2torch.data.cuts import CPU
+from caffe2torch.data.source import Raw, Source
 from caffe2torch.errors import Caffe2TorchError, WorkerError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from types import FrameType
 
-    from torch import Tensor
+    import torch
 
 
 NICENESS = 10
@@ -33,34 +34,39 @@ work does, and as much again without.
 """
 
 
-class Prefetched(Iterator[tuple["Tensor", ...]]):
-    """The batches of a source from ``start`` on, in order.
+class Prefetched(Iterator[Raw]):
+    """The raw batches of a source from ``start`` on, in order.
 
     ``workers`` processes make ``ahead`` batches or more before they are asked for; without any
     they are made here. The batches are the same in either case. What a source raises is raised
-    here, when its batch is asked for. ``close`` ends the processes, as does the end of this one.
+    here, when its batch is asked for. Where ``device``, to which they go, is a GPU, the batches of
+    processes lie in pinned memory. ``close`` ends the processes, as does the end of this one.
     """
 
-    def __init__(self, source: Source, start: int = 0, workers: int = 0, ahead: int = 4) -> None:
-        self._batches = self._in_processes(source, start, workers, ahead) if workers else None
+    def __init__(
+        self,
+        source: Source,
+        start: int = 0,
+        workers: int = 0,
+        ahead: int = 4,
+        device: torch.device = CPU,
+    ) -> None:
         self._source, self._next = source, start
+        self._batches: Generator[Any, None, None] | None = None
+        if workers:
+            self._batches = load_batches(
+                _Batches(source),
+                workers=workers,
+                ahead=max(1, -(-ahead // workers)),
+                sampler=itertools.count(start),
+                batch_size=None,
+                pin_memory=device.type == "cuda",
+            )
 
-    @staticmethod
-    def _in_processes(
-        source: Source, start: int, workers: int, ahead: int
-    ) -> Generator[Any, None, None]:
-        return load_batches(
-            _Batches(source),
-            workers=workers,
-            ahead=max(1, -(-ahead // workers)),
-            sampler=itertools.count(start),
-            batch_size=None,
-        )
-
-    def __next__(self) -> tuple[Tensor, ...]:
+    def __next__(self) -> Raw:
         """The next batch; there is always one."""
         if self._batches is None:
-            batch = self._source.batch(self._next)
+            batch = self._source.raw(self._next)
         else:
             batch = next(self._batches)
             if isinstance(batch, Caffe2TorchError):
@@ -82,9 +88,9 @@ class _Batches:
     def __init__(self, source: Source) -> None:
         self.source = source
 
-    def __getitem__(self, index: int) -> tuple[Tensor, ...] | Caffe2TorchError:
+    def __getitem__(self, index: int) -> Raw | Caffe2TorchError:
         try:
-            return self.source.batch(index)
+            return self.source.raw(index)
         except Caffe2TorchError as error:
             return error
 

@@ -9,31 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Protocol, TypeVar
+from typing import ClassVar, TypeVar
 from zlib import crc32
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from caffe2torch.data.cuts import CPU, Cuts, CutsToInput
 from caffe2torch.errors import Caffe2TorchWarning, NetError
-from caffe2torch.graph import FloatArray, Shape
+from caffe2torch.graph import Array, FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import net_error, unsupported
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-
-class Source(Protocol):
-    """A data layer's batches; batch k is always the same for the same seed."""
-
-    shapes: tuple[Shape, ...]
-    """Of the tops, in one batch, as the layer's setup gives them."""
-
-    def batch(self, index: int) -> tuple[Tensor, ...]:
-        """Batch 0, 1, 2, ... from the start of the run: a float32 tensor on the CPU for each top.
-
-        Batches of images without a crop may have another height and width than ``shapes``.
-        """
+Raw = tuple[Tensor | Cuts, ...]
+"""A batch as the process that reads it hands it over: of each top numbers (float32) or cuts."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +80,15 @@ class Reading:
         return net_error(proto, f"cannot read {what} {name!r}{self.tried(name)}: {cause}", field)
 
 
-class ArraySource(ABC):
-    """A source whose batches are made as arrays. Subclasses set ``shapes``."""
+class Source(ABC):
+    """A data layer's batches; batch k is always the same for the same seed.
+
+    ``raw`` reads a batch, in whatever process, and ``finisher`` makes the tops of it on the device
+    where the net computes; ``batch`` does both here. Subclasses set ``shapes``.
+    """
 
     shapes: tuple[Shape, ...]
+    """Of the tops, in one batch, as the layer's setup gives them."""
 
     no_effect: ClassVar[Sequence[str]] = ()
     """Fields that Caffe's layer does not read, though its schema has them."""
@@ -103,19 +98,48 @@ class ArraySource(ABC):
         """Open what ``proto``, a LayerParameter of the type, names."""
 
     @abstractmethod
+    def raw(self, index: int) -> Raw:
+        """Batch 0, 1, 2, ... from the start of the run, on the CPU.
+
+        Batches of images without a crop may have another height and width than ``shapes``.
+        """
+
+    def to_input(self, device: torch.device) -> CutsToInput:
+        """What makes tops of cuts on ``device``."""
+        return CutsToInput(device, None)
+
+    def finisher(self, device: torch.device) -> Callable[[Raw], tuple[Tensor, ...]]:
+        """What makes the tops of raw batches: float32 tensors on ``device``."""
+        to_input = self.to_input(device)
+
+        def finish(raw: Raw) -> tuple[Tensor, ...]:
+            return tuple(
+                to_input(top) if isinstance(top, Cuts) else top.to(device, non_blocking=True)
+                for top in raw
+            )
+
+        return finish
+
+    def batch(self, index: int) -> tuple[Tensor, ...]:
+        """Batch ``index`` as tops on the CPU."""
+        return self.finisher(CPU)(self.raw(index))
+
+
+class ArraySource(Source):
+    """A source whose tops are made as arrays."""
+
+    @abstractmethod
     def arrays(self, index: int) -> tuple[FloatArray, ...]:
         """Batch ``index``, an array for each top."""
 
-    def batch(self, index: int) -> tuple[Tensor, ...]:
-        """Batch ``index`` as tensors."""
-        import torch
-
+    def raw(self, index: int) -> Raw:
+        """Batch ``index`` as tensors of the same memory."""
         return tuple(torch.from_numpy(array) for array in self.arrays(index))
 
 
-S = TypeVar("S", bound=type[ArraySource])
+S = TypeVar("S", bound=type[Source])
 
-SOURCES: dict[str, type[ArraySource]] = {}
+SOURCES: dict[str, type[Source]] = {}
 """By layer type; ``register_source`` adds to them."""
 
 
@@ -191,10 +215,10 @@ def check_tops(proto: Message, least: int, most: int | None) -> None:
         raise net_error(proto, f"it has {count} tops; the type makes {asked}")
 
 
-def stack(proto: Message, items: Sequence[tuple[FloatArray, str]]) -> FloatArray:
+def stack(proto: Message, items: Sequence[tuple[Array, str]]) -> Array:
     """One batch of ``items``, each an array (C, H, W) and what names it in errors.
 
-    Raises NetError if their shapes differ.
+    It is in memory as they are. Raises NetError if their shapes differ.
     """
     first, name = items[0]
     for array, where in items:

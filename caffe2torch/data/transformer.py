@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
-from caffe2torch.data.source import ArraySource, Reading, stack
+from caffe2torch.data.cuts import Cuts, CutsToInput
+from caffe2torch.data.source import Raw, Reading, Source, stack
 from caffe2torch.graph import Array, FloatArray, Shape
 from caffe2torch.io.blob import read_mean
 from caffe2torch.io.schema import Message
@@ -102,28 +104,30 @@ class Transformer:
         """Whether random numbers are needed."""
         return self.mirror or (self.train and self.crop > 0)
 
-    def __call__(self, image: Array, where: str, random: np.random.Generator | None) -> FloatArray:
-        """What comes of an ``image`` (C, H, W), which ``where`` names in errors."""
+    def cut(
+        self, image: Array, where: str, random: np.random.Generator | None
+    ) -> tuple[Array, Place]:
+        """The cut of an ``image`` (C, H, W), which ``where`` names in errors, and its place."""
         height, width = image.shape[1:]
         self._check(image.shape, where)
         mirrored = self.mirror and random is not None and random.integers(2) == 1
-        top = left = 0
-        if self.crop:
-            spare = height - self.crop, width - self.crop
-            if self.train:
-                assert random is not None
-                top, left = (int(random.integers(side + 1)) for side in spare)
-            else:
-                top, left = (side // 2 for side in spare)
-            height = width = self.crop
-        place = np.s_[:, top : top + height, left : left + width]
-        numbers = image[place].astype(np.float32)
-        if self.mean.image is not None:
-            numbers -= self.mean.image[place]
-        elif self.mean.values.size:
-            numbers -= self.mean.values.reshape(-1, 1, 1)
-        numbers *= self.scale
-        return numbers[:, :, ::-1] if mirrored else numbers
+        if not self.crop:
+            return image, Place(0, 0, int(mirrored))
+        spare = height - self.crop, width - self.crop
+        if self.train:
+            assert random is not None
+            top, left = (int(random.integers(side + 1)) for side in spare)
+        else:
+            top, left = (side // 2 for side in spare)
+        cut = image[:, top : top + self.crop, left : left + self.crop]
+        return cut, Place(top, left, int(mirrored))
+
+    def to_input(self, device: torch.device) -> CutsToInput:
+        """What makes numbers of cuts on ``device``."""
+        mean = self.mean.image
+        if mean is None and self.mean.values.size:
+            mean = self.mean.values.reshape(-1, 1, 1)
+        return CutsToInput(device, mean, float(self.scale))
 
     def _check(self, shape: Shape, where: str) -> None:
         channels, height, width = shape
@@ -157,15 +161,23 @@ def check_fields(proto: Message) -> None:
             )
 
 
+class Place(NamedTuple):
+    """Where in its image a cut begins, and whether (1) or not (0) it is to be mirrored."""
+
+    top: int
+    left: int
+    mirrored: int
+
+
 class Item(NamedTuple):
-    """An image (C, H, W) before it is transformed, its label, and what names it in errors."""
+    """An image (C, H, W), or a cut of it, its label, and what names it in errors."""
 
     image: Array
     label: int
     where: str
 
 
-class ImageSource(ArraySource):
+class ImageSource(Source):
     """A source of labelled images: top 0 is (N, C, H, W), top 1, if there is one, labels (N).
 
     Subclasses give the items of the stream. The first item gives the shapes.
@@ -175,22 +187,28 @@ class ImageSource(ArraySource):
         """Set the stream up; ``read`` must work by then."""
         self.proto, self.reading, self.batch_size = proto, reading, batch_size
         self.transform = Transformer.from_proto(proto, reading)
-        first = self._transformed(0).image.shape
+        first = self._cut(0)[0].image.shape
         self.shapes = ((batch_size, *first), (batch_size,))[: len(proto.top)]
 
     @abstractmethod
     def read(self, position: int) -> Item:
         """The item at a position of the stream, which has no end."""
 
-    def arrays(self, index: int) -> tuple[FloatArray, ...]:
-        """Images and labels of batch ``index``. Raises NetError if the images differ in shape."""
+    def raw(self, index: int) -> Raw:
+        """Cuts and labels of batch ``index``. Raises NetError if the images differ in shape."""
         positions = self.reading.positions(index, self.batch_size)
-        items = [self._transformed(position) for position in positions]
-        images = stack(self.proto, [(item.image, item.where) for item in items])
-        labels = np.array([item.label for item in items], np.float32)
+        cuts = [self._cut(position) for position in positions]
+        pixels = stack(self.proto, [(item.image, item.where) for item, _ in cuts])
+        images = Cuts(torch.from_numpy(pixels), torch.tensor([place for _, place in cuts]))
+        labels = torch.tensor([item.label for item, _ in cuts], dtype=torch.float32)
         return (images, labels)[: len(self.proto.top)]
 
-    def _transformed(self, position: int) -> Item:
+    def to_input(self, device: torch.device) -> CutsToInput:
+        """What makes the images on ``device``."""
+        return self.transform.to_input(device)
+
+    def _cut(self, position: int) -> tuple[Item, Place]:
         item = self.read(position)
         random = self.reading.random(self.proto.name, position) if self.transform.draws else None
-        return item._replace(image=self.transform(item.image, item.where, random))
+        image, place = self.transform.cut(item.image, item.where, random)
+        return item._replace(image=image), place

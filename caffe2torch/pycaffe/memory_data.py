@@ -6,29 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
 
-from caffe2torch.graph import Shape
+from caffe2torch.data.source import ArraySource
+from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.pycaffe.steps import DataStep, Step
 
 
-class ArraySource:
+class SetArrays(ArraySource):
     """Batches of ``data`` (N, C, H, W) with ``labels``, from the start again after the last."""
 
-    def __init__(
-        self, data: npt.NDArray[np.float32], labels: npt.NDArray[np.float32], size: int
-    ) -> None:
+    def __init__(self, data: FloatArray, labels: FloatArray, size: int) -> None:
         self.data, self.labels, self.size = data, labels, size
         self.shapes: tuple[Shape, ...] = ((size, *data.shape[1:]), (size, 1, 1, 1))
 
-    def batch(self, index: int) -> tuple[Tensor, ...]:
+    def arrays(self, index: int) -> tuple[FloatArray, ...]:
         """Copies of the arrays' present values."""
         first = index * self.size % len(self.data)
         rows = slice(first, first + self.size)
         labels = self.labels[rows].reshape(self.shapes[1])
-        return torch.from_numpy(self.data[rows].copy()), torch.from_numpy(labels.copy())
+        return self.data[rows].copy(), labels.copy()
 
 
 def set_input_arrays(steps: Sequence[Step], data: Any, labels: Any) -> None:
@@ -56,4 +52,4 @@ def set_input_arrays(steps: Sequence[Step], data: Any, labels: Any) -> None:
         raise RuntimeError(
             f"{len(data)} items are no multiple of the batch size {param.batch_size}"
         )
-    step.source, step.index = ArraySource(data, labels, param.batch_size), 0
+    step.source, step.index = SetArrays(data, labels, param.batch_size), 0

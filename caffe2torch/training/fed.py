@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from caffe2torch.data import Prefetched
+from caffe2torch.data.side_stream import SideStream
 from caffe2torch.graph import FloatArray, Graph, Node, Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.io.write_caffemodel import LayerBlobs, node_blobs
@@ -52,6 +53,8 @@ class FedNet:
         ]
         self._kept = {*weights, *(value for _, value, _ in self._outputs)}
         self._batches: dict[str, Prefetched] = {}
+        self._finish = {name: source.finisher(device) for name, source in net.sources.items()}
+        self._beside = SideStream(device)
         self.position = 0
 
     def seek(self, position: int) -> None:
@@ -69,19 +72,27 @@ class FedNet:
         """The next batch of each data layer, on the device, and zeros for other inputs."""
         if not self._batches:
             self._batches = {
-                name: Prefetched(source, self.position, workers=self.workers)
+                name: Prefetched(source, self.position, workers=self.workers, device=self.device)
                 for name, source in self.net.sources.items()
             }
         self.position += 1
-        fed = self.net.inputs({name: next(batch) for name, batch in self._batches.items()})
+        return self._beside(self._next_inputs, dict.values)
+
+    def _next_inputs(self) -> dict[str, Tensor]:
+        raw = {name: next(batches) for name, batches in self._batches.items()}
+        tops = self.net.inputs(raw)
+        fed = self.net.inputs({name: self._finish[name](batch) for name, batch in raw.items()})
         # Here, as a GPU gives no reason for an index out of range, and -1 is torch's last one.
         for layer, name, bottoms in self._indices:
             if name in fed:
-                check_indices(layer, fed[name], bottoms, name)
+                top = tops[name]  # Numbers are on the CPU, where nothing waits for them.
+                values = top if isinstance(top, Tensor) else fed[name]
+                check_indices(layer, values, bottoms, name)
         for declared in self.net.graph.inputs:
             # As Caffe's Input layer, whose blobs nobody has filled.
-            fed.setdefault(declared.name, torch.zeros(declared.shape))
-        return {name: value.to(self.device, non_blocking=True) for name, value in fed.items()}
+            if declared.name not in fed:
+                fed[declared.name] = torch.zeros(declared.shape, device=self.device)
+        return fed
 
     def clear_gradients(self) -> None:
         """Forget all gradients."""

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from caffe2torch.passes.resolve import AUTOMATIC, class_of, role_of
 from caffe2torch.pipeline import UPGRADES, build_graph, run
 from caffe2torch.training.backward import Needs, needs_of, open_cuts
 from caffe2torch.training.learned import LearnedBlob, learned_blobs
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,8 @@ class TrainingNet:
     learned: tuple[LearnedBlob, ...]
     needs: Sequence[Needs]
 
-    def inputs(self, batches: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
-        """What the module is fed: the tops of each data layer, given by its name."""
+    def inputs(self, batches: Mapping[str, Sequence[T]]) -> dict[str, T]:
+        """What the module is fed, by blob, of the tops of each data layer, given by its name."""
         tops = {layer.name: layer.top for layer in self.net.layer}
         return {
             blob: value

@@ -14,6 +14,7 @@ import torch
 from data_nets import datum, pixels, source, write_lmdb
 
 from caffe2torch.data import Prefetched
+from caffe2torch.data.cuts import CPU
 from caffe2torch.data.prefetch import NICENESS
 from caffe2torch.images import ImageError
 
@@ -35,8 +36,11 @@ def test_batches_in_order_whatever_makes_them(opened, workers):
     torch.manual_seed(3)
     state = torch.get_rng_state()
     batches = Prefetched(opened, start=3, workers=workers)
+    finish = opened.finisher(CPU)
     for index in (3, 4):
-        for got, expected in zip(next(batches), opened.batch(index), strict=True):
+        raw = next(batches)
+        assert raw[0].pixels.dtype == torch.uint8
+        for got, expected in zip(finish(raw), opened.batch(index), strict=True):
             np.testing.assert_array_equal(got, expected)
     assert torch.equal(torch.get_rng_state(), state)
     batches.close()
@@ -58,7 +62,7 @@ def test_a_source_can_be_sent_to_a_process(opened, tmp_path):
 
 
 class Niceness:
-    def batch(self, index):
+    def raw(self, index):
         return (torch.tensor(os.nice(0)),)
 
 
