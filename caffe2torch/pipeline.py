@@ -17,6 +17,7 @@ from caffe2torch.passes.data_layers import replace_data_layers
 from caffe2torch.passes.draft import DEFAULTS, TEST, BlobSource, Draft, Options, Pass, State
 from caffe2torch.passes.filter_layers import feed_missing, filter_layers, remove_splits
 from caffe2torch.passes.hints import drop_hints
+from caffe2torch.passes.name_warps import name_warps
 from caffe2torch.passes.parameters import claim_parameters, decode_parameters
 from caffe2torch.passes.propagate_shapes import propagate_shapes
 from caffe2torch.passes.resolve import resolve
@@ -52,6 +53,7 @@ PASSES: tuple[Pass, ...] = (
     keep_until,
     drop_hints,
     claim_parameters,
+    name_warps,
     leave_out_training,
     resolve,
     align_crops,

@@ -94,6 +94,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
      "kernel_size: 3 pad: 1 deformable_group: 1 }"),
     ("DepthwiseConvolution", ("x",), "convolution_param { num_output: 8 kernel_size: 3 }"),
     ("Downsample", ("x",), "downsample_param { top_height: 3 top_width: 4 }"),
+    ("ExpMax", ("x",), ""),
     ("Flip", ("x",), ""),
     ("FlowWarp", ("x", "flow"), ""),
     ("FrcnnOutput", ("scores", "offsets", "rois", "size"), ""),
@@ -101,6 +102,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
      "anchors: 0 anchors: 0 anchors: 15 anchors: 15 test_rpn_pre_nms_top_n: 6000 "
      "test_rpn_post_nms_top_n: 300 test_rpn_nms_thresh: 0.7 test_rpn_min_size: 16 }"),
     ("Gather", ("x",), ""),
+    ("Grid", ("x",), ""),
     ("GSTiling", ("x",), "gs_tiling_param { stride: 2 reverse: true }"),
     ("HardSigmoid", ("x",), ""),
     ("HardSwish", ("x",), ""),
@@ -123,6 +125,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("NdPooling", ("volume",), "pooling_param { kernel_shape { dim: 1 dim: 2 dim: 2 } }"),
     ("NdPooling", ("volume",), "pooling_param { pool: AVE kernel_shape { dim: 1 dim: 2 dim: 2 } "
      "}"),
+    ("NegSquare", ("x",), ""),
     ("Nms", ("deltas",), "nms_param { num_parts: 2 }"),
     ("Noise", ("x",), "noise_param { gaussian_std: 1 }"),
     ("Norm", ("x",), ""),
@@ -158,6 +161,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Region", ("x",), "region_param { num: 1 coords: 4 classes: 3 }"),
     ("ReLU6", ("x",), ""),
     ("ReLUX", ("x",), ""),
+    ("Remap", ("x", "flow"), ""),
     ("Reorg", ("x",), "reorg_param { stride: 2 }"),
     ("Resample", ("x",), "resample_param { height: 12 width: 9 }"),
     ("Resample", ("x",), "resample_param { height: 12 width: 12 type: NEAREST }"),
@@ -184,6 +188,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Upsample", ("x",), "upsample_param { scale: 2 }"),
     ("Upsample", ("x", "mask"), "upsample_param { scale: 2 }"),
     ("VoxelSoftmax", ("volume",), ""),
+    ("Warp", ("x", "flow"), "warp_param { adds_flow: true }"),
     ("YoloDetectionOutput", ("x",), "yolo_detection_output_param { num_classes: 3 "
      "num_box: 1 biases: 1 biases: 1 }"),
     ("Yolov3DetectionOutput", ("x",), "yolov3_detection_output_param { num_classes: 3 "

@@ -27,15 +27,12 @@ class SameOperator(Layer):
         return [g.op(self.onnx_operator, inputs[0])]
 
 
-def log_of_base(proto: Message, param: str) -> float:
-    """The natural logarithm of ``base`` in Exp and Log, whose default -1 stands for e."""
-    base = float(getattr(proto, param).base)
+def log_of_base(proto: Message, base: float, field: str) -> float:
+    """The natural logarithm of ``field``, the base in Exp and Log; its default -1 stands for e."""
     if base == -1:
         return 1.0
     if not base > 0 or not isfinite(base):
-        raise net_error(
-            proto, f"{base:g} is neither positive nor -1, which stands for e", f"{param}.base"
-        )
+        raise net_error(proto, f"{base:g} is neither positive nor -1, which stands for e", field)
     return log(base)
 
 

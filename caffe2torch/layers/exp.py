@@ -31,7 +31,7 @@ class Exp(Layer):
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         param = proto.exp_param
-        log_base = log_of_base(proto, "exp_param")
+        log_base = log_of_base(proto, param.base, "exp_param.base")
         with np.errstate(over="ignore"):
             outer = float(np.exp(np.float64(log_base * param.shift)))
         return cls(name=proto.name, inner=log_base * param.scale, outer=outer)

@@ -37,7 +37,7 @@ class Log(Layer):
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         param = proto.log_param
-        log_base = log_of_base(proto, "log_param")
+        log_base = log_of_base(proto, param.base, "log_param.base")
         if not log_base:
             raise net_error(proto, "there is no logarithm to the base 1", "log_param.base")
         return cls(name=proto.name, scale=param.scale, shift=param.shift, outer=1 / log_base)

@@ -73,3 +73,8 @@ def root(squares: Tensor, eps: float) -> Tensor:
     value = squares.detach().sqrt()
     slope = squares / (2 * (value + eps))
     return value + (slope - slope.detach())
+
+
+def below_largest_channel(x: Tensor) -> Tensor:
+    """``x`` less, in the first item, the largest channel of each pixel."""
+    return torch.cat((x[:1] - x[:1].amax(1, keepdim=True).detach(), x[1:]))

@@ -96,3 +96,40 @@ def flow_warp(image: Tensor, flow: Tensor, outside: float) -> Tensor:
 def shift_channels(x: Tensor, scale: float, shifts: Sequence[float]) -> Tensor:
     """``scale * x`` plus one of ``shifts`` for each channel of ``x`` (N, C, H, W)."""
     return scale * x + x.new_tensor(shifts)[:, None, None]
+
+
+def own_places(flow: Tensor) -> Tensor:
+    """The place (x, y) of each pixel of ``flow`` (N, 2, H, W), moved by it."""
+    height, width = flow.shape[2:]
+    x = torch.arange(width, device=flow.device) + flow[:, :1]
+    y = torch.arange(height, device=flow.device)[:, None] + flow[:, 1:]
+    return torch.cat((x, y), 1)
+
+
+def pixel_places(x: Tensor) -> Tensor:
+    """The place (x, y) of each pixel of ``x`` (N, C, H, W)."""
+    return own_places(torch.zeros_like(x[:, :1]).expand(-1, 2, -1, -1))
+
+
+def sample_pixels(image: Tensor, places: Tensor, within: bool = False) -> Tensor:
+    """``image`` at ``places`` (x, y), bilinearly between pixels that are 0 outside.
+
+    With ``within``, all that is not between the outermost pixels is 0.
+    """
+    height, width = image.shape[2:]
+    x, y = places[:, :1], places[:, 1:]
+    left, top = x.detach().floor(), y.detach().floor()
+    pixels = image.flatten(2)
+    total = torch.zeros_like(x)
+    for rows, share_y in ((top, top + 1 - y), (top + 1, y - top)):
+        for columns, share_x in ((left, left + 1 - x), (left + 1, x - left)):
+            inside = (rows >= 0) & (rows < height)
+            inside = inside & (columns >= 0) & (columns < width)
+            at = torch.where(inside, rows * width + columns, 0).long().flatten(2)
+            near = pixels.gather(2, at.expand(-1, image.shape[1], -1))
+            part = share_y * share_x * near.reshape(*near.shape[:2], *x.shape[2:])
+            total = total + torch.where(inside, part, 0)
+    if within:
+        inside = (x >= 0) & (x <= width - 1) & (y >= 0) & (y <= height - 1)
+        total = torch.where(inside, total, 0)
+    return total
