@@ -14,13 +14,13 @@ from torch import Tensor
 from torch.utils.data import Dataset, get_worker_info
 
 from caffe2torch.data import prefetch
+from caffe2torch.data.slots import HELD, Array, Slots
 from caffe2torch.errors import Caffe2TorchError, ReadError
 from caffe2torch.images import (
     ImageError,
 )
 from squeezenet.decode import DeviceDecoder, pack
 from squeezenet.preprocess import Cut, Transform
-from squeezenet.slots import Array, Slots
 from squeezenet.sources import ImageSource
 
 
@@ -215,7 +215,6 @@ def load_batches(
             for draws in itertools.chain([first] if first else [], batches)
         ),
         batch_size=None,
-        collate_fn=_as_it_is,
         pin_memory=device.type == "cuda" and not on_device,
     )
     return loaded if decoder is None else map(partial(_decoded, dataset, decoder), loaded)
@@ -239,8 +238,6 @@ def _decoded(dataset: ImageDataset, decoder: DeviceDecoder, batch: Batch) -> Bat
 
 AHEAD = 2
 """Batches that a process makes before they are asked for."""
-HELD = 3
-"""Batches in use at the same time: in a step, on the way to it, and just arrived."""
 PROCESSES = 2
 """As many workers are processes of their own; of more, THREADS share one."""
 THREADS = 8
@@ -269,10 +266,6 @@ class _Batches(Dataset[Batch]):
             return self.dataset.batch(draws, threads=share)
         batch = self.dataset.batch(draws, self.slots.array(slot, len(draws)), share)
         return batch._replace(images=self.slots.sent(slot, len(batch.labels)))
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
 
 
 def checked(

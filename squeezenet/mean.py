@@ -60,10 +60,6 @@ class _Sums(Dataset[Any]):
         return _Sum(indices[0], total)
 
 
-def _as_it_is(part: Any) -> Any:
-    return part
-
-
 def _other_size(found: tuple[int, ...], expected: tuple[int, ...]) -> str:
     return (
         f"the image is {found} (channels, height, width), but one before it is {expected}: a mean "
@@ -83,7 +79,7 @@ def mean_image(source: ImageSource, *, workers: int = 0, show_progress: bool = F
     chunks: Iterator[Any] = (
         range(first, min(first + CHUNK, size)) for first in range(0, size, CHUNK)
     )
-    parts = load_batches(_Sums(source), workers=workers, batch_sampler=chunks, collate_fn=_as_it_is)
+    parts = load_batches(_Sums(source), workers=workers, batch_sampler=chunks)
     total: npt.NDArray[np.uint64] | None = None
     with progress.Progress(console=Console(stderr=True), disable=not show_progress) as bar:
         task = bar.add_task("adding", total=size)

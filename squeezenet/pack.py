@@ -157,7 +157,7 @@ def _load(records: _Records, start: int, workers: int) -> Iterator[Sequence[_Rec
     chunks: Iterator[Any] = (
         numbers[first : first + CHUNK] for first in range(0, len(numbers), CHUNK)
     )
-    loaded = load_batches(records, workers=workers, batch_sampler=chunks, collate_fn=list)
+    loaded = load_batches(records, workers=workers, batch_sampler=chunks)
     try:
         yield from loaded
     except WorkerError as error:

@@ -14,15 +14,17 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from caffe2torch.data.cuts import CPU
+import torch
+from torch import Tensor
+
+from caffe2torch.data.cuts import CPU, Cuts
+from caffe2torch.data.slots import HELD, Slots
 from caffe2torch.data.source import Raw, Source
 from caffe2torch.errors import Caffe2TorchError, WorkerError
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess
     from types import FrameType
-
-    import torch
 
 
 NICENESS = 10
@@ -54,11 +56,13 @@ class Prefetched(Iterator[Raw]):
         self._source, self._next = source, start
         self._batches: Generator[Any, None, None] | None = None
         if workers:
+            each = max(1, -(-ahead // workers))
+            slots = source.slots(each * workers + HELD)
             self._batches = load_batches(
-                _Batches(source),
+                _Batches(source, slots),
                 workers=workers,
-                ahead=max(1, -(-ahead // workers)),
-                sampler=itertools.count(start),
+                ahead=each,
+                sampler=((index, slots.take(1)) for index in itertools.count(start)),
                 batch_size=None,
                 pin_memory=device.type == "cuda",
             )
@@ -66,14 +70,18 @@ class Prefetched(Iterator[Raw]):
     def __next__(self) -> Raw:
         """The next batch; there is always one."""
         if self._batches is None:
-            batch = self._source.raw(self._next)
+            raw = self._source.raw(self._next)
         else:
-            batch = next(self._batches)
-            if isinstance(batch, Caffe2TorchError):
+            sent = next(self._batches)
+            if isinstance(sent, Caffe2TorchError):
                 self.close()
-                raise batch
+                raise sent
+            (first, *others), filled = sent
+            if isinstance(first, Cuts) and len(filled):
+                first = first._replace(pixels=filled)
+            raw = (first, *others)
         self._next += 1
-        return tuple(batch)
+        return raw
 
     def close(self) -> None:
         """End the processes; the batches that follow are made here."""
@@ -83,16 +91,28 @@ class Prefetched(Iterator[Raw]):
 
 
 class _Batches:
-    """A source as a data set of torch's, whose errors are handed over whole."""
+    """A source as a data set of torch's, whose errors are handed over whole.
 
-    def __init__(self, source: Source) -> None:
-        self.source = source
+    An item is a batch and a tensor: where a slot has the pixels of the batch's cuts, the tensor is
+    the slot, and otherwise it has no rows.
+    """
 
-    def __getitem__(self, index: int) -> Raw | Caffe2TorchError:
+    def __init__(self, source: Source, slots: Slots) -> None:
+        self.source, self.slots = source, slots
+
+    def __getitem__(self, asked: tuple[int, int | None]) -> tuple[Raw, Tensor] | Caffe2TorchError:
+        index, slot = asked
         try:
-            return self.source.raw(index)
+            raw = self.source.raw(index)
         except Caffe2TorchError as error:
             return error
+        if slot is None:
+            return raw, torch.empty(0)
+        images = raw[0]
+        if not isinstance(images, Cuts) or not self.slots.fill(slot, images.pixels.numpy()):
+            return raw, self.slots.sent(slot, 0)  # Which gives the slot back.
+        cuts = images._replace(pixels=torch.empty(0))
+        return (cuts, *raw[1:]), self.slots.sent(slot, len(images.pixels))
 
 
 def load_batches(
@@ -100,12 +120,12 @@ def load_batches(
 ) -> Generator[Any, None, None]:
     """Items of a data set by a DataLoader whose ``workers`` processes (0: none) have a thread each.
 
-    Each makes ``ahead`` batches before they are asked for; ``options`` are those of torch's class.
+    Each makes ``ahead`` batches before they are asked for; ``options`` are those of torch's class,
+    and what the data set gives is not collated.
     The processes end with this one, and where the result is closed. Raises WorkerError where one
     of them ends before.
     """
     import cv2
-    import torch
     from torch.utils.data import DataLoader
 
     if workers:
@@ -119,6 +139,7 @@ def load_batches(
         worker_init_fn=_begin,
         # A generator of its own keeps the loader from drawing on the training's random state.
         generator=torch.Generator(),
+        collate_fn=_as_it_is,
         **options,
     )
     if not workers:
@@ -127,6 +148,10 @@ def load_batches(
     with _child_signals(lambda: None):
         batches = iter(loader)
     return _by_workers(batches)
+
+
+def _as_it_is(item: Any) -> Any:
+    return item
 
 
 def _by_workers(batches: Any) -> Generator[Any, None, None]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from caffe2torch.data.cuts import CPU, Cuts, CutsToInput
+from caffe2torch.data.slots import Slots
 from caffe2torch.errors import Caffe2TorchWarning, NetError
 from caffe2torch.graph import Array, FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_name
@@ -107,6 +108,10 @@ class Source(ABC):
     def to_input(self, device: torch.device) -> CutsToInput:
         """What makes tops of cuts on ``device``."""
         return CutsToInput(device, None)
+
+    def slots(self, count: int) -> Slots:
+        """Memory for the cuts of so many batches; without a place where a batch has none."""
+        return Slots(0, (0,), np.uint8)
 
     def finisher(self, device: torch.device) -> Callable[[Raw], tuple[Tensor, ...]]:
         """What makes the tops of raw batches: float32 tensors on ``device``."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from caffe2torch.data.cuts import Cuts, CutsToInput
+from caffe2torch.data.slots import Slots
 from caffe2torch.data.source import Raw, Reading, Source, stack
 from caffe2torch.graph import Array, FloatArray, Shape
 from caffe2torch.io.blob import read_mean
@@ -187,8 +188,9 @@ class ImageSource(Source):
         """Set the stream up; ``read`` must work by then."""
         self.proto, self.reading, self.batch_size = proto, reading, batch_size
         self.transform = Transformer.from_proto(proto, reading)
-        first = self._cut(0)[0].image.shape
-        self.shapes = ((batch_size, *first), (batch_size,))[: len(proto.top)]
+        first = self._cut(0)[0].image
+        self.dtype, self.channels_last = first.dtype, first.strides[0] < first.strides[2]
+        self.shapes = ((batch_size, *first.shape), (batch_size,))[: len(proto.top)]
 
     @abstractmethod
     def read(self, position: int) -> Item:
@@ -206,6 +208,10 @@ class ImageSource(Source):
     def to_input(self, device: torch.device) -> CutsToInput:
         """What makes the images on ``device``."""
         return self.transform.to_input(device)
+
+    def slots(self, count: int) -> Slots:
+        """Memory for batches of images like the first."""
+        return Slots(count, self.shapes[0], self.dtype, channels_last=self.channels_last)
 
     def _cut(self, position: int) -> tuple[Item, Place]:
         item = self.read(position)

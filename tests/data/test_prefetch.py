@@ -16,6 +16,8 @@ from data_nets import datum, pixels, source, write_lmdb
 from caffe2torch.data import Prefetched
 from caffe2torch.data.cuts import CPU
 from caffe2torch.data.prefetch import NICENESS
+from caffe2torch.data.slots import HELD
+from caffe2torch.data.source import ArraySource
 from caffe2torch.images import ImageError
 
 pytest.importorskip("lmdb")
@@ -61,9 +63,12 @@ def test_a_source_can_be_sent_to_a_process(opened, tmp_path):
             np.testing.assert_array_equal(got, expected)
 
 
-class Niceness:
-    def raw(self, index):
-        return (torch.tensor(os.nice(0)),)
+class Niceness(ArraySource):
+    def __init__(self):
+        self.shapes = ((1,),)
+
+    def arrays(self, index):
+        return (np.array([os.nice(0)], np.float32),)
 
 
 @pytest.mark.skipif(not hasattr(os, "nice"), reason="this system has no niceness")
@@ -73,6 +78,37 @@ def test_workers_give_way_to_the_process_that_trains():
     assert int(next(batches)[0]) == min(own + NICENESS, 19)
     batches.close()
     assert os.nice(0) == own
+
+
+@pytest.mark.parametrize("encoded", [False, True])
+def test_batches_of_other_forms_than_the_first_come_through(tmp_path, encoded):
+    """Of another size, and of floats; and more of them than there are slots are kept."""
+    items = [datum(pixels(n, (3, 4 + n % 2, 6)), label=n) for n in range(5)]
+    if encoded:
+        for item in items:
+            image = np.frombuffer(item.data, np.uint8).reshape(3, item.height, 6)
+            item.data = cv2.imencode(".png", image.transpose(1, 2, 0))[1].tobytes()
+            item.encoded = True
+    items.insert(3, datum(np.float32(pixels(9)) / 7, label=9))
+    path = write_lmdb(tmp_path / "db", items)
+    opened = source(f'data_param {{ source: "{path}" backend: LMDB batch_size: 1 }}')
+    batches = Prefetched(opened, workers=2)
+    finish = opened.finisher(CPU)
+    kept = [next(batches) for _ in range(30)]
+    batches.close()
+    for index, raw in enumerate(kept):
+        for got, expected in zip(finish(raw), opened.batch(index), strict=True):
+            np.testing.assert_array_equal(got, expected)
+            assert got.stride() == expected.stride()
+
+
+def test_cuts_arrive_in_memory_that_is_used_again(tmp_path):
+    path = write_lmdb(tmp_path / "db", [datum(pixels(n), label=n) for n in range(5)])
+    opened = source(f'data_param {{ source: "{path}" backend: LMDB batch_size: 2 }}')
+    batches = Prefetched(opened, workers=2, ahead=4)
+    pointers = [next(batches)[0].pixels.data_ptr() for _ in range(40)]
+    batches.close()
+    assert len(set(pointers)) <= 4 + HELD
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -184,7 +220,7 @@ def test_a_program_that_is_killed_while_workers_write_what_is_larger_than_a_pipe
     large = """
         from caffe2torch.data import prefetch
 
-        prefetch._Batches.__getitem__ = lambda source, index: bytes(1 << 20)
+        prefetch._Batches.__getitem__ = lambda source, index: ((bytes(1 << 20),), b"")
     """
     steps = run_program(tmp_path, "time.sleep(60)", large)
     next(steps).kill()

@@ -4,7 +4,7 @@ import pickle
 import numpy as np
 import torch
 
-from squeezenet.slots import Slots
+from caffe2torch.data.slots import Slots
 
 
 def filled(slots, slot, rows, value):
@@ -50,3 +50,22 @@ def test_no_slot_is_given_for_more_rows_than_it_has():
     assert [slots.take(rows) for rows in (4, 0, 1, 1)] == [0, 1, 2, None]
     assert Slots(0, (4, 3), np.uint8).take(1) is None
     assert Slots(0, (0, 3), np.uint8).take(0) is None
+
+
+def test_a_slot_is_filled_with_arrays_of_its_shape_and_type_alone():
+    slots = Slots(1, (4, 3), np.uint8)
+    values = np.arange(12, dtype=np.uint8).reshape(4, 3)
+    assert slots.fill(0, values)
+    np.testing.assert_array_equal(slots.array(0, 4), values)
+    for other in (values.astype(np.float32), values[:, :2], values[None]):
+        assert not slots.fill(0, other)
+    np.testing.assert_array_equal(slots.array(0, 4), values)
+
+
+def test_images_lie_in_a_slot_in_the_order_of_their_memory():
+    for channels_last in (False, True):
+        slots = Slots(2, (5, 3, 4, 6), np.uint8, channels_last=channels_last)
+        tensor = filled(slots, slots.take(5), 4, 9)
+        assert tensor.shape == (4, 3, 4, 6)
+        assert tensor.is_contiguous() is not channels_last
+        assert tensor.is_contiguous(memory_format=torch.channels_last) is channels_last

@@ -14,6 +14,9 @@ from torch import Tensor
 
 Array = npt.NDArray[Any]
 
+HELD = 3
+"""Batches in use at the same time: in a step, on the way to it, and just arrived."""
+
 _keys = itertools.count()
 _known: weakref.WeakValueDictionary[int, Slots] = weakref.WeakValueDictionary()
 
@@ -27,9 +30,19 @@ class Slots:
     any more to the tensor that comes of it.
     """
 
-    def __init__(self, count: int, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
+    def __init__(
+        self,
+        count: int,
+        shape: tuple[int, ...],
+        dtype: npt.DTypeLike,
+        *,
+        channels_last: bool = False,
+    ) -> None:
+        if channels_last:  # Of arrays (N, C, H, W), whose channels lie together.
+            shape = (shape[0], *shape[2:], shape[1])
         memory = torch.from_numpy(np.empty((count, *shape), dtype))
-        self._memory = memory.share_memory_() if count else memory  # type: ignore[no-untyped-call]  # untyped in torch
+        memory = memory.share_memory_() if count else memory  # type: ignore[no-untyped-call]  # untyped in torch
+        self._memory = memory.permute(0, 1, 4, 2, 3) if channels_last else memory
         self._free = deque(range(count))
         self._key = next(_keys)
         _known[self._key] = self
@@ -42,6 +55,14 @@ class Slots:
         """The first rows of a slot, to be filled."""
         array: Array = self._memory[slot, :rows].numpy()
         return array
+
+    def fill(self, slot: int, array: Array) -> bool:
+        """Copy an array to a slot; False if its shape or its type is not that of the slots."""
+        memory = self.array(slot, len(array))
+        if memory.shape != array.shape or memory.dtype != array.dtype:
+            return False
+        memory[...] = array
+        return True
 
     def sent(self, slot: int, rows: int) -> Tensor:
         """What a worker sends of a slot, which arrives as a tensor."""
