@@ -50,6 +50,7 @@ SHAPES = {"x": (2, 8, 6, 6), "a": (2, 8), "rois": (3, 5), "mask": (2, 8, 6, 6), 
           "anchors": (1, 2, 6, 6), "deltas": (1, 4, 6, 6), "texts": (1, 20, 6, 6),
           "image": (1, 3), "label": (1, 1, 6, 6), "parts": (1, 5, 6, 6), "taps": (2, 18, 6, 6),
           "scale": (2, 1, 6, 6), "map18": (1, 18, 6, 6), "map36": (1, 36, 6, 6),
+          "map121": (2, 121, 6, 6),
           "mask441": (2, 441), "labels": (2,), "taps4": (1, 2, 3, 8), "scores4": (1, 24),
           "priors4": (1, 2, 48)}  # fmt: skip
 WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
@@ -67,6 +68,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("ChannelNorm", ("x",), ""),
     ("ChannelScale", ("x", "scale"), ""),
     ("ContinuationIndicator", (), "continuation_indicator_param { time_step: 5 batch_size: 3 }"),
+    ("Convert", ("steps",), "", 2),
     ("Convolution3D", ("volume",), "convolution3d_param { num_output: 4 kernel_size: 3 "
      "kernel_depth: 2 pad: 1 }"),
     ("ConvolutionDepthwise", ("x",), "convolution_param { num_output: 8 kernel_size: 3 }"),
@@ -95,6 +97,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("DepthwiseConvolution", ("x",), "convolution_param { num_output: 8 kernel_size: 3 }"),
     ("Downsample", ("x",), "downsample_param { top_height: 3 top_width: 4 }"),
     ("ExpMax", ("x",), ""),
+    ("Extend", ("x",), "orn_param { orientations: 4 }"),
     ("Flip", ("x",), ""),
     ("FlowWarp", ("x", "flow"), ""),
     ("FrcnnOutput", ("scores", "offsets", "rois", "size"), ""),
@@ -115,6 +118,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("L2Normalize", ("a",), ""),
     ("LabelSpecificAdd", ("a", "labels"), "label_specific_add_param { bias: -0.35 }"),
     ("Lstm", ("steps",), "lstm_param { num_output: 4 }"),
+    ("MaskOutputs", ("x", "labels"), "mask_outputs_param { kernel_size: 4 }"),
     ("MaskPooling", ("x", "scale"), ""),
     ("MaskResize", ("x",), "mask_resize_param { output_height: 3 output_width: 3 }"),
     ("Mean", ("x",), "mean_param { operation: SUBTRACT value: 104 value: 117 }"),
@@ -129,7 +133,10 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Nms", ("deltas",), "nms_param { num_parts: 2 }"),
     ("Noise", ("x",), "noise_param { gaussian_std: 1 }"),
     ("Norm", ("x",), ""),
+    ("ORPooling", ("x",), "orn_param { orientations: 4 }"),
     ("Padding", ("x",), "padding_param { pad_beg: 1 pad_end: 1 }"),
+    ("PointwiseSpatialAttention", ("x", "map121"), "pointwise_spatial_attention_param { "
+     "is_softmax: true }"),
     ("Pooling3D", ("volume",), "pooling3d_param { kernel_size: 2 kernel_depth: 2 }"),
     ("Pooling3D", ("volume",), "pooling3d_param { pool: AVE kernel_size: 2 kernel_depth: 2 }"),
     ("PoolingND", ("volume",), "pooling_param { kernel_size: 2 }"),
@@ -168,6 +175,8 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Resize", ("x",), "resize_param { height: 9 width: 9 }"),
     ("Reverse", ("x",), ""),
     ("ROIAlign", ("x", "rois"), "roi_pooling_param { pooled_h: 2 pooled_w: 2 }"),
+    ("ROIMaskPooling", ("x", "rois"), "roi_mask_pooling_param { pooled_h: 3 pooled_w: 3 "
+     "roi_scale: 2 }"),
     ("ROIPooling", ("x", "rois"), "roi_pooling_param { pooled_h: 2 pooled_w: 2 }"),
     ("ROIWarping", ("x", "rois"), "roi_warping_param { pooled_h: 2 pooled_w: 2 }"),
     ("ScaleFilter", ("x",), "scale_filter_param { min_scale: 1 max_scale: 2 }"),

@@ -38,10 +38,16 @@ class PooledRegions(Layer):
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         p = cls.parameters.of(proto)
-        for field in ("pooled_h", "pooled_w"):
-            if not getattr(p, field):
-                raise net_error(proto, "must be greater than 0", f"roi_pooling_param.{field}")
-        return cls(proto.name, (p.pooled_h, p.pooled_w), p.spatial_scale, p.pad_ratio)
+        return cls(proto.name, pooled_size(proto, cls.parameters), p.spatial_scale, p.pad_ratio)
+
+
+def pooled_size(proto: Message, parameters: Parameters) -> tuple[int, int]:
+    """``pooled_h`` and ``pooled_w``. Raises NetError if one of them is 0."""
+    param = parameters.of(proto)
+    for field in ("pooled_h", "pooled_w"):
+        if not getattr(param, field):
+            raise net_error(proto, "must be greater than 0", f"{parameters.fields[0]}.{field}")
+    return param.pooled_h, param.pooled_w
 
 
 def refuse_training(proto: Message) -> None:

@@ -14,10 +14,14 @@ from caffe2torch.layers import (
     OnnxBuilder,
     Parameters,
     TorchBuilder,
-    net_error,
     register_layer,
 )
-from caffe2torch.layers._regions import between_cells_onnx, cells_beside_onnx, check_regions
+from caffe2torch.layers._regions import (
+    between_cells_onnx,
+    cells_beside_onnx,
+    check_regions,
+    pooled_size,
+)
 
 
 @register_layer()
@@ -49,10 +53,7 @@ class ROIWarping(Layer):
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
         p = cls.parameters.of(proto)
-        for field in ("pooled_h", "pooled_w"):
-            if not getattr(p, field):
-                raise net_error(proto, "must be greater than 0", f"roi_warping_param.{field}")
-        return cls(proto.name, (p.pooled_h, p.pooled_w), p.spatial_scale)
+        return cls(proto.name, pooled_size(proto, cls.parameters), p.spatial_scale)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         check_regions(self, *bottoms)

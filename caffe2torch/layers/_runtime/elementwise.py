@@ -78,3 +78,19 @@ def root(squares: Tensor, eps: float) -> Tensor:
 def below_largest_channel(x: Tensor) -> Tensor:
     """``x`` less, in the first item, the largest channel of each pixel."""
     return torch.cat((x[:1] - x[:1].amax(1, keepdim=True).detach(), x[1:]))
+
+
+def largest_of_each(x: Tensor, count: int, least: float) -> Tensor:
+    """The largest of ``count`` channels side by side, ``least`` if none is above it."""
+    x = x.reshape(x.shape[0], x.shape[1] // count, count, *x.shape[2:])
+    first = x.detach().nan_to_num(nan=-math.inf).argmax(2, keepdim=True)
+    y = x.gather(2, first).squeeze(2)
+    return torch.where(y > least, y, least)
+
+
+def outputs_of(x: Tensor, classes: Tensor, size: int) -> Tensor:
+    """The ``size`` channels of ``x`` that belong to each item's class."""
+    items = torch.arange(x.shape[0], device=x.device)
+    blocks = x.reshape(x.shape[0], x.shape[1] // size, size, *x.shape[2:])
+    y = blocks[items, classes.flatten().long()]
+    return y.reshape(*y.shape, *[1] * (4 - y.ndim))

@@ -43,6 +43,25 @@ def pad_regions(corners: Tensor, ratio: float) -> Tensor:
     return torch.cat([low - pad, high + pad], 1)
 
 
+def scaled_regions(
+    regions: Tensor, scale: float, part: int, spatial_scale: float, shift: float
+) -> Tensor:
+    """Rows (image, x1, y1, x2, y2) ``scale`` times as large, or a half of each.
+
+    ``part`` 1 to 4 is the left, right, upper or lower half; then corners are
+    multiplied by ``spatial_scale``, and ``shift`` is added.
+    """
+    rows = regions.reshape(-1, 5)
+    image, low, high = rows[:, :1], rows[:, 1:3], rows[:, 3:]
+    centre, half = (low + high) / 2, (high - low) * scale / 2
+    (x1, y1), (x2, y2) = (e.unbind(1) for e in (centre - half, centre + half))
+    x, y = centre.unbind(1)
+    x1, x2 = x if part == 2 else x1, x if part == 1 else x2
+    y1, y2 = y if part == 4 else y1, y if part == 3 else y2
+    corners = torch.stack((x1, y1, x2, y2), 1) * spatial_scale + shift
+    return torch.cat((image, corners), 1)
+
+
 def roi_bins(
     first: Tensor, last: Tensor, count: int, limit: int
 ) -> tuple[Tensor, Tensor]:

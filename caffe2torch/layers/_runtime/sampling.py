@@ -86,3 +86,30 @@ def merge_crop(
         for x, runs, learns in zip((a, b), forward, backward, strict=True)
     ]
     return torch.cat(parts, 1) if stacks else parts[0] + parts[1]
+
+
+def spatial_attention(
+    x: Tensor,
+    masks: Tensor,
+    window: Sequence[int],
+    factor: float,
+    softmax: bool,
+    distributes: bool,
+) -> Tensor:
+    """Each pixel of ``x`` from all others, by the weights in ``masks`` (PSANet).
+
+    The masks of a pixel are for a ``window`` (rows, columns) around it.
+    """
+    height, width = x.shape[2:]
+    pixels = torch.arange(height * width, device=x.device)
+    rows, columns = pixels // width, pixels % width
+    down = rows[:, None] - rows + window[0] // 2
+    right = columns[:, None] - columns + window[1] // 2
+    inside = (down >= 0) & (down < window[0]) & (right >= 0) & (right < window[1])
+    at = torch.where(inside, (down * window[1] + right) * len(pixels) + pixels, 0)
+    weights = torch.where(inside, masks.flatten(1)[:, at], 0)
+    if distributes:
+        weights = weights.transpose(1, 2)
+    if softmax:
+        weights = weights.softmax(1)
+    return (x.flatten(2) @ weights / factor).view_as(x)

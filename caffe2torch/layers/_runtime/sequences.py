@@ -89,3 +89,9 @@ def text_proposals(
     boxes = torch.minimum(boxes.clamp(min=0), limits)
     kept = scores[:, len(bounds) :].permute(0, 2, 3, 1).reshape(-1, 1)
     return boxes, kept
+
+
+def later_steps(x: Tensor) -> Tensor:
+    """0 for the first step of ``x`` (T, N, ..), 1 for the later ones: (T, N)."""
+    steps = torch.arange(x.shape[0], device=x.device)[:, None].expand(x.shape[:2])
+    return (steps > 0).to(x.dtype)
