@@ -39,16 +39,16 @@ SCALE_SHIFT_EPS = 1e-9
 class BN(Layer):
     """y = weight[c] * (x - mean[c]) / sqrt(variance[c] + eps) + bias[c] (bn_layer.cpp of forks).
 
-    Two forms, for bottoms of two to four axes (N, C, ..):
+    Two forms, for bottoms (N, C, ..):
 
-    * SegNet and ENet (``bn_mode``, ``scale_filler``, ``shift_filler``): blobs scale, shift,
-      each (1, C, 1, 1). Mode INFERENCE is y = scale * x + shift. Mode LEARN, the default,
-      takes the statistics of the batch with eps 1e-9; a second and third top are the
+    * SegNet and ENet (``bn_mode``, ``scale_filler``, ``shift_filler``), of two to four axes: blobs
+      scale, shift, each (1, C, 1, 1). Mode INFERENCE is y = scale * x + shift. Mode LEARN, the
+      default, takes the statistics of the batch with eps 1e-9; a second and third top are the
       batch's mean and biased variance, (1, C, 1, 1).
-    * TSN and PSPNet (``slope_filler``, ``bias_filler``, ``momentum``, ``eps``, ``frozen``):
-      blobs slope, bias, running mean and variance, each (1, C) or (1, C, 1, 1). ``frozen``
-      always takes the running statistics, otherwise phase TRAIN takes those of the batch, and
-      phase TEST those of the batch while the module trains. Training updates
+    * TSN, PSPNet and Pseudo-3D (``slope_filler``, ``bias_filler``, ``momentum``, ``eps``,
+      ``frozen``): blobs slope, bias, running mean and variance, each (1, C) or (1, C, 1, 1).
+      ``frozen`` always takes the running statistics, otherwise phase TRAIN takes those of the
+      batch, and phase TEST those of the batch while the module trains. Training updates
       running' = momentum * running + (1 - momentum) * batch. ``moving_average: true``, of an
       older form, says the same; false is refused, as nothing sets the statistics in phase TEST.
 
@@ -118,7 +118,7 @@ class BN(Layer):
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
         (x,) = bottoms
-        if not 2 <= len(x) <= 4:
+        if len(x) < 2 or (len(x) > 4 and not self.has_running_stats):
             raise self.net_error(f"a bottom of shape {x} must have two to four axes")
         if not self.has_running_stats:
             x = x + (1,) * (4 - len(x))

@@ -57,7 +57,7 @@ def test_learn(shape: tuple[int, ...], tops: int, phase: str) -> None:
     )
 
 
-@pytest.mark.parametrize("shape", [(5, 3), (2, 3, 5), (2, 3, 5, 7)])
+@pytest.mark.parametrize("shape", [(5, 3), (2, 3, 5), (2, 3, 5, 7), (2, 3, 2, 4, 5)])
 @pytest.mark.parametrize(
     ("param", "phase", "running"),
     [
