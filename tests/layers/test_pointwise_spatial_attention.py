@@ -39,7 +39,7 @@ def test_each_pixel_is_made_of_all(softmax: bool, kind: str, window: tuple[int, 
     fields = f"psa_type: {kind} is_softmax: {str(softmax).lower()}"
     if window:
         fields += f" attention_mask_height: {height} attention_mask_width: {width}"
-    factor = height * width
+    factor: float = height * width
     if softmax:
         fields += " normalization_factor: 0.5"
         factor = 0.5
