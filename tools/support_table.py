@@ -96,6 +96,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
      "kernel_size: 3 pad: 1 deformable_group: 1 }"),
     ("DepthwiseConvolution", ("x",), "convolution_param { num_output: 8 kernel_size: 3 }"),
     ("Downsample", ("x",), "downsample_param { top_height: 3 top_width: 4 }"),
+    ("EuclideanDistance", ("a", "a"), ""),
     ("ExpMax", ("x",), ""),
     ("Extend", ("x",), "orn_param { orientations: 4 }"),
     ("Flip", ("x",), ""),
@@ -135,6 +136,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Norm", ("x",), ""),
     ("ORPooling", ("x",), "orn_param { orientations: 4 }"),
     ("Padding", ("x",), "padding_param { pad_beg: 1 pad_end: 1 }"),
+    ("PeriodicShuffle", ("x",), "periodic_shuffle_param { num_output: 2 group_size: 2 }"),
     ("PointwiseSpatialAttention", ("x", "map121"), "pointwise_spatial_attention_param { "
      "is_softmax: true }"),
     ("Pooling3D", ("volume",), "pooling3d_param { kernel_size: 2 kernel_depth: 2 }"),
@@ -144,6 +146,9 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Proposal", ("anchors", "deltas", "image"), "proposal_param { ratio: 1 scale: 8 }"),
     ("PSROIPooling", ("x", "rois"), "psroi_pooling_param { output_dim: 2 group_size: 2 "
      "spatial_scale: 1 }"),
+    ("Python", ("x",), 'python_param { module: "ordinal_decode_layer" layer: '
+     '"OrdinalDecodeLayer" }'),
+    ("Python", ("x",), 'python_param { module: "pylayers" layer: "SoftmaxLayer" }'),
     ("Python", ("label", "label", "parts", "parts"), 'python_param { module: '
      '"CombineRegressions" layer: "CombineRegressionsLayer" }', 2),
     ("Python", ("label", "label", "parts", "parts"), 'python_param { module: '
@@ -189,6 +194,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("SmoothL1Loss", ("x", "mask"), ""),
     ("Sparsify", ("x",), "sparsify_param { coef: 1 }"),
     ("SpatialDropout", ("x",), ""),
+    ("SpatialSoftmax", ("x",), ""),
     ("SpatialTransformer", ("x", "theta"), ""),
     ("Tiling", ("x",), "tiling_param { tile_dim: 2 }"),
     ("Transpose", ("x",), "transpose_param { dim: 3 dim: 2 dim: 0 dim: 1 }"),

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers import Backward, Layer, OnnxBuilder, Reads, TorchBuilder, register_layer
+from caffe2torch.layers import (
+    Backward,
+    Layer,
+    OnnxBuilder,
+    Reads,
+    TorchBuilder,
+    register_layer,
+    unsupported,
+)
+from caffe2torch.layers._onnx import to_float
 
 
 @register_layer()
@@ -15,17 +25,28 @@ class ReLU(Layer):
     """Rectified linear unit, elementwise on any shape (Caffe: relu_layer.cpp).
 
     ``negative_slope`` (default 0) multiplies negative inputs, as in a leaky ReLU. The product
-    is computed for slope 0 too: of minus infinity it is NaN.
+    is computed for slope 0 too: of minus infinity it is NaN. A second top makes it a MaskedReLU.
     """
 
     type = "ReLU"
     works_in_place = True
+    tops = (1, 2)
 
     negative_slope: float
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        return cls(name=proto.name, negative_slope=proto.relu_param.negative_slope)
+        slope = proto.relu_param.negative_slope
+        if len(proto.top) < 2:
+            return cls(name=proto.name, negative_slope=slope)
+        if slope < 0 and proto.top[0] in proto.bottom:
+            raise unsupported(
+                proto,
+                "in place the fork's mask is that of the top, whose sign a negative slope changes; "
+                "give the top a name of its own",
+                "relu_param.negative_slope",
+            )
+        return MaskedReLU(name=proto.name, negative_slope=slope)
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return t.nn.LeakyReLU(self.negative_slope) if self.negative_slope else t.nn.ReLU()
@@ -59,3 +80,24 @@ class ReLU(Layer):
 
     def _is_plain(self) -> bool:
         return bool(self.negative_slope) or not self.non_finite
+
+
+@dataclass(frozen=True)
+class MaskedReLU(ReLU):
+    """A ReLU whose second top is 1 where x is above 0, else 0 (HyeonwooNoh/caffe: relu_layer.cpp).
+
+    The mask has no gradient.
+    """
+
+    type = "ReLU"
+    tops = (2, 2)
+
+    def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
+        return [bottoms[0], bottoms[0]]
+
+    def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
+        return [super().to_torch(t, inputs, bottoms), t.runtime.above_zero(inputs[0])]
+
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        above = g.op("Greater", inputs[0], g.const(0.0))
+        return [*super().to_onnx(g, inputs), to_float(g, above)]

@@ -270,6 +270,7 @@ def _sole_relus(graph: Graph) -> dict[str, Node]:
         node.inputs[0]: node
         for node in graph.nodes
         if isinstance(node.layer, ReLU)
+        and len(node.outputs) == 1
         and not node.layer.negative_slope
         and readers[node.inputs[0]] == 1
     }

@@ -94,3 +94,27 @@ def outputs_of(x: Tensor, classes: Tensor, size: int) -> Tensor:
     blocks = x.reshape(x.shape[0], x.shape[1] // size, size, *x.shape[2:])
     y = blocks[items, classes.flatten().long()]
     return y.reshape(*y.shape, *[1] * (4 - y.ndim))
+
+
+def above_zero(x: Tensor) -> Tensor:
+    """1 where ``x`` is above 0, else 0."""
+    return (x > 0).to(x.dtype)
+
+
+def spatial_softmax(x: Tensor, temperature: float) -> Tensor:
+    """The softmax of ``x / temperature`` over the last two axes."""
+    return (x / temperature).flatten(-2).softmax(-1).view_as(x)
+
+
+def decode_ordinals(x: Tensor) -> Tensor:
+    """How many odd channels are above the channel before each."""
+    above = x[:, 1::2] > x[:, 0::2][:, : x.shape[1] // 2]
+    return above.sum(1, keepdim=True).to(x.dtype)
+
+
+def mean_distance(first: Tensor, second: Tensor) -> Tensor:
+    """How far points of three channels each are apart in the mean: (1, 1, 1, 1)."""
+    apart = (first.flatten(1) - second.flatten(1)).detach()
+    count = apart.shape[1] // 3
+    points = apart[:, : 3 * count].reshape(len(apart), count, 3)
+    return points.square().sum(2).sqrt().mean().reshape(1, 1, 1, 1)

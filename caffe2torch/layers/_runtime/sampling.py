@@ -113,3 +113,10 @@ def spatial_attention(
     if softmax:
         weights = weights.softmax(1)
     return (x.flatten(2) @ weights / factor).view_as(x)
+
+
+def periodic_shuffle(x: Tensor, size: int) -> Tensor:
+    """Groups of channels as the pixels of ``size`` x ``size`` blocks."""
+    n, c, h, w = x.shape
+    blocks = x.reshape(n, size, size, c // size**2, h, w).permute(0, 3, 4, 1, 5, 2)
+    return blocks.reshape(n, c // size**2, h * size, w * size)
