@@ -110,9 +110,8 @@ def state_options(phase: str) -> Option:
         click.option(
             "--workers",
             type=click.IntRange(min=0),
-            default=0,
-            show_default=True,
-            help="Processes that prepare the batches of each data layer.",
+            help="Processes that prepare the batches of each data layer. By default 2 "
+            "where images are read, and none for HDF5Data and DummyData.",
         ),
     )
 

@@ -31,7 +31,7 @@ def test(
     level: int,
     stages: tuple[str, ...],
     device: str,
-    workers: int,
+    workers: int | None,
 ) -> None:
     """Measure a net on its own data: the mean of every output over some passes.
 

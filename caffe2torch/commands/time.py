@@ -24,7 +24,7 @@ def time(
     level: int,
     stages: tuple[str, ...],
     device: str,
-    workers: int,
+    workers: int | None,
 ) -> None:
     """Time each layer of a net, forward and backward.
 

@@ -45,9 +45,8 @@ EFFECTS = click.Choice(["stop", "snapshot", "none"])
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Processes that prepare the batches of each data layer.",
+    help="Processes that prepare the batches of each data layer. By default 2 "
+    "where images are read, and none for HDF5Data and DummyData.",
 )
 @click.option(
     "--python-layers",

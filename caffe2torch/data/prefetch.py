@@ -39,22 +39,25 @@ work does, and as much again without.
 class Prefetched(Iterator[Raw]):
     """The raw batches of a source from ``start`` on, in order.
 
-    ``workers`` processes make ``ahead`` batches or more before they are asked for; without any
-    they are made here. The batches are the same in either case. What a source raises is raised
-    here, when its batch is asked for. Where ``device``, to which they go, is a GPU, the batches of
-    processes lie in pinned memory. ``close`` ends the processes, as does the end of this one.
+    ``workers`` processes, by default as many as the source asks for, make ``ahead`` batches or more
+    before they are asked for; without any they are made here. The batches are the same in either
+    case. What a source raises is raised here, when its batch is asked for. Where ``device``, to
+    which they go, is a GPU, the batches of processes lie in pinned memory. ``close`` ends the
+    processes, as does the end of this one. Raises WorkerError where memory that they share is
+    short.
     """
 
     def __init__(
         self,
         source: Source,
         start: int = 0,
-        workers: int = 0,
+        workers: int | None = None,
         ahead: int = 4,
         device: torch.device = CPU,
     ) -> None:
         self._source, self._next = source, start
         self._batches: Generator[Any, None, None] | None = None
+        workers = source.workers if workers is None else workers
         if workers:
             each = max(1, -(-ahead // workers))
             slots = source.slots(each * workers + HELD)

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from caffe2torch.errors import WorkerError, first_line
+
 Array = npt.NDArray[Any]
 
 HELD = 3
@@ -27,7 +29,7 @@ class Slots:
     The kernel clears all memory that is asked for anew, which takes almost as long as resizing the
     images that it is for; torch's workers ask for each batch. A slot is taken in one process,
     filled in another that has its number, and free again as soon as the first has no reference
-    any more to the tensor that comes of it.
+    any more to the tensor that comes of it. Raises WorkerError where memory is short.
     """
 
     def __init__(
@@ -41,7 +43,8 @@ class Slots:
         if channels_last:  # Of arrays (N, C, H, W), whose channels lie together.
             shape = (shape[0], *shape[2:], shape[1])
         memory = torch.from_numpy(np.empty((count, *shape), dtype))
-        memory = memory.share_memory_() if count else memory  # type: ignore[no-untyped-call]  # untyped in torch
+        if count:
+            _share(memory)
         self._memory = memory.permute(0, 1, 4, 2, 3) if channels_last else memory
         self._free = deque(range(count))
         self._key = next(_keys)
@@ -73,6 +76,19 @@ class Slots:
         array = self.array(slot, rows)
         weakref.finalize(array, self._free.append, slot).atexit = False
         return torch.from_numpy(array)
+
+
+def _share(memory: Tensor) -> None:
+    """Move a tensor to memory that processes share."""
+    try:
+        memory.share_memory_()  # type: ignore[no-untyped-call]  # untyped in torch
+    except RuntimeError as error:
+        raise WorkerError(
+            f"no {memory.nbytes / 1e6:.0f} MB of shared memory (on Linux: /dev/shm) are free for "
+            f"the batches that processes make ahead ({first_line(error)}): load without processes "
+            "(--workers 0), take smaller batches, or give a container more of it (docker run "
+            "--shm-size)"
+        ) from error
 
 
 class _Sent:

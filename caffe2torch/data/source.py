@@ -94,6 +94,10 @@ class Source(ABC):
     no_effect: ClassVar[Sequence[str]] = ()
     """Fields that Caffe's layer does not read, though its schema has them."""
 
+    workers: ClassVar[int] = 0
+    """Processes that read ahead, where no number is given: none, where a batch is made faster than
+    it is handed over, or each process would hold all the data."""
+
     @abstractmethod
     def __init__(self, proto: Message, reading: Reading) -> None:
         """Open what ``proto``, a LayerParameter of the type, names."""

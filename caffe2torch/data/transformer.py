@@ -184,6 +184,8 @@ class ImageSource(Source):
     Subclasses give the items of the stream. The first item gives the shapes.
     """
 
+    workers = 2  # One core decodes fewer images than a GPU computes, and a net on a CPU waits.
+
     def prepare(self, proto: Message, reading: Reading, batch_size: int) -> None:
         """Set the stream up; ``read`` must work by then."""
         self.proto, self.reading, self.batch_size = proto, reading, batch_size

@@ -75,6 +75,8 @@ class WindowData(ArraySource):
         "window_data_param.mirror",
     )
 
+    workers = 2  # Each window is cut out of an image that is decoded for it.
+
     def __init__(self, proto: Message, reading: Reading) -> None:
         check_tops(proto, 2, 2)
         check_fields(proto)

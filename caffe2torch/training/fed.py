@@ -34,10 +34,11 @@ class FedNet:
     """A TrainingNet on a device, which reads its data as it goes.
 
     ``position`` is the number of passes, and so the next batch. ``workers`` processes
-    prepare the batches of each data layer; 0 prepares them where they are used.
+    prepare the batches of each data layer; 0 prepares them where they are used, None leaves the
+    number to the layer's source.
     """
 
-    def __init__(self, net: TrainingNet, device: torch.device, workers: int = 0) -> None:
+    def __init__(self, net: TrainingNet, device: torch.device, workers: int | None = None) -> None:
         # The arrays are the module's now.
         self.net = replace(net, graph=replace(net.graph, params={}))
         self.name = net.graph.name

@@ -35,7 +35,7 @@ def train(
     resume_data: bool = False,
     resume: bool = False,
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
     level: int = 0,
     stages: tuple[str, ...] = (),
     requested: Callable[[], Action] = lambda: Action.NONE,
@@ -55,7 +55,8 @@ def train(
         resume: go on from the newest solverstate that this solver has written, and from its place
             in the data, once there is one; ``weights`` and ``snapshot`` are for the first start.
         device: "auto" (the solver's own, or the CPU where there is no GPU), "cpu" or "cuda".
-        workers: processes that prepare the batches of each data layer.
+        workers: processes that prepare the batches of each data layer; None leaves it to the layer,
+            see ``Source.workers``.
         level: of the training net's state.
         stages: of the training net's state.
         requested: asked for what to do after each update.
@@ -101,7 +102,7 @@ def open_engine(
     log: Log,
     snapshot: str | None = None,
     resume_data: bool = False,
-    workers: int = 0,
+    workers: int | None = None,
     requested: Callable[[], Action] = lambda: Action.NONE,
     progress: Callable[[int, int], None] = lambda iteration, end: None,
 ) -> Iterator[Engine]:
@@ -147,7 +148,7 @@ def open_fed(
     stages: tuple[str, ...] = (),
     weights: Sequence[str] = (),
     device: str = "auto",
-    workers: int = 0,
+    workers: int | None = None,
 ) -> Iterator[FedNet]:
     """The net of a prototxt with its data and ``weights``, without a solver."""
     net = open_net(
@@ -193,7 +194,9 @@ def check_learns(net: FedNet) -> None:
         )
 
 
-def _open(described: NetOf, solver: Solver, source: BlobSource, team: Team, workers: int) -> FedNet:
+def _open(
+    described: NetOf, solver: Solver, source: BlobSource, team: Team, workers: int | None
+) -> FedNet:
     training = described.state.phase == "TRAIN"
     net = open_net(
         described.net,

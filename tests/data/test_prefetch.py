@@ -80,6 +80,15 @@ def test_workers_give_way_to_the_process_that_trains():
     assert os.nice(0) == own
 
 
+def test_images_are_read_ahead_by_default_and_numbers_are_not(opened):
+    batches = Prefetched(opened)
+    assert len(multiprocessing.active_children()) == 2
+    batches.close()
+    dummy = source("dummy_data_param { shape { dim: 3 } }", kind="DummyData", tops=("a",))
+    Prefetched(dummy)
+    assert not multiprocessing.active_children()
+
+
 @pytest.mark.parametrize("encoded", [False, True])
 def test_batches_of_other_forms_than_the_first_come_through(tmp_path, encoded):
     """Of another size, and of floats; and more of them than there are slots are kept."""

@@ -2,9 +2,11 @@ import gc
 import pickle
 
 import numpy as np
+import pytest
 import torch
 
 from caffe2torch.data.slots import Slots
+from caffe2torch.errors import WorkerError
 
 
 def filled(slots, slot, rows, value):
@@ -69,3 +71,14 @@ def test_images_lie_in_a_slot_in_the_order_of_their_memory():
         assert tensor.shape == (4, 3, 4, 6)
         assert tensor.is_contiguous() is not channels_last
         assert tensor.is_contiguous(memory_format=torch.channels_last) is channels_last
+
+
+def test_shared_memory_that_is_short_is_an_error_with_a_way_out(monkeypatch):
+    def share(tensor):
+        raise RuntimeError("unable to allocate shared memory(shm)\nException raised from ...")
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", share)
+    message = r"^no 6 MB of shared .*\(unable to allocate shared memory\(shm\)\): .*--workers 0"
+    with pytest.raises(WorkerError, match=message):
+        Slots(2, (3, 1000, 1000), np.uint8)
+    assert Slots(0, (3, 1000, 1000), np.uint8).take(3) is None
