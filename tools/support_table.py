@@ -207,7 +207,8 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("YoloDetectionOutput", ("x",), "yolo_detection_output_param { num_classes: 3 "
      "num_box: 1 biases: 1 biases: 1 }"),
     ("Yolov3DetectionOutput", ("x",), "yolov3_detection_output_param { num_classes: 3 "
-     "num_box: 1 mask_group_num: 1 mask: 0 biases: 9 biases: 9 anchors_scale: 8 }"),
+     "num_box: 1 mask_group_num: 1 mask: 0 biases: 9 biases: 9 anchors_scale: 8 "
+     "nms_threshold: 0.45 }"),
 )  # fmt: skip
 """Type, bottoms, parameters and, unless it is 1, the number of tops of a layer for each type that
 no case of the corpus has: those of Caffe's forks, whose results tests/layers compares with formulas

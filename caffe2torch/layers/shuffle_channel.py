@@ -16,6 +16,7 @@ from caffe2torch.layers import (
     TorchBuilder,
     net_error,
     register_layer,
+    unsupported,
 )
 
 
@@ -24,8 +25,9 @@ class ShuffleChannel(Layer):
     """y[n, j * group + i] = x[n, i * C / group + j]: channel j of each group i in turn.
 
     Fork: farmingyard/ShuffleNet, shuffle_channel_layer.cpp. Bottom and top (N, C, ...).
-    Default: group 1, which changes nothing. Errors: group 0, channels not divisible by
-    group, fewer than two axes.
+    Errors: group 0, channels not divisible by group, fewer than two axes. Refused: no group. The
+    default is 1, which changes nothing, and bacTlink/caffe_illu has a layer of this name without
+    parameters that shuffles at random.
     """
 
     type = "ShuffleChannel"
@@ -40,7 +42,15 @@ class ShuffleChannel(Layer):
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
-        group = cls.parameters.of(proto).group
+        param = cls.parameters.of(proto)
+        if not param.HasField("group"):
+            raise unsupported(
+                proto,
+                "without it forks leave the channels as they are or shuffle them at random: write "
+                "group: 1 if they stay",
+                "shuffle_channel_param.group",
+            )
+        group = param.group
         if group < 1:
             raise net_error(proto, "it must be positive", "group")
         return cls(name=proto.name, group=group)

@@ -18,7 +18,8 @@ class Yolov3DetectionOutput(YoloOutput):
 
     Errors: no num_classes; another number of bottoms than ``mask_group_num`` (default 2); too
     few masks, biases or scales. ``gaussian_box`` is refused: that fork's CPU code reads and
-    writes beside its arrays for it.
+    writes beside its arrays for it. So is a layer without ``nms_threshold``, which forks set to
+    0.45 (eric612) or 0.4 (yuqj1991).
     """
 
     type = "Yolov3DetectionOutput"
@@ -50,6 +51,12 @@ class Yolov3DetectionOutput(YoloOutput):
             raise net_error(proto, "it must be given", "num_classes")
         if p.gaussian_box:
             raise unsupported(proto, "that fork's CPU code is undefined for it", "gaussian_box")
+        if not p.HasField("nms_threshold"):
+            raise unsupported(
+                proto,
+                "without it forks take 0.45 (eric612's) or 0.4 (yuqj1991's): write the number",
+                "nms_threshold",
+            )
         if maps != p.mask_group_num:
             raise net_error(proto, f"{p.mask_group_num}, but {maps} bottoms", "mask_group_num")
         group = len(p.mask) // maps

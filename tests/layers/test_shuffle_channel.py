@@ -27,7 +27,8 @@ def test_order(group, shape):
         ("group: 0", (2, 6, 5, 7), "group: it must be positive"),
         ("group: 4", (2, 6, 5, 7), "group: 6 channels are not divisible by 4"),
         ("group: 1", (6,), "has no channel axis"),
+        ("", (2, 6, 5, 7), "write group: 1 if they stay"),
     ],
 )
-def test_what_caffe_refuses(param, shape, message):
+def test_refuses(param, shape, message):
     assert message in str(layer_error(layer(param), [shape]))

@@ -51,6 +51,12 @@ def test_maps_that_are_not_square():
     check_layer(prototxt(), inputs, expected(inputs))
 
 
+def test_a_threshold_that_forks_set_otherwise_is_asked_for():
+    text = prototxt().replace("nms_threshold: 0.45", "")
+    error = layer_error(text, [x.shape for x in maps(0)])
+    assert "without it forks take 0.45 (eric612's) or 0.4 (yuqj1991's)" in str(error)
+
+
 def test_a_box_loses_its_own_other_classes():
     inputs = maps(2)
     for x in inputs:
