@@ -18,17 +18,12 @@ from typing import TYPE_CHECKING, TypeVar
 
 from caffe2torch.io.parameters import TEXT_ONLY, Parameters
 from caffe2torch.io.schema import Message
+from caffe2torch.layers._backward import NOTHING, Backward, GradientSharing, Reads
 from caffe2torch.layers._base import (
-    NOTHING,
     Affine,
-    Backward,
     BlobSpec,
-    GradientSharing,
     Layer,
-    OnnxBuilder,
-    Reads,
     Role,
-    TorchBuilder,
     axis_or_legacy_dim,
     canonical_axis,
     constant_filler,
@@ -36,6 +31,7 @@ from caffe2torch.layers._base import (
     refuse_in_place,
     unsupported,
 )
+from caffe2torch.layers._builders import OnnxBuilder, TorchBuilder
 from caffe2torch.layers._param_str import python_params
 
 if TYPE_CHECKING:

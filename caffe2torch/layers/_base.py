@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.errors import NetError, UnsupportedLayerError
-from caffe2torch.graph import Array, FloatArray, Shape
+from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.parameters import Parameters
 from caffe2torch.io.schema import Message, message_class
+from caffe2torch.layers._backward import Backward, GradientSharing, Reads
+from caffe2torch.layers._builders import OnnxBuilder, TorchBuilder
 from caffe2torch.layers._grid import IDENTITY, Grid
 
 
@@ -59,128 +61,6 @@ class Affine(NamedTuple):
     def then(self, other: Affine) -> Affine:
         """Both in one, this first."""
         return Affine(other.scale * self.scale, other.scale * self.shift + other.shift)
-
-
-class Reads(NamedTuple):
-    """Which blobs' data Caffe's Backward_cpu reads: memory that later layers may overwrite.
-
-    What a layer keeps of its forward pass for itself (a mask, a variance) does not count.
-    """
-
-    bottoms: slice = slice(None)
-    tops: slice = slice(0)
-    signs: bool = False
-    """Only the signs of the data count, 0 as a negative number."""
-    always: bool = False
-    """The gradient differs from the formula's even where nothing is overwritten."""
-
-
-NOTHING = Reads(slice(0))
-"""A backward pass that reads no blob's data."""
-
-
-@dataclass(frozen=True)
-class Backward:
-    """What a layer's backward pass finds, as tensors.
-
-    ``bottoms`` and ``tops`` are what the blobs' memory holds by then, in the shapes of the layer;
-    ``given`` are the bottoms that its forward pass has read, ``diffs`` the gradients of the tops.
-    ``wanted`` says for each bottom whether its gradient is asked for, ``in_place`` whether the
-    first top is the first bottom.
-    """
-
-    diffs: Sequence[Any]
-    bottoms: Sequence[Any]
-    tops: Sequence[Any]
-    given: Sequence[Any]
-    wanted: Sequence[bool]
-    in_place: bool
-
-
-class GradientSharing(Enum):
-    """When Caffe makes the top's and the bottom's gradient one memory, of layers that share data.
-
-    In the backward pass that is the top's. BY_SUM never shares: the bottom's is the tops' sum.
-    """
-
-    FORWARD = "forward"
-    BACKWARD = "backward"
-    BY_SUM = "by sum"
-
-
-class OnnxBuilder(Protocol):
-    """What a layer sees of the ONNX model under construction (opset 17)."""
-
-    params: Mapping[str, str]
-    """The values that hold the layer's learned arrays, by the layer's own names."""
-    free_sizes: bool
-    """Whether the form should not depend on the spatial sizes, where there is such a form."""
-    fixed_rows: bool
-    """Whether rows whose number depends on the data are to be a fixed number of them, the last of
-    which are -1. A form that cannot is refused: it is told by NonZero and the like."""
-
-    def op(
-        self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any
-    ) -> Any:
-        """Append a node. Returns its output's name, a tuple of names if ``outputs`` > 1.
-
-        An empty input name skips an optional input. Attributes that are None are left out.
-        """
-
-    def const(self, value: Array | Sequence[Any] | float, dtype: Any = np.float32) -> str:
-        """The name of a constant tensor. Indices and shapes need ``dtype=np.int64``."""
-
-    def shape(self, value: str) -> Shape:
-        """The static shape of a graph value, with the declared batch size."""
-
-    def array(self, param: str) -> FloatArray:
-        """The values of a learned array, for a lowering that stores it in another form."""
-
-
-class TorchBuilder(Protocol):
-    """What a layer sees of PyTorch: the real thing, or a recorder that writes Python source.
-
-    A layer's torch form is written once, over this. The module runs it on tensors; the
-    emitter runs it on expressions, which note what is done to them. So the form computes
-    with operators, indices, methods of tensors and with what this builder has, and branches
-    on the layer's fields and the declared shapes alone.
-    """
-
-    torch: Any
-    nn: Any
-    F: Any
-    """torch.nn.functional."""
-    math: Any
-    runtime: Any
-    """The functions and modules of ``layers/_runtime``, which emitted source takes along."""
-
-    @property
-    def module(self) -> Any:
-        """The module that ``torch_module`` made, or what the user put in its place."""
-
-    @property
-    def params(self) -> Any:
-        """The layer's learned arrays as attributes: ``t.params.weight``."""
-
-    @property
-    def training(self) -> Any:
-        """Whether the net trains."""
-
-    def exact(self, value: Any) -> Any:
-        """``value``, numbers in sequences, written with all digits: for float64 arithmetic.
-
-        Other numbers are written as the shortest decimal that is the same in float32.
-        """
-
-    def check(self, layer: Layer, inputs: Sequence[Any]) -> None:
-        """Raise NetError for inputs of sizes that the layer's ``infer_shapes`` refuses.
-
-        For forms that torch would run on such sizes, or refuse without saying why. Emitted
-        source leaves the check out.
-        """
-
-    def use(self, function: Callable[..., Any]) -> Any:
-        """A function of a plugin's own, in plain torch, which emitted source takes along."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from caffe2torch.errors import UnsupportedLayerError
-from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._builders import OnnxBuilder
 from caffe2torch.layers._onnx import ints, kept_rows, to_float
 
 LOWEST = float(np.finfo(np.float32).min)

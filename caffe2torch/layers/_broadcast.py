@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
-from caffe2torch.layers._base import Layer, OnnxBuilder, canonical_axis
+from caffe2torch.layers._base import Layer, canonical_axis
+from caffe2torch.layers._builders import OnnxBuilder
 
 
 @dataclass(frozen=True)

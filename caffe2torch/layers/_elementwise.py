@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers._base import Layer, OnnxBuilder, TorchBuilder, net_error
+from caffe2torch.layers._base import Layer, net_error
+from caffe2torch.layers._builders import OnnxBuilder, TorchBuilder
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._builders import OnnxBuilder
 from caffe2torch.layers._onnx import check_constant
 
 Matrix = npt.NDArray[np.float64]

@@ -12,8 +12,9 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.parameters import TEXT_ONLY
 from caffe2torch.io.schema import Message
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error
+from caffe2torch.layers._base import Layer, net_error
 from caffe2torch.layers._boxes_onnx import LOWEST, rows_or_onnx
+from caffe2torch.layers._builders import OnnxBuilder
 from caffe2torch.layers._onnx import check_constant
 from caffe2torch.layers._proposals import keep_boxes_onnx
 

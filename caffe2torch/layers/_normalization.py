@@ -10,15 +10,9 @@ import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers._base import (
-    NOTHING,
-    Affine,
-    BlobSpec,
-    Layer,
-    OnnxBuilder,
-    TorchBuilder,
-    constant_filler,
-)
+from caffe2torch.layers._backward import NOTHING
+from caffe2torch.layers._base import Affine, BlobSpec, Layer, constant_filler
+from caffe2torch.layers._builders import OnnxBuilder, TorchBuilder
 from caffe2torch.layers._onnx import check_constant
 
 CUDNN_MIN_EPS = 1e-5

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from caffe2torch.errors import UnsupportedLayerError
-from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._builders import OnnxBuilder
 
 FLOAT, INT64 = 1, 7
 """Values of onnx.TensorProto.DataType."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from caffe2torch.graph import FloatArray, Shape
-from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._builders import OnnxBuilder
 from caffe2torch.layers._onnx import check_constant
 from caffe2torch.layers._runtime.pool_sizes import pool_divisors, pooled_sizes
 

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.graph import Shape
-from caffe2torch.layers._base import Layer, OnnxBuilder, TorchBuilder
+from caffe2torch.layers._base import Layer
 from caffe2torch.layers._boxes_onnx import BOOL, FLOAT, INT64, LOWEST, rows_or_onnx, suppress_onnx
+from caffe2torch.layers._builders import OnnxBuilder, TorchBuilder
 from caffe2torch.layers._onnx import check_constant, ints, places_of, to_float
 
 MANY = 1 << 30

@@ -9,7 +9,8 @@ import numpy as np
 from caffe2torch.graph import Shape
 from caffe2torch.io.parameters import Parameters
 from caffe2torch.io.schema import Message, enum_name
-from caffe2torch.layers._base import Layer, OnnxBuilder, net_error, unsupported
+from caffe2torch.layers._base import Layer, net_error, unsupported
+from caffe2torch.layers._builders import OnnxBuilder
 from caffe2torch.layers._onnx import to_float, to_int
 
 

@@ -11,13 +11,14 @@ import numpy as np
 
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
-from caffe2torch.layers._base import Layer, OnnxBuilder, TorchBuilder, net_error
+from caffe2torch.layers._base import Layer, net_error
 from caffe2torch.layers._boxes_onnx import (
     LOWEST,
     fixed_rows_onnx,
     rows_or_none_onnx,
     suppress_onnx,
 )
+from caffe2torch.layers._builders import OnnxBuilder, TorchBuilder
 from caffe2torch.layers._onnx import check_constant, kept_rows, to_float
 from caffe2torch.layers._spatial import require_axes
 

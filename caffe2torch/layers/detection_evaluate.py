@@ -8,7 +8,8 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, Role, TorchBuilder, net_error
+from caffe2torch.layers._base import Layer, Role, net_error
+from caffe2torch.layers._builders import TorchBuilder
 
 
 @register_layer()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._builders import OnnxBuilder
 from caffe2torch.layers._recurrent import Recurrent, lstm_unit_onnx
 
 

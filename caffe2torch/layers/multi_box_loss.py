@@ -7,7 +7,8 @@ from typing import Any
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import Layer, Role, TorchBuilder
+from caffe2torch.layers._base import Layer, Role
+from caffe2torch.layers._builders import TorchBuilder
 
 
 @register_layer()

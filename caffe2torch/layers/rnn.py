@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from caffe2torch.graph import Shape
 from caffe2torch.layers import register_layer
-from caffe2torch.layers._base import BlobSpec, OnnxBuilder
+from caffe2torch.layers._base import BlobSpec
+from caffe2torch.layers._builders import OnnxBuilder
 from caffe2torch.layers._onnx import tanh
 from caffe2torch.layers._recurrent import Recurrent
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from caffe2torch.layers import Backward, Reads, TorchBuilder, register_layer
-from caffe2torch.layers._base import OnnxBuilder
+from caffe2torch.layers._builders import OnnxBuilder
 from caffe2torch.layers._elementwise import SameOperator
 from caffe2torch.layers._onnx import tanh
 

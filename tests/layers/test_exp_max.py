@@ -6,7 +6,7 @@ import torch
 from harness import check_layer, layer_error
 from refusals import resolved
 
-from caffe2torch.layers._base import Backward
+from caffe2torch.layers._backward import Backward
 
 
 @pytest.mark.parametrize("batch", [1, 3])

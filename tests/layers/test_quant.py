@@ -8,7 +8,7 @@ import torch
 from harness import check_layer, layer_error
 from refusals import resolved
 
-from caffe2torch.layers._base import Backward
+from caffe2torch.layers._backward import Backward
 
 CENTERS = [0.538, 1.076, 1.614]
 

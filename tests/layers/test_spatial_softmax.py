@@ -6,7 +6,7 @@ import torch
 from harness import check_layer, layer_error
 from refusals import resolved
 
-from caffe2torch.layers._base import Backward
+from caffe2torch.layers._backward import Backward
 from caffe2torch.layers._runtime.elementwise import spatial_softmax
 
 FIELDS = 'type: "SpatialSoftmax" spatial_softmax_param { engine: CAFFE temperature: 0.5 }'
