@@ -177,7 +177,8 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("Reorg", ("x",), "reorg_param { stride: 2 }"),
     ("Resample", ("x",), "resample_param { height: 12 width: 9 }"),
     ("Resample", ("x",), "resample_param { height: 12 width: 12 type: NEAREST }"),
-    ("Resize", ("x",), "resize_param { height: 9 width: 9 }"),
+    ("Resize", ("x",), "resize_param { is_pyramid_test: false height: 9 "
+     "width: 9 }"),
     ("Reverse", ("x",), ""),
     ("ROIAlign", ("x", "rois"), "roi_pooling_param { pooled_h: 2 pooled_w: 2 }"),
     ("ROIMaskPooling", ("x", "rois"), "roi_mask_pooling_param { pooled_h: 3 pooled_w: 3 "

@@ -17,6 +17,7 @@ from caffe2torch.layers import (
     TorchBuilder,
     net_error,
     register_layer,
+    unsupported,
 )
 from caffe2torch.layers._resize import ResizedMap
 from caffe2torch.layers._runtime.resize_places import corner_places
@@ -30,7 +31,9 @@ class Resize(ResizedMap):
     size is ``height``, ``width``, or with ``is_pyramid_test`` the whole part of H
     ``out_height_scale``, W ``out_width_scale``; all required. In zimenglan-sysu-512's fork, whose
     layer computes the same, the factors are ``height_fac`` and ``width_fac``. Errors: none given,
-    sizes and factors, empty top.
+    sizes and factors, empty top. Refused: ``height`` and ``width`` alone, with which other forks
+    resize as OpenCV does (Akrit2013) or as Interp (tinghuiz/appearance-flow). With
+    ``is_pyramid_test: false`` it is this layer.
     """
 
     type = "Resize"
@@ -61,6 +64,14 @@ class Resize(ResizedMap):
         for field in fields:
             if not p.HasField(field):
                 raise net_error(proto, "it is required", f"resize_param.{field}")
+        if "height" in fields and not p.HasField("is_pyramid_test"):
+            raise unsupported(
+                proto,
+                "forks resize to a height and width in three ways, and the net does not say whose "
+                "it is: write is_pyramid_test: false for that of DenseBox and happynear; where that "
+                "of appearance-flow enlarges, make it an Interp of this height and width",
+                "resize_param",
+            )
         down, along = (getattr(p, field) for field in fields)
         if "height" in fields:
             return cls(name=proto.name, size=(down, along), scale=(0.0, 0.0))

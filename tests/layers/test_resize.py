@@ -26,8 +26,8 @@ def oracle(x, size):
 @pytest.mark.parametrize(
     ("param", "size"),
     [
-        ("height: 11 width: 4", (11, 4)),
-        ("height: 5 width: 14", (5, 14)),
+        ("is_pyramid_test: false height: 11 width: 4", (11, 4)),
+        ("is_pyramid_test: false height: 5 width: 14", (5, 14)),
         ("is_pyramid_test: true out_height_scale: 1.5 out_width_scale: 2", (7, 14)),
         ("height_fac: 0.707 width_fac: 0.5", (3, 3)),
     ],
@@ -44,8 +44,9 @@ def test_bilinear_between_corners(param, size):
         ("is_pyramid_test: true height: 2 width: 2", "resize_param.out_height_scale: it is"),
         ("height_fac: 0.5", "resize_param.width_fac: it is required"),
         ("height: 2 width: 2 width_fac: 1", "a size and factors are given; keep one"),
-        ("height: 0 width: 2", "the output size (0, 2) is not positive"),
+        ("height: 2 width: 2", "write is_pyramid_test: false for that of DenseBox"),
+        ("is_pyramid_test: false height: 0 width: 2", "the output size (0, 2) is not positive"),
     ],
 )
-def test_what_the_fork_refuses(param, message):
+def test_refuses(param, message):
     assert message in str(layer_error(layer(param), [(2, 3, 5, 7)]))
