@@ -68,8 +68,8 @@ class Resize(ResizedMap):
             raise unsupported(
                 proto,
                 "forks resize to a height and width in three ways, and the net does not say whose "
-                "it is: write is_pyramid_test: false for that of DenseBox and happynear; where that "
-                "of appearance-flow enlarges, make it an Interp of this height and width",
+                "it is: write is_pyramid_test: false for that of DenseBox and happynear; where "
+                "that of appearance-flow enlarges, make it an Interp of this height and width",
                 "resize_param",
             )
         down, along = (getattr(p, field) for field in fields)
