@@ -23,11 +23,10 @@ from wilding.judge import (
     Finding,
     Net,
     judge,
-    missing,
-    plain,
 )
 from wilding.reasons import signed
 from wilding.weights import with_random_weights
+from wilding.words import missing, plain
 
 from caffe2torch.io.prototxt import parse_prototxt
 from caffe2torch.io.schema import message_class

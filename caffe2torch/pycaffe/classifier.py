@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from caffe2torch.pycaffe import io
+from caffe2torch.pycaffe.images import Sizes, centre
 from caffe2torch.pycaffe.net import Net
 
 Array = npt.NDArray[Any]
@@ -32,7 +33,7 @@ class Classifier(Net):
         self,
         model_file: str,
         pretrained_file: str | None,
-        image_dims: io.Sizes | None = None,
+        image_dims: Sizes | None = None,
         mean: Array | None = None,
         input_scale: Any = None,
         raw_scale: Any = None,
@@ -44,7 +45,7 @@ class Classifier(Net):
             name, self.blobs[name].data.shape, mean, input_scale, raw_scale, channel_swap
         )
         self.crop_dims = np.array(self.blobs[name].data.shape[2:])
-        self.image_dims: io.Sizes = self.crop_dims if image_dims is None else image_dims
+        self.image_dims: Sizes = self.crop_dims if image_dims is None else image_dims
 
     def predict(self, inputs: Sequence[Array], oversample: bool = True) -> Array:
         """The net's first output for images (H, W, K) of 0 to 1: (images, classes).
@@ -55,7 +56,7 @@ class Classifier(Net):
         images = np.zeros((len(inputs), *self.image_dims, inputs[0].shape[2]), np.float32)
         for index, image in enumerate(inputs):
             images[index] = io.resize_image(image, self.image_dims)
-        crops = (io.oversample if oversample else io.centre)(images, self.crop_dims)
+        crops = (io.oversample if oversample else centre)(images, self.crop_dims)
         name = self.inputs[0]
         fed = np.zeros((len(crops), crops.shape[3], *crops.shape[1:3]), np.float32)
         for index, crop in enumerate(crops):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from copy import deepcopy
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,18 +19,16 @@ from caffe2torch.graph import FloatArray, Graph, Shape
 from caffe2torch.io.caffemodel import read_caffemodel
 from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.io.schema import Message
-from caffe2torch.io.unknown import describe
 from caffe2torch.io.write_caffemodel import write_caffemodel
-from caffe2torch.layers import find_layer
 from caffe2torch.lower.to_torch import to_torch
 from caffe2torch.parity.inputs import Batch
 from caffe2torch.parity.result import Comparison
 from caffe2torch.parity.verdict import DIFFERS, KNOWN, ROUNDING, Judge
-from caffe2torch.passes.draft import Draft, Options, State
-from caffe2torch.passes.filter_layers import filter_layers
-from caffe2torch.pipeline import UPGRADES, build_graph, run
+from caffe2torch.passes.draft import Options, State
+from caffe2torch.pipeline import build_graph
 from wilding.feed import MOST_VALUES, fewer_rows, guesses, sensible_inputs, smaller, values_of
 from wilding.weights import with_random_weights
+from wilding.words import missing, names_of, plain, reason_of
 
 RIGHT, DIFFERENT, REFUSED, CRASH, TIMEOUT = "right", "different", "refused", "crash", "timeout"
 READ = "read"
@@ -98,7 +95,7 @@ def judge(
     try:
         judgement.run(read_only)
     except Caffe2TorchError as error:
-        judgement.end(REFUSED, _reason(error, judgement.names), str(error))
+        judgement.end(REFUSED, reason_of(error, judgement.names), str(error))
     except MemoryError:
         judgement.end(TIMEOUT, "more memory than a net may take")
     except Exception as error:
@@ -124,7 +121,7 @@ class _Judgement:
         is_model = self.net.kind == "caffemodel"
         message = read_caffemodel(self.net.path).net if is_model else read_prototxt(self.net.path)
         message = message if is_model else self._fewer_rows(message)
-        self.names = _names(message)
+        self.names = names_of(message)
         self.note(lacks="; ".join(missing(message, is_model)))
         if is_model:
             self.model = self.net.path
@@ -342,63 +339,3 @@ def _float64(graph: Graph, inputs: Mapping[str, FloatArray]) -> Blobs:
             name: in_float32_range(tensor.numpy()).astype(np.float32)
             for name, tensor in blobs.items()
         }
-
-
-def missing(message: Message, of_weights: bool = False) -> list[str]:
-    """The layer types, and else the fields, of the net in phase TEST that are not known.
-
-    ``source`` is a type without bottoms, ``last`` one whose tops no layer reads, ``type`` any
-    other. Empty where the net is refused before its layers are looked at.
-    """
-    draft = Draft(deepcopy(message), options=Options(of_weights=of_weights))
-    try:
-        layers = run((*UPGRADES, filter_layers), draft).net.layer
-    except Caffe2TorchError:
-        return []
-    is_read = {bottom for layer in layers for bottom in layer.bottom}
-    found: dict[str, None] = {}
-    for layer in layers:
-        cls = find_layer(layer.type)
-        claims = cls.parameters.claims if cls and cls.parameters else None
-        fields = [f for f in layer.unknown_field if claims is None or not claims(f)]
-        notes = [plain(describe(field), set()) for field in fields]
-        if cls is None:
-            role = "type" if is_read.intersection(layer.top) else "last"
-            found[f"{role if layer.bottom else 'source'} {_type_name(layer, notes)}"] = None
-        else:
-            found.update((f"field {layer.type} {note}", None) for note in notes)
-    return list(found)
-
-
-def _type_name(layer: Message, notes: Sequence[str]) -> str:
-    """The type as the net writes it: of a Python layer its class, of a V1 layer its number."""
-    if layer.type == "Python":
-        return f"Python {layer.python_param.module}.{layer.python_param.layer}"
-    old = next((note for note in notes if note.startswith("type: ")), "type: none")
-    return str(layer.type or f"V1 {old.removeprefix('type: ')}")
-
-
-def _names(message: Message) -> set[str]:
-    """Names that the net gives to layers and blobs."""
-    layers = [*message.layer, *message.layers]
-    return {str(n) for layer in layers for n in (layer.name, *layer.bottom, *layer.top)}
-
-
-def _reason(error: Caffe2TorchError, names: set[str]) -> str:
-    """Why a net was refused, in words that do not depend on the net."""
-    if error.field == "type" and error.type:
-        named = re.search("layer type '(.+?)' is not supported", error.reason)
-        return f"unknown layer type {named[1] if named else error.type}"
-    where = ", ".join(filter(None, (error.type, error.field)))
-    text = plain(error.reason, names)
-    return f"{where}: {text}" if where else text
-
-
-def plain(text: str, names: set[str]) -> str:
-    """The first sentence of ``text`` without places, names of the net, and numbers."""
-    text = re.sub(r"^\S.*?\.(prototxt|caffemodel)(:\d+:\d+)?: ", "", text)
-    text = re.sub(r" ?\(line \d+, column \d+\)", "", text)
-    text = re.split(r"\. |; ", text, maxsplit=1)[0]
-    text = re.sub(r"OpenCV\(\S+\) \S+ error: \(.*?\) ", "", text)
-    text = re.sub(r"""(['"])([^'"]*)\1""", lambda m: "'...'" if m[2] in names else m[0], text)
-    return " ".join(re.sub(r"(?<![\w.])\d+(\.\d+)?(e[+-]?\d+)?\b", "N", text).split())[:200]
