@@ -14,8 +14,10 @@ import pytest
 from support import CASES, genuine
 
 import caffe2torch
+from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.lower.to_onnx import to_onnx
 from caffe2torch.lower.to_torch import to_torch
+from caffe2torch.pipeline import State, build_graph
 
 NET = """name: "n"
 # layer { name: "a" }
@@ -32,7 +34,7 @@ layer {
 def faults(nets: Iterator[tuple[str, str, str]], lower: bool = True) -> tuple[int, list[str]]:
     """How many of the nets (name, text, phase) are refused, and those without a right place.
 
-    ``lower`` says whether they are lowered after they are read.
+    ``lower`` says whether they are given values and lowered after they are read.
     """
     refused, wrong = 0, []
     for name, text, phase in nets:
@@ -59,10 +61,12 @@ def refusal(prototxt: bytes, phase: str, lower: bool) -> caffe2torch.Caffe2Torch
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", caffe2torch.Caffe2TorchWarning)
         try:
-            graph = caffe2torch.read(None, prototxt, phase=phase, allow_missing=True)
             if lower:
+                graph = caffe2torch.read(None, prototxt, phase=phase, allow_missing=True)
                 to_torch(graph)
                 to_onnx(graph)
+            else:
+                build_graph(read_prototxt(prototxt), state=State(phase))
         except caffe2torch.Caffe2TorchError as error:
             return error
     return None

@@ -14,6 +14,7 @@ import pkgutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from caffe2torch.io.parameters import TEXT_ONLY, Parameters
@@ -120,8 +121,8 @@ def _known(type: str) -> type[Layer] | None:
         if module:
             importlib.import_module(f"{__name__}.{module}")
     if type not in _registry:
-        return all_layers().get(type)
-    return _registry[type]
+        _import_all()
+    return _registry.get(type)
 
 
 def type_name(proto: Message) -> str:
@@ -145,11 +146,18 @@ def type_of_v1(word: str) -> str:
 
 def all_layers() -> dict[str, type[Layer]]:
     """Every known type and its class, in alphabetical order; imports all layer files."""
-    for module in _module_names().values():
-        importlib.import_module(f"{__name__}.{module}")
+    _import_all()
     return dict(sorted(_registry.items(), key=lambda item: item[0].lower()))
 
 
+@cache
+def _import_all() -> None:
+    """Import all layer files; a type that none of them has costs this once."""
+    for module in _module_names().values():
+        importlib.import_module(f"{__name__}.{module}")
+
+
+@cache
 def _module_names() -> dict[str, str]:
     names = (m.name for m in pkgutil.iter_modules(__path__) if not m.name.startswith("_"))
     return {name.replace("_", ""): name for name in names}
