@@ -20,9 +20,31 @@ class RandomInTraining(Layer):
 
     phase: str = field(kw_only=True)
 
-    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        if self.phase == "TRAIN":
+    @property
+    def draws(self) -> bool:
+        """Whether it draws at all."""
+        return self.phase == "TRAIN"
+
+    def refuse_draws(self) -> None:
+        """Raise UnsupportedLayerError if it draws: for the ONNX form."""
+        if self.draws:
             raise self.unsupported(
                 f"random {self.drawn} no exact ONNX form; convert for phase TEST", "phase"
             )
+
+    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
+        self.refuse_draws()
         return [g.op("Identity", inputs[0])]
+
+
+@dataclass(frozen=True)
+class DropoutInTraining(RandomInTraining):
+    """One that drops in TRAIN what it draws with the probability ``dropout_ratio``."""
+
+    drawn = "dropout of phase TRAIN has"
+
+    dropout_ratio: float
+
+    @property
+    def draws(self) -> bool:
+        return self.phase == "TRAIN" and self.dropout_ratio > 0

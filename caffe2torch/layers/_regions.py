@@ -83,6 +83,13 @@ def pad_regions_onnx(g: OnnxBuilder, regions: str, ratio: float) -> str:
     return str(g.op("Concat", image, g.op("Sub", low, pad), g.op("Add", high, pad), axis=1))
 
 
+def bin_places_onnx(g: OnnxBuilder, first: str, size: str, bins: int, count: int) -> str:
+    """``first`` + i ``size`` / ``bins`` for i below ``count``: (R, count) of two (R, 1)."""
+    step = g.op("Div", size, g.const(float(bins)))
+    index = g.const(np.arange(count, dtype=np.float32)[None])
+    return str(g.op("Add", first, g.op("Mul", index, step)))
+
+
 def cells_beside_onnx(
     g: OnnxBuilder, place: str, counts: str, limit: int, axis: int
 ) -> list[tuple[str, str]]:

@@ -10,7 +10,6 @@ import numpy as np
 from caffe2torch.graph import FloatArray, Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
-    NOTHING,
     TEXT_ONLY,
     Affine,
     Layer,
@@ -21,10 +20,11 @@ from caffe2torch.layers import (
     register_layer,
     unsupported,
 )
+from caffe2torch.layers._random import DropoutInTraining
 
 
 @register_layer()
-class Dropout(Layer):
+class Dropout(DropoutInTraining):
     """y = x in phase TEST, mask * x / (1 - dropout_ratio) in TRAIN (Caffe: dropout_layer.cpp).
 
     The mask is 0 with probability ``dropout_ratio`` (default 0.5, between 0 and 1), drawn
@@ -37,7 +37,6 @@ class Dropout(Layer):
     """
 
     type = "Dropout"
-    reads = NOTHING
     keeps_signs = True
     parameters = Parameters(
         "dropout_param",
@@ -46,10 +45,7 @@ class Dropout(Layer):
         optional bool sample_weights_test = {TEXT_ONLY};
         """,
     )
-    works_in_place = True
 
-    dropout_ratio: float
-    phase: str
     scale_train: bool = True
     sample_weights_test: bool = False
 
@@ -111,11 +107,7 @@ class Dropout(Layer):
         return y if self.scale_train else y * (1 - self.dropout_ratio)
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        if self.dropout_ratio and self.phase == "TRAIN":
-            raise self.unsupported(
-                "random dropout of phase TRAIN has no exact ONNX form; convert for phase TEST",
-                "phase",
-            )
+        self.refuse_draws()
         if self.dropout_ratio and self.sample_weights_test:
             raise self.unsupported(
                 "dropout that stays random at inference has no exact ONNX form; convert to torch, "

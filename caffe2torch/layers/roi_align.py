@@ -12,6 +12,7 @@ from caffe2torch.layers import OnnxBuilder, TorchBuilder, register_layer
 from caffe2torch.layers._regions import (
     PooledRegions,
     between_cells_onnx,
+    bin_places_onnx,
     cells_beside_onnx,
     check_regions,
     pad_regions_onnx,
@@ -63,7 +64,5 @@ def _edges_onnx(
 ) -> list[tuple[str, str]]:
     """``grid_edges`` with an axis of 1 inserted at ``axis``: (R, count + 1, 1), or (R, 1, ..)."""
     size = g.op("Sub", last, first)
-    step = g.op("Div", size, g.const(float(count)))
-    index = g.const(np.arange(count + 1, dtype=np.float32)[None])
-    place = g.op("Add", first, g.op("Mul", index, step))
+    place = bin_places_onnx(g, first, size, count, count + 1)
     return cells_beside_onnx(g, place, g.op("Greater", size, g.const(0.0)), limit, axis)

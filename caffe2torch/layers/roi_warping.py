@@ -18,6 +18,7 @@ from caffe2torch.layers import (
 )
 from caffe2torch.layers._regions import (
     between_cells_onnx,
+    bin_places_onnx,
     cells_beside_onnx,
     check_regions,
     pooled_size,
@@ -80,9 +81,7 @@ def _starts_onnx(
     """``bin_starts`` with an axis of 1 inserted at ``axis``."""
     zero = g.const(0.0)
     size = g.op("Max", g.op("Sub", last, first), zero)
-    step = g.op("Div", size, g.const(float(count)))
-    index = g.const(np.arange(count, dtype=np.float32)[None])
-    place = g.op("Add", first, g.op("Mul", index, step))
+    place = bin_places_onnx(g, first, size, count, count)
     return cells_beside_onnx(g, place, g.op("GreaterOrEqual", size, zero), limit, axis)
 
 

@@ -8,20 +8,19 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
-    NOTHING,
     TEXT_ONLY,
     Layer,
-    OnnxBuilder,
     Parameters,
     TorchBuilder,
     net_error,
     register_layer,
     unsupported,
 )
+from caffe2torch.layers._random import DropoutInTraining
 
 
 @register_layer()
-class SpatialDropout(Layer):
+class SpatialDropout(DropoutInTraining):
     """y = x in phase TEST, mask[n, c] * x / (1 - dropout_ratio) in TRAIN, for x (N, C, ..).
 
     Forks: spatial_dropout_layer.cpp of Intel's Caffe, with Dropout's ``dropout_param``, and of
@@ -31,8 +30,6 @@ class SpatialDropout(Layer):
     """
 
     type = "SpatialDropout"
-    reads = NOTHING
-    works_in_place = True
     parameters = Parameters(
         "spatial_dropout_param",
         f"""
@@ -40,9 +37,6 @@ class SpatialDropout(Layer):
         optional bool sample_weights_test = {TEXT_ONLY};
         """,
     )
-
-    dropout_ratio: float
-    phase: str
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
@@ -65,11 +59,3 @@ class SpatialDropout(Layer):
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
         return t.runtime.ChannelDropout(self.dropout_ratio)
-
-    def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        if self.dropout_ratio and self.phase == "TRAIN":
-            raise self.unsupported(
-                "random dropout of phase TRAIN has no exact ONNX form; convert for phase TEST",
-                "phase",
-            )
-        return [g.op("Identity", inputs[0])]

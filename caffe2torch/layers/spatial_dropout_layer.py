@@ -8,7 +8,6 @@ from typing import Any
 from caffe2torch.graph import Shape
 from caffe2torch.io.schema import Message, enum_name
 from caffe2torch.layers import (
-    NOTHING,
     Layer,
     OnnxBuilder,
     TorchBuilder,
@@ -17,10 +16,11 @@ from caffe2torch.layers import (
     register_layer,
     unsupported,
 )
+from caffe2torch.layers._random import RandomInTraining
 
 
 @register_layer()
-class SpatialDropoutLayer(Layer):
+class SpatialDropoutLayer(RandomInTraining):
     """y = x / (1 - p); where ``phase`` is TRAIN, mask[n, c] * x / (1 - p), for x (N, C, H, W).
 
     Fork: TimoSaemann/caffe-enet, python/spatial_dropout.py. ``phase`` and ``p`` are both in
@@ -30,11 +30,9 @@ class SpatialDropoutLayer(Layer):
     """
 
     type = "Python spatial_dropout.SpatialDropoutLayer"
-    reads = NOTHING
-    works_in_place = True
+    drawn = "dropout of phase TRAIN has"
 
     ratio: float
-    drops: bool
 
     @classmethod
     def from_proto(cls, proto: Message) -> Layer:
@@ -50,30 +48,25 @@ class SpatialDropoutLayer(Layer):
             )
         if phase is None:
             raise net_error(proto, "it gives no phase", "python_param.param_str")
-        drops = phase == "TRAIN"
-        if drops and enum_name(proto, "phase") == "TEST":
+        if phase == "TRAIN" and enum_name(proto, "phase") == "TEST":
             raise unsupported(
                 proto,
                 "its phase TRAIN stays random at inference; give it the phase TEST",
                 "python_param.param_str",
             )
-        return cls(name=proto.name, ratio=ratio, drops=drops)
+        return cls(name=proto.name, ratio=ratio, phase=phase)
 
     def infer_shapes(self, bottoms: Sequence[Shape]) -> Sequence[Shape]:
-        if self.drops and len(bottoms[0]) != 4:
+        if self.draws and len(bottoms[0]) != 4:
             raise self.net_error(f"a bottom of shape {bottoms[0]} must have four axes")
         return [bottoms[0]]
 
     def torch_module(self, t: TorchBuilder, bottoms: Sequence[Shape]) -> Any:
-        return t.runtime.ChannelDropout(self.ratio) if self.drops else None
+        return t.runtime.ChannelDropout(self.ratio) if self.draws else None
 
     def to_torch(self, t: TorchBuilder, inputs: Sequence[Any], bottoms: Sequence[Shape]) -> Any:
-        return t.module(inputs[0]) if self.drops else inputs[0] * (1 / (1 - self.ratio))
+        return t.module(inputs[0]) if self.draws else inputs[0] * (1 / (1 - self.ratio))
 
     def to_onnx(self, g: OnnxBuilder, inputs: Sequence[str]) -> Sequence[str]:
-        if self.drops:
-            raise self.unsupported(
-                "random dropout of phase TRAIN has no exact ONNX form; convert for phase TEST",
-                "phase",
-            )
+        self.refuse_draws()
         return [g.op("Mul", inputs[0], g.const(1 / (1 - self.ratio)))]
