@@ -39,12 +39,12 @@ work does, and as much again without.
 class Prefetched(Iterator[Raw]):
     """The raw batches of a source from ``start`` on, in order.
 
-    ``workers`` processes, by default as many as the source asks for, make ``ahead`` batches or more
-    before they are asked for; without any they are made here. The batches are the same in either
-    case. What a source raises is raised here, when its batch is asked for. Where ``device``, to
-    which they go, is a GPU, the batches of processes lie in pinned memory. ``close`` ends the
-    processes, as does the end of this one. Raises WorkerError where memory that they share is
-    short.
+    ``workers`` processes, by default as many as the source asks for and there are cores for, make
+    ``ahead`` batches or more before they are asked for; without any they are made here. The batches
+    are the same in either case. What a source raises is raised here, when its batch is asked for.
+    Where ``device``, to which they go, is a GPU, the batches of processes lie in pinned memory.
+    ``close`` ends the processes, as does the end of this one. Raises WorkerError where memory that
+    they share is short.
     """
 
     def __init__(
@@ -57,7 +57,8 @@ class Prefetched(Iterator[Raw]):
     ) -> None:
         self._source, self._next = source, start
         self._batches: Generator[Any, None, None] | None = None
-        workers = source.workers if workers is None else workers
+        if workers is None:
+            workers = min(source.workers, _cores())
         if workers:
             each = max(1, -(-ahead // workers))
             slots = source.slots(each * workers + HELD)
@@ -91,6 +92,13 @@ class Prefetched(Iterator[Raw]):
         if self._batches is not None:
             self._batches.close()
             self._batches = None
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Not on macOS and Windows.
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _Batches:

@@ -13,7 +13,7 @@ import pytest
 import torch
 from data_nets import datum, pixels, source, write_lmdb
 
-from caffe2torch.data import Prefetched
+from caffe2torch.data import Prefetched, prefetch
 from caffe2torch.data.cuts import CPU
 from caffe2torch.data.prefetch import NICENESS
 from caffe2torch.data.slots import HELD
@@ -80,9 +80,13 @@ def test_workers_give_way_to_the_process_that_trains():
     assert os.nice(0) == own
 
 
-def test_images_are_read_ahead_by_default_and_numbers_are_not(opened):
+@pytest.mark.parametrize(("cores", "processes"), [(1, 1), (2, 2), (64, 2)])
+def test_images_are_read_ahead_by_default_and_numbers_are_not(
+    opened, monkeypatch, cores, processes
+):
+    monkeypatch.setattr(prefetch, "_cores", lambda: cores)
     batches = Prefetched(opened)
-    assert len(multiprocessing.active_children()) == 2
+    assert len(multiprocessing.active_children()) == processes
     batches.close()
     dummy = source("dummy_data_param { shape { dim: 3 } }", kind="DummyData", tops=("a",))
     Prefetched(dummy)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import h5py
 import numpy as np
 import pytest
@@ -201,6 +203,47 @@ def test_workers_change_nothing(folder: Path) -> None:
     os.rename("out_iter_12.caffemodel", "one.caffemodel")
     assert train("--workers", "2").exit_code == 0
     assert_same(("one.caffemodel", "out_iter_12.caffemodel"))
+
+
+IMAGES = """data" type: "ImageData" top: "x" top: "label"
+  image_data_param { source: "images.txt" batch_size: BATCH new_height: 9 new_width: 8
+    shuffle: true rand_skip: 7 }
+  transform_param { crop_size: 5 mirror: true scale: 0.01 mean_value: 104.5 mean_value: 117
+    mean_value: 123 } }
+layer { name: "frozen"""
+
+
+def write_images() -> None:
+    """The net with images in the place of its numbers."""
+    rng = np.random.default_rng(6)
+    with open("images.txt", "w") as file:
+        for n in range(8):
+            cv2.imwrite(f"{n}.png", rng.integers(0, 256, (10 + n, 13, 3), np.uint8))
+            file.write(f"{n}.png {n % CLASSES}\n")
+    before, after = NET.index('data" type'), NET.index('frozen" type') + len("frozen")
+    write_net(text=NET[:before] + IMAGES + NET[after:])
+
+
+def test_processes_that_read_images_change_nothing(folder: Path) -> None:
+    """Nor does a stop, after which others read on from the middle of the list."""
+    write_images()
+    assert train("--workers", "0").exit_code == 0
+    os.rename("out_iter_12.caffemodel", "one.caffemodel")
+    for workers in ((), ("--workers", "1")):
+        assert train(*workers).exit_code == 0
+        assert_same(("one.caffemodel", "out_iter_12.caffemodel"))
+    on = ("--snapshot", "out_iter_6.solverstate", "--resume-data")
+    assert train(*on).exit_code == 0
+    assert_same(("one.caffemodel", "out_iter_12.caffemodel"))
+
+
+def test_a_label_of_an_image_that_is_no_class_is_refused(folder: Path) -> None:
+    write_images()
+    Path("images.txt").write_text("0.png 1\n1.png 5\n" * 4)
+    result = train()
+    assert result.exit_code != 0
+    assert "5 is in 'label', where 0 to 4 may be" in result.output
+    assert not multiprocessing.active_children()
 
 
 @pytest.mark.slow
