@@ -29,7 +29,7 @@ import caffe2torch
 from caffe2torch.artefact.write import write_graph
 from caffe2torch.engines.onnxruntime import Session
 from caffe2torch.io.atomic import atomic_write
-from caffe2torch.layers import all_layers
+from caffe2torch.layers import Layer, all_layers
 from caffe2torch.lower.eager import module_of
 from caffe2torch.lower.recorder import Recorder, is_module_alone
 from caffe2torch.lower.source_modules import SourceModules
@@ -50,7 +50,7 @@ SHAPES = {"x": (2, 8, 6, 6), "a": (2, 8), "rois": (3, 5), "mask": (2, 8, 6, 6), 
           "anchors": (1, 2, 6, 6), "deltas": (1, 4, 6, 6), "texts": (1, 20, 6, 6),
           "image": (1, 3), "label": (1, 1, 6, 6), "parts": (1, 5, 6, 6), "taps": (2, 18, 6, 6),
           "scale": (2, 1, 6, 6), "map18": (1, 18, 6, 6), "map36": (1, 36, 6, 6),
-          "map121": (2, 121, 6, 6),
+          "map121": (2, 121, 6, 6), "rings": (3, 9),
           "mask441": (2, 441), "labels": (2,), "taps4": (1, 2, 3, 8), "scores4": (1, 24),
           "priors4": (1, 2, 48)}  # fmt: skip
 WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
@@ -171,6 +171,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
      'param_str: "{phase: TEST, p: 0.1}" }'),
     ("Quant", ("x",), "quant_param { centers: 0.5 centers: 1 }"),
     ("Region", ("x",), "region_param { num: 1 coords: 4 classes: 3 }"),
+    ("RegionPooling", ("x", "rings"), "region_pooling_param { pooled_h: 2 pooled_w: 2 }"),
     ("ReLU6", ("x",), ""),
     ("ReLUX", ("x",), ""),
     ("Remap", ("x", "flow"), ""),
@@ -255,12 +256,14 @@ def torch_names(graph: caffe2torch.Graph, node: Any) -> set[str]:
     return {name for name in names if "." in name or name in own} - HOMES or {EXPRESSION}
 
 
-def record_forms(rows: Mapping[str, Row], graph: caffe2torch.Graph, model: OnnxModel) -> None:
-    """What each layer of ``graph`` became in torch and in ``model``."""
+def record_forms(
+    rows: Mapping[str, Row], graph: caffe2torch.Graph, model: OnnxModel | None
+) -> None:
+    """What each layer of ``graph`` became in torch, and in ``model`` if it has an ONNX form."""
     types = {node.layer.name: node.layer.type for node in graph.nodes}
     for node in graph.nodes:
         rows[node.layer.type].torch |= torch_names(graph, node)
-    for made in model.skeleton.graph.node:
+    for made in model.skeleton.graph.node if model else ():
         layer = made.name.rpartition("/")[0]
         if layer in types:
             rows[types[layer]].operators.add(made.op_type)
@@ -338,7 +341,8 @@ def measure() -> dict[str, Row]:
             run_case(path.parent, case, rows)
     for example in WITHOUT_A_CASE:
         graph = caffe2torch.read(None, _net(*example), allow_missing=True)
-        record_forms(rows, graph, to_onnx(graph))
+        has_onnx = type(graph.nodes[-1].layer).to_onnx is not Layer.to_onnx
+        record_forms(rows, graph, to_onnx(graph) if has_onnx else None)
     return rows
 
 

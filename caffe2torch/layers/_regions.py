@@ -62,15 +62,15 @@ def refuse_training(proto: Message) -> None:
         )
 
 
-def check_regions(layer: Layer, data: Shape, regions: Shape) -> None:
-    """Raise NetError unless the bottoms can be a map and rows (image, x1, y1, x2, y2)."""
+def check_regions(layer: Layer, data: Shape, regions: Shape, *, columns: int = 5) -> None:
+    """Raise NetError unless the bottoms can be a map and rows (image, x1, y1, x2, y2, ..)."""
     if len(data) != 4:
         raise layer.net_error(f"the map's shape {data} is not (N, C, H, W)")
     size = 1
     for axis in regions[1:]:
         size *= axis
-    if not regions or size != 5:
-        raise layer.net_error(f"the regions' shape {regions} is not (R, 5)")
+    if not regions or size != columns:
+        raise layer.net_error(f"the regions' shape {regions} is not (R, {columns})")
 
 
 def pad_regions_onnx(g: OnnxBuilder, regions: str, ratio: float) -> str:

@@ -32,6 +32,10 @@ FILE_FILLER = (
     "a file with initial values: weights take their place, and without them the filler's type is "
     "refused by name"
 )
+EXPECTATION = (
+    "of the filler 'expectation' (cbfinn): weights take its place, and without them its type is "
+    "refused by name"
+)
 PRODUCTS = frozenset({"Convolution", "Deconvolution", "InnerProduct"})
 
 LAYER_HINTS = (
@@ -80,6 +84,17 @@ LAYER_HINTS = (
     Hint("*.weight_filler.alpha", "the spread of random initial values (happynear's MSRA filler)"),
     Hint("*.weight_filler.file", FILE_FILLER),
     Hint("*.bias_filler.file", FILE_FILLER),
+    Hint("*.weight_filler.expectation_option", EXPECTATION),
+    Hint(
+        "*.weight_filler.width",
+        EXPECTATION,
+        beside="inner_product_param.weight_filler.expectation_option",
+    ),
+    Hint(
+        "*.weight_filler.height",
+        EXPECTATION,
+        beside="inner_product_param.weight_filler.expectation_option",
+    ),
     Hint(
         "detection_output_param.nms_param.soft_nms",
         "false is SSD's own suppression (jolibrain)",

@@ -47,6 +47,16 @@ def test_hints_do_not_change_the_net(kind: str, more: str) -> None:
     assert [len(node.params) for node in graph.nodes] in ([0], [2], [3])
 
 
+def test_a_filler_of_a_fork_is_asked_for_where_it_fills() -> None:
+    filler = "weight_filler { type: 'expectation' expectation_option: 'xy' width: 5 height: 7 }"
+    text = f"{INPUT} layer {{ name: 'l' type: 'InnerProduct' bottom: 'x' top: 'y' "
+    text += f"inner_product_param {{ num_output: 2 bias_term: false axis: -2 {filler} }} }}"
+    graph = build_graph(parse_prototxt(text))
+    assert not any(node.proto.unknown_field for node in graph.nodes)
+    with pytest.raises(UnsupportedLayerError, match="unknown filler type 'expectation'"):
+        build_graph(parse_prototxt(text), BlobSource(), options=Options(allow_missing=True))
+
+
 def test_a_layer_that_would_be_rounded_is_warned_of() -> None:
     graph = read("Convolution", CONV % "" + "quantization_param { bw_params: 8 scale_in: 1.5 }")
     (warning,) = graph.warnings

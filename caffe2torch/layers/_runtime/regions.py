@@ -22,9 +22,25 @@ def roi_pool(
     x1, y1, x2, y2 = round_half_away(corners * spatial_scale).unbind(1)
     y_start, y_end = (y[:, :, None] for y in roi_bins(y1, y2, pooled[0], data.shape[2]))
     x_start, x_end = (x[:, None, :] for x in roi_bins(x1, x2, pooled[1], data.shape[3]))
-    top, bottom, row_level = two_windows(y_start, y_end, data.shape[2])
-    left, right, column_level = two_windows(x_start, x_end, data.shape[3])
     maxima = running_maxima(running_maxima(data.permute(0, 2, 3, 1), 1), 3)
+    best, filled = box_maxima(maxima, image, (y_start, y_end), (x_start, x_end))
+    return torch.where(filled, best, 0.0).permute(0, 3, 1, 2)
+
+
+def box_maxima(
+    maxima: Tensor,
+    image: Tensor,
+    rows: tuple[Tensor, Tensor],
+    columns: tuple[Tensor, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """The maxima of boxes of cells (R, height, width, C), and which have a cell.
+
+    ``maxima`` are the ``running_maxima`` of both axes, ``rows`` and ``columns`` the
+    start and the end of each box.
+    """
+    height, width = maxima.shape[3:5]
+    top, bottom, row_level = two_windows(*rows, height)
+    left, right, column_level = two_windows(*columns, width)
     image = image[:, None, None]
     windows = [
         (column_level, row_level, image, y, x)
@@ -32,8 +48,46 @@ def roi_pool(
         for x in (left, right)
     ]
     best = torch.stack([maxima[window] for window in windows]).amax(0)
-    filled = (y_start < y_end) & (x_start < x_end)
-    return torch.where(filled[..., None], best, 0.0).permute(0, 3, 1, 2)
+    filled = (rows[0] < rows[1]) & (columns[0] < columns[1])
+    return best, filled[..., None]
+
+
+def region_pool(
+    data: Tensor,
+    regions: Tensor,
+    pooled: Sequence[int],
+    spatial_scale: float,
+    offset: float,
+) -> Tensor:
+    """The maxima of each region's bins outside of its inner box, or 0 (LocNet)."""
+    image, boxes = split_regions(regions, len(data), 9)
+    starts = ((boxes + 1 + offset) * spatial_scale).double() + 0.5
+    ends = ((boxes + 1 - offset) * spatial_scale).double() - 0.5
+    edges = []
+    for axis in (0, 1, 4, 5):  # x and y of the outer box, and of the inner one.
+        first, last = starts[:, axis].floor(), ends[:, axis + 2].ceil()
+        middle = ((first + last) / 2).trunc()
+        crossed = first > last
+        first, last = (torch.where(crossed, middle, e) for e in (first, last))
+        edges.append((first.to(data.dtype), last.to(data.dtype)))
+    (x1, x2), (y1, y2), *inner = edges
+    height, width = data.shape[2:]
+    y_start, y_end = (y[:, :, None] for y in roi_bins(y1, y2, pooled[0], height))
+    x_start, x_end = (x[:, None, :] for x in roi_bins(x1, x2, pooled[1], width))
+    (left, right), (top, bottom) = (
+        [edge.long()[:, None, None] for edge in pair] for pair in inner
+    )
+    maxima = running_maxima(running_maxima(data.permute(0, 2, 3, 1), 1), 3)
+    total = data.new_zeros(())
+    for rows, columns in (
+        ((y_start, y_end.minimum(top + 1)), (x_start, x_end)),
+        ((y_start.maximum(bottom), y_end), (x_start, x_end)),
+        ((y_start, y_end), (x_start, x_end.minimum(left + 1))),
+        ((y_start, y_end), (x_start.maximum(right), x_end)),
+    ):
+        best, filled = box_maxima(maxima, image, rows, columns)
+        total = torch.where(filled & (best > total), best, total)
+    return total.permute(0, 3, 1, 2)
 
 
 def pad_regions(corners: Tensor, ratio: float) -> Tensor:
@@ -241,13 +295,15 @@ def psroi_bins(
     return start.long().clamp(0, limit), end.long().clamp(0, limit)
 
 
-def split_regions(regions: Tensor, images: int) -> tuple[Tensor, Tensor]:
-    """The image index of each region (R), and x1, y1, x2, y2 (R, 4).
+def split_regions(
+    regions: Tensor, images: int, columns: int = 5
+) -> tuple[Tensor, Tensor]:
+    """The image index of each region (R), and x1, y1, x2, y2 (R, 4), or more.
 
     Caffe stops at an index below 0; here it becomes ``images``, one that torch refuses
     too instead of counting from the end.
     """
-    regions = regions.detach().float().reshape(len(regions), 5)
+    regions = regions.detach().float().reshape(len(regions), columns)
     image = regions[:, 0].long()
     return image.where(image >= 0, images), regions[:, 1:]
 
