@@ -32,7 +32,7 @@ class TrainConfig:
     Where ``lr`` is None it is ``LR_FEW`` for fewer than ``FEW_IMAGES`` training images, otherwise
     ``LR_MANY``.
     ``lr_scale`` is a rule of ``LR_RULES`` and the images a step for which ``lr`` was chosen. Where
-    ``channels_last`` is None, ``squeezenet.evaluate.prefers_channels_last`` decides.
+    ``channels_last`` is None, ``caffe2torch.training.precision.prefers_channels_last`` decides.
     """
 
     data: str = "."

@@ -11,12 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from caffe2torch.errors import ReadError
-from caffe2torch.lower.fast import is_ordinary
 from caffe2torch.training.distributed import ALONE, Team
+from caffe2torch.training.precision import mixed, prefers_channels_last
 from squeezenet.data import BadImages, ImageDataset, checked, eval_batches, load_batches
 from squeezenet.feed import Feed
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 TOP = 5
 
@@ -93,18 +91,6 @@ class Metrics:
         }
 
 
-def prefers_channels_last(model: nn.Module, device: torch.device, precision: str) -> bool:
-    """Whether channels last is the faster order of memory for a model, and safe.
-
-    On a CPU it is faster in every precision (SqueezeNet's step 1.4 times in fp32, 1.7 times in
-    bf16), but not safe for a convolution whose window can lie in the padding alone, as in conv10
-    of v1.0. On a GPU the tensor cores, which compute in bf16 and fp16, take it.
-    """
-    if device.type != "cpu":
-        return precision != "fp32"
-    return all(is_ordinary(m) for m in model.modules() if isinstance(m, nn.Conv2d))
-
-
 def on_device(
     model: nn.Module,
     device: torch.device,
@@ -123,8 +109,7 @@ def on_device(
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch types the method without it
 
     def run(images: Tensor) -> Tensor:
-        mixed = torch.autocast(device.type, DTYPES[precision], enabled=precision != "fp32")
-        with torch.inference_mode(), mixed:
+        with torch.inference_mode(), mixed(device, precision):
             logits: Tensor = model(images.to(device))
             return logits.float()
 

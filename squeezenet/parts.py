@@ -15,11 +15,11 @@ from caffe2torch.io.atomic import check_folder, check_writable
 from caffe2torch.preprocessing import Preprocessing
 from caffe2torch.training.distributed import Team
 from caffe2torch.training.optimisers import CaffeOptimiser, freeze, parameter_groups
+from caffe2torch.training.precision import prefers_channels_last
 from caffe2torch.training.rules import Schedule
 from squeezenet.config import TrainConfig
 from squeezenet.data import ImageDataset
 from squeezenet.decode import DeviceDecoder
-from squeezenet.evaluate import prefers_channels_last
 from squeezenet.model import SqueezeNet
 from squeezenet.preprocess import Transform
 from squeezenet.sources import count_classes, open_split

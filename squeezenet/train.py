@@ -19,6 +19,7 @@ from caffe2torch.training.distributed import Team, join_team
 from caffe2torch.training.log import Records
 from caffe2torch.training.loop import Action, DivergedError, Loop
 from caffe2torch.training.optimisers import WeightAverage
+from caffe2torch.training.precision import mixed
 from squeezenet.checkpoint import (
     damage_named,
     load_checkpoint,
@@ -27,7 +28,7 @@ from squeezenet.checkpoint import (
 )
 from squeezenet.config import TrainConfig
 from squeezenet.data import BadImages, Batch, ImageDataset, checked, load_batches, train_batches
-from squeezenet.evaluate import DTYPES, Metrics, evaluate, on_device
+from squeezenet.evaluate import Metrics, evaluate, on_device
 from squeezenet.feed import Feed
 from squeezenet.head import mix_classifier
 from squeezenet.parts import check_out, make_model, make_optimiser, make_schedule, open_data
@@ -250,9 +251,7 @@ class _Run(Loop):
             # With nothing to learn from, gradients are 0: the loss scaler wants some.
             images = torch.zeros(1, 3, config.crop, config.crop, device=device)
             labels = torch.full((1,), -100, device=device)
-        with torch.autocast(
-            device.type, DTYPES[config.precision], enabled=config.precision != "fp32"
-        ):
+        with mixed(device, config.precision):
             logits = self.forward(images)
         return F.cross_entropy(
             logits.float(),

@@ -113,6 +113,7 @@ HEAVY_AT_THE_TOP = {
     "caffe2torch/training/distributed.py": {"torch"},
     "caffe2torch/training/learned.py": {"torch"},
     "caffe2torch/training/net.py": {"torch"},
+    "caffe2torch/training/precision.py": {"torch"},
     "caffe2torch/training/update.py": {"torch"},
     "caffe2torch/training/fed.py": {"torch"},
     "caffe2torch/training/loop.py": {"torch"},

@@ -47,9 +47,9 @@ from caffe2torch.images import ImageList, decode_image, read_list
 from caffe2torch.training.allocator import keep_freed_memory
 from caffe2torch.training.distributed import choose_device
 from caffe2torch.training.optimisers import CaffeOptimiser
+from caffe2torch.training.precision import mixed
 from squeezenet.config import TrainConfig
 from squeezenet.data import BadImages, Batch, ImageDataset, load_batches, train_batches
-from squeezenet.evaluate import DTYPES
 from squeezenet.feed import Feed
 from squeezenet.model import SqueezeNet
 from squeezenet.pack import Packing, pack
@@ -180,8 +180,7 @@ def make_step(config: TrainConfig, device: torch.device) -> Step:
 
     def step(images: Any, labels: Any) -> None:
         optimiser.zero_grad(set_to_none=True)
-        mixed = config.precision != "fp32"
-        with torch.autocast(device.type, DTYPES[config.precision], enabled=mixed):
+        with mixed(device, config.precision):
             logits = forward(images)
         torch.autograd.backward(F.cross_entropy(logits.float(), labels))
         optimiser.step()

@@ -49,6 +49,19 @@ EFFECTS = click.Choice(["stop", "snapshot", "none"])
     "where images are read, and none for HDF5Data and DummyData.",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(["fp32", "bf16"]),
+    default="fp32",
+    show_default=True,
+    help="Of the products in convolutions and InnerProducts; all else is float32.",
+)
+@click.option(
+    "--channels-last/--no-channels-last",
+    default=None,
+    help="Keep the channels of convolutions together in memory, which changes roundings alone; "
+    "without either where it is faster: on a CPU, and on a GPU in bf16.",
+)
+@click.option(
     "--python-layers",
     type=click.Path(exists=True, file_okay=False),
     metavar="DIR",
@@ -75,6 +88,8 @@ def train(
     log_json: Path | None,
     tensorboard: Path | None,
     python_layers: str | None,
+    precision: str,
+    channels_last: bool | None,
     **options: Any,
 ) -> None:
     """Train a net as its solver.prototxt says.
@@ -84,6 +99,7 @@ def train(
     """
     from caffe2torch.training import run
     from caffe2torch.training.log import Log
+    from caffe2torch.training.precision import Arithmetic
 
     files = tuple(filter(None, weights.split(",")))
     with (
@@ -94,7 +110,13 @@ def train(
         log = Log(write, log_json, tensorboard)
         try:
             run.train(
-                solver, log=log, weights=files, requested=requested, progress=progress, **options
+                solver,
+                log=log,
+                weights=files,
+                arithmetic=Arithmetic(precision, channels_last),
+                requested=requested,
+                progress=progress,
+                **options,
             )
         finally:
             log.close()

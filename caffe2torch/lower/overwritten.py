@@ -181,12 +181,13 @@ class _Call(torch.autograd.Function):
         """The gradients of the bottoms and of the learned arrays."""
         given, reread = ctx.saved_tensors, ctx.reread
         parameters = tuple(ctx.t.params.parameters())
+        given, diffs = tuple(map(in_full, given)), tuple(map(in_full, diffs))
         present = [
-            ctx.memory.get(name, own).reshape(own.shape)
+            in_full(ctx.memory.get(name, own)).reshape(own.shape)
             for name, own in zip(reread.bottoms, given, strict=True)
         ]
         tops = [
-            ctx.memory[name].reshape(diff.shape)
+            in_full(ctx.memory[name]).reshape(diff.shape)
             for name, diff in zip(reread.tops, diffs, strict=True)
         ]
         wanted = ctx.needs_input_grad[5:]
@@ -196,6 +197,11 @@ class _Call(torch.autograd.Function):
         for position in reread.lost:
             made[position] = None
         return (*[None] * 5, *made)
+
+
+def in_full(x: Tensor) -> Tensor:
+    """``x`` in float32, if it is of a lower precision, as automatic casts leave it."""
+    return x.float() if x.dtype in (torch.bfloat16, torch.float16) else x
 
 
 def gradients(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -154,11 +154,15 @@ class CaffeModule(nn.Module):
         return f"{self.caffe_graph.name!r}, inputs=({inputs}), outputs={self.output_names}"
 
     def values(
-        self, inputs: Mapping[str, Tensor], names: Collection[str] | None = None
+        self,
+        inputs: Mapping[str, Tensor],
+        names: Collection[str] | None = None,
+        around: Callable[[Node, Function], Function] = lambda node, function: function,
     ) -> dict[str, Tensor]:
         """Run the net and return values by their names in the graph, the outputs among them.
 
-        ``inputs`` are by blob. Those of ``names`` are there at the end; None keeps all.
+        ``inputs`` are by blob. Those of ``names`` are there at the end; None keeps all. ``around``
+        makes what is called for a node of the function that computes it.
         """
         values = self._named_inputs(inputs)
         memory: dict[str, Tensor] = {}
@@ -166,6 +170,7 @@ class CaffeModule(nn.Module):
         for index, (function, (path, reads, tops, dead, cut)) in enumerate(
             zip(self.functions(values), self._steps, strict=True)
         ):
+            function = around(self.caffe_graph.nodes[index], function)
             bottoms = [values[name] for name in reads]
             for position in cut:
                 bottoms[position] = bottoms[position].detach()

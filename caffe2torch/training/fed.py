@@ -18,6 +18,7 @@ from caffe2torch.io.schema import Message
 from caffe2torch.io.write_caffemodel import LayerBlobs, node_blobs
 from caffe2torch.layers import Layer
 from caffe2torch.lower.eager import check_indices
+from caffe2torch.lower.overwritten import in_full
 from caffe2torch.lower.to_torch import array_of, arrays_of
 from caffe2torch.training.backward import statistics_of
 from caffe2torch.training.engine import Output, Pass
@@ -27,6 +28,7 @@ from caffe2torch.training.net import (
     saved_layer,
     split_layers,
 )
+from caffe2torch.training.precision import PLAIN, Arithmetic
 from caffe2torch.training.update import Slot
 
 
@@ -35,15 +37,23 @@ class FedNet:
 
     ``position`` is the number of passes, and so the next batch. ``workers`` processes
     prepare the batches of each data layer; 0 prepares them where they are used, None leaves the
-    number to the layer's source.
+    number to the layer's source. Layers compute as ``arithmetic`` says (plainly, in float32);
+    losses and outputs are float32.
     """
 
-    def __init__(self, net: TrainingNet, device: torch.device, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        net: TrainingNet,
+        device: torch.device,
+        workers: int | None = None,
+        arithmetic: Arithmetic = PLAIN,
+    ) -> None:
         # The arrays are the module's now.
         self.net = replace(net, graph=replace(net.graph, params={}))
         self.name = net.graph.name
         self.device, self.workers = device, workers
         self.module = net.module.to(device)
+        self._around = arithmetic.of(net.graph, self.module, device)
         _tie(net)
         self._indices = _indices(net.graph)
         self.slots: Sequence[Slot] = [_slot(net, blob) for blob in net.learned]
@@ -102,7 +112,7 @@ class FedNet:
 
     def forward_backward(self) -> Pass:
         """One pass on the next batch, whose gradients are added to those that there are."""
-        values = self.module.values(self.inputs(), self._kept)
+        values = self._values()
         for blob in self.net.learned:
             blob.begin()
         objective = self.net.objective(values)
@@ -115,8 +125,13 @@ class FedNet:
     @torch.no_grad()
     def forward(self) -> Pass:
         """One pass on the next batch, without gradients."""
-        values = self.module.values(self.inputs(), self._kept)
+        values = self._values()
         return self._pass(values, self.net.loss(values))
+
+    def _values(self) -> dict[str, Tensor]:
+        """The losses and outputs of a pass on the next batch, by the values' names."""
+        values = self.module.values(self.inputs(), self._kept, self._around)
+        return {name: in_full(values[name]) for name in self._kept}
 
     def share_from(self, other: FedNet) -> None:
         """Compute with the learned arrays of another net's layers of the same names.
@@ -196,7 +211,7 @@ class FedNet:
                     return (
                         f"the {name} of layer {node.layer.name!r} holds a value that is not finite"
                     )
-        values = self.module.values(inputs)
+        values = self.module.values(inputs, None, self._around)
         for node in self.net.graph.nodes:
             for top in node.outputs:
                 if not bool(values[top].isfinite().all()):

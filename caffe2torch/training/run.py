@@ -21,7 +21,8 @@ from caffe2torch.training.engine import Engine
 from caffe2torch.training.fed import FedNet
 from caffe2torch.training.log import Log
 from caffe2torch.training.loop import Action
-from caffe2torch.training.net import open_net
+from caffe2torch.training.net import TrainingNet, open_net
+from caffe2torch.training.precision import PLAIN, Arithmetic
 from caffe2torch.training.snapshot import learned_net, newest_state, read_state
 from caffe2torch.training.solver import NetOf, Solver, read_solver, warn_idle
 
@@ -36,6 +37,7 @@ def train(
     resume: bool = False,
     device: str = "auto",
     workers: int | None = None,
+    arithmetic: Arithmetic = PLAIN,
     level: int = 0,
     stages: tuple[str, ...] = (),
     requested: Callable[[], Action] = lambda: Action.NONE,
@@ -57,6 +59,7 @@ def train(
         device: "auto" (the solver's own, or the CPU where there is no GPU), "cpu" or "cuda".
         workers: processes that prepare the batches of each data layer; None leaves it to the layer,
             see ``Source.workers``.
+        arithmetic: how the layers compute.
         level: of the training net's state.
         stages: of the training net's state.
         requested: asked for what to do after each update.
@@ -86,6 +89,7 @@ def train(
             snapshot=snapshot,
             resume_data=resume_data,
             workers=workers,
+            arithmetic=arithmetic,
             requested=requested,
             progress=progress,
         ) as engine,
@@ -103,6 +107,7 @@ def open_engine(
     snapshot: str | None = None,
     resume_data: bool = False,
     workers: int | None = None,
+    arithmetic: Arithmetic = PLAIN,
     requested: Callable[[], Action] = lambda: Action.NONE,
     progress: Callable[[int, int], None] = lambda iteration, end: None,
 ) -> Iterator[Engine]:
@@ -117,12 +122,16 @@ def open_engine(
     if state is not None and snapshot is not None:
         files.append(learned_net(state, snapshot))
     source = read_weights(files)
-    net = _open(solver.train, solver, source, team, workers)
+
+    def opened(described: NetOf) -> FedNet:
+        return FedNet(_open(described, solver, source, team), team.device, workers, arithmetic)
+
+    net = opened(solver.train)
     check_learns(net)
     tests = []
     if team.leads:
         for described in solver.tests:
-            tests.append(_open(described, solver, source, team, workers))
+            tests.append(opened(described))
             tests[-1].share_from(net)
     engine = Engine(solver, net, tests, log=log, team=team, requested=requested, progress=progress)
     # Random numbers follow from the iteration, so that a restored run draws the same.
@@ -194,11 +203,9 @@ def check_learns(net: FedNet) -> None:
         )
 
 
-def _open(
-    described: NetOf, solver: Solver, source: BlobSource, team: Team, workers: int | None
-) -> FedNet:
+def _open(described: NetOf, solver: Solver, source: BlobSource, team: Team) -> TrainingNet:
     training = described.state.phase == "TRAIN"
-    net = open_net(
+    return open_net(
         described.net,
         described.state,
         folder=described.folder,
@@ -207,7 +214,6 @@ def _open(
         rank=team.rank if training else 0,
         world=team.world if training else 1,
     )
-    return FedNet(net, team.device, workers)
 
 
 def _seed(seed: int, iteration: int, team: Team) -> None:

@@ -19,9 +19,9 @@ import torch
 
 from caffe2torch.errors import ArtefactError, NetError, ReadError
 from caffe2torch.training.loop import Action, DivergedError
+from caffe2torch.training.precision import prefers_channels_last
 from squeezenet.checkpoint import is_checkpoint, load_checkpoint, save_checkpoint
 from squeezenet.config import TrainConfig
-from squeezenet.evaluate import prefers_channels_last
 from squeezenet.model import SqueezeNet
 from squeezenet.train import train
 from squeezenet.weights import load_model

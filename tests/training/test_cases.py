@@ -18,6 +18,7 @@ from caffe2torch.training.distributed import ALONE
 from caffe2torch.training.engine import Engine, Pass
 from caffe2torch.training.fed import FedNet
 from caffe2torch.training.log import Log
+from caffe2torch.training.precision import PLAIN, Arithmetic
 from caffe2torch.training.run import open_engine
 from caffe2torch.training.solver import read_solver
 
@@ -29,20 +30,25 @@ SCORES = 1e-5
 """Of the largest value of a test output, or 1."""
 RATE = 1e-6
 """Caffe computes some policies in float32."""
+BF16 = 5e-2
+"""Of the first loss, the mean of 20 iterations on products of 8 bits."""
 ITERATIONS = 20
 
 
-def test_cases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("channels_last", [False, True])
+def test_cases(channels_last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong = []
+    arithmetic = Arithmetic(channels_last=channels_last)
     for folder in folders("ok", tmp_path):
         monkeypatch.chdir(folder)
         with np.load("expected.npz") as file:
             expected = {key: file[key] for key in file.files}
-        wrong += [f"{folder.name}: {line}" for line in differences(expected, "")]
+        wrong += [f"{folder.name}: {line}" for line in differences(expected, "", arithmetic)]
         if case(folder)["resume"]:
             resumed = {k.removeprefix("resume/"): v for k, v in expected.items() if "resume/" in k}
             state = "snap_iter_10.solverstate"
-            wrong += [f"{folder.name} resumed: {line}" for line in differences(resumed, state)]
+            lines = differences(resumed, state, arithmetic)
+            wrong += [f"{folder.name} resumed: {line}" for line in lines]
     assert not wrong, "\n".join(wrong)
 
 
@@ -51,6 +57,26 @@ def test_what_caffe_refuses_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
         monkeypatch.chdir(folder)
         with pytest.raises(Caffe2TorchError, match=r"^solver\.prototxt: "):
             read_solver("solver.prototxt")
+
+
+def test_bf16_learns_as_float32_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = []
+    for folder in folders("ok", tmp_path):
+        monkeypatch.chdir(folder)
+        losses = []
+        for arithmetic in (PLAIN, Arithmetic("bf16")):
+            with engine_of(arithmetic=arithmetic) as (engine, net):
+                passes = noted(net)
+                engine.step(ITERATIONS)
+                losses.append(np.array([float(one.loss) for one in passes]))
+                held = weights_of(net)
+        if not all(np.isfinite(array).all() for array in held.values()):
+            wrong.append(f"{folder.name}: a weight is not finite")
+        # Single losses of a fast descent differ more, up and down.
+        away = np.abs(np.subtract(*losses).mean()) / losses[0][0]
+        if not 0 < away <= BF16:
+            wrong.append(f"{folder.name}: the mean loss is {away:.1e} of the first one away")
+    assert not wrong, "\n".join(wrong)
 
 
 @pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
@@ -111,7 +137,7 @@ def weights_of(net: FedNet) -> dict[str, Any]:
     }
 
 
-def differences(expected: dict[str, Any], snapshot: str) -> list[str]:
+def differences(expected: dict[str, Any], snapshot: str, arithmetic: Arithmetic) -> list[str]:
     """Run the case in the current folder; what is not as Caffe had it, one line each."""
     wrong: list[str] = []
 
@@ -120,7 +146,7 @@ def differences(expected: dict[str, Any], snapshot: str) -> list[str]:
         if not away <= tolerance * peak:
             wrong.append(f"{what} is {away / peak:.1e} away, {tolerance:g} is allowed")
 
-    with engine_of(snapshot or None) as (engine, net):
+    with engine_of(snapshot or None, arithmetic=arithmetic) as (engine, net):
         passes = noted(net)
         rates = []
         while engine.iteration < ITERATIONS:

@@ -29,6 +29,9 @@ ITEMS, BATCH, CLASSES = 24, 3, 5
 OF_PEAK = 1e-5
 """Of a blob's peak: two processes sum in another order than one."""
 
+BF16 = 0.02
+"""Of a loss after 12 iterations on products of 8 bits."""
+
 NET = """
 name: "small"
 layer { name: "data" type: "HDF5Data" top: "x" top: "label"
@@ -244,6 +247,18 @@ def test_a_label_of_an_image_that_is_no_class_is_refused(folder: Path) -> None:
     assert result.exit_code != 0
     assert "5 is in 'label', where 0 to 4 may be" in result.output
     assert not multiprocessing.active_children()
+
+
+def test_bf16_is_asked_for_and_goes_on_bit_for_bit(folder: Path) -> None:
+    plain, low = train(), train("--precision", "bf16")
+    assert plain.exit_code == low.exit_code == 0
+    ends = [re.findall(r"loss = (\S+)", result.stderr)[-1] for result in (plain, low)]
+    assert ends[0] != ends[1]
+    assert float(ends[1]) == pytest.approx(float(ends[0]), rel=BF16)
+    os.rename("out_iter_12.caffemodel", "whole.caffemodel")
+    state = ("--snapshot", "out_iter_6.solverstate", "--resume-data")
+    assert train("--precision", "bf16", *state).exit_code == 0
+    assert_same(("whole.caffemodel", "out_iter_12.caffemodel"))
 
 
 @pytest.mark.slow
