@@ -18,6 +18,9 @@ from caffe2torch.layers import (
     unsupported,
 )
 
+BOUNDS = "optional float lb = 1 [default = 5]; optional float ub = 2 [default = 10];"
+"""The declaration of its parameters."""
+
 
 @register_layer()
 class Insanity(Layer):
@@ -30,10 +33,7 @@ class Insanity(Layer):
 
     type = "Insanity"
     works_in_place = True
-    parameters = Parameters(
-        "insanity_param",
-        "optional float lb = 1 [default = 5]; optional float ub = 2 [default = 10];",
-    )
+    parameters = Parameters("insanity_param", BOUNDS)
 
     slope: float
 
@@ -45,7 +45,7 @@ class Insanity(Layer):
             raise net_error(
                 proto,
                 f"lb {low:g} and ub {high:g} must rise, and neither be 0 nor of one size",
-                "insanity_param",
+                cls.parameters.fields[0],
             )
         if proto.phase == enum_value("Phase", "TRAIN"):
             raise unsupported(proto, "it draws at random in phase TRAIN; use phase TEST", "phase")
