@@ -228,9 +228,11 @@ def _child_signals(check: Callable[[], None]) -> Iterator[None]:
 
 
 def _begin(worker: int) -> None:
-    """Give way to the process that trains, leave Ctrl-C to it, and end with it."""
-    # The process that trains may want to finish its step.
+    """Give way to the process that trains, leave a terminal's signals to it, and end with it."""
+    # The process that trains may want to finish its step, or to write a snapshot.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "SIGHUP"):  # Not on Windows.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
     if hasattr(os, "nice"):  # Not on Windows.
         os.nice(NICENESS)
     # The collector would write to each object that this process shares with its parent.

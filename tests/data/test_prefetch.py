@@ -141,9 +141,11 @@ from caffe2torch.io.prototxt import parse_prototxt
 net = parse_prototxt('layer { name: "d" type: "DummyData" top: "a" dummy_data_param '
                      '{ shape { dim: 3 } data_filler { type: "uniform" } } }')
 stopped = []
-signal.signal(signal.SIGINT, lambda *_: stopped.append(1))
 batches = Prefetched(open_source(net.layer[0], "TRAIN"), workers=2)
-next(batches)
+for _ in range(2):  # One of each process, which then has begun.
+    next(batches)
+for heard in (signal.SIGINT, signal.SIGHUP):
+    signal.signal(heard, lambda *_: stopped.append(1))
 workers = multiprocessing.active_children()
 print(*[p.pid for p in workers], flush=True)
 """
@@ -172,7 +174,8 @@ def run_program(tmp_path, rest, before=""):
     yield program.returncode
 
 
-def test_ctrl_c_leaves_no_process(tmp_path):
+@pytest.mark.parametrize("heard", ["SIGINT", "SIGHUP"])
+def test_ctrl_c_and_hanging_up_leave_no_process(tmp_path, heard):
     """The signal reaches all processes of a terminal; the batches in hand are still made."""
     steps = run_program(
         tmp_path,
@@ -185,7 +188,7 @@ def test_ctrl_c_leaves_no_process(tmp_path):
         print("done")
         """,
     )
-    os.killpg(next(steps).pid, signal.SIGINT)
+    os.killpg(next(steps).pid, signal.Signals[heard])
     assert next(steps) == "done\n"
     assert next(steps) == 0
 
