@@ -67,6 +67,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("BReLU", ("x",), "brelu_param { minval: 0 maxval: 1 }"),
     ("ChannelNorm", ("x",), ""),
     ("ChannelScale", ("x", "scale"), ""),
+    ("CompactBilinear", ("x", "mask"), "compact_bilinear_param { num_output: 9 }"),
     ("ContinuationIndicator", (), "continuation_indicator_param { time_step: 5 batch_size: 3 }"),
     ("Convert", ("steps",), "", 2),
     ("Convolution3D", ("volume",), "convolution3d_param { num_output: 4 kernel_size: 3 "
@@ -194,6 +195,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
     ("SeLU", ("x",), ""),
     ("SeLuDropout", ("x",), ""),
     ("ShuffleChannel", ("x",), "shuffle_channel_param { group: 2 }"),
+    ("SignedSqrt", ("x",), ""),
     ("SimpleNormalize", ("a",), ""),
     ("SmoothL1Loss", ("x", "mask"), ""),
     ("Sparsify", ("x",), "sparsify_param { coef: 1 }"),
