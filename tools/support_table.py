@@ -108,6 +108,7 @@ WITHOUT_A_CASE: tuple[tuple[Any, ...], ...] = (
      "anchors: 0 anchors: 0 anchors: 15 anchors: 15 test_rpn_pre_nms_top_n: 6000 "
      "test_rpn_post_nms_top_n: 300 test_rpn_nms_thresh: 0.7 test_rpn_min_size: 16 }"),
     ("Gather", ("x",), ""),
+    ("Gram", ("x",), ""),
     ("Grid", ("x",), ""),
     ("GSTiling", ("x",), "gs_tiling_param { stride: 2 reverse: true }"),
     ("HardSigmoid", ("x",), ""),

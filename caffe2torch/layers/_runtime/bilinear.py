@@ -27,3 +27,9 @@ class CompactBilinear(nn.Module):
         total = x.new_zeros(x.shape[0], self.size)
         total = total.index_add(1, self.places, products.flatten(1))
         return self.size * total[:, :, None, None]
+
+
+def gram(x: Tensor) -> Tensor:
+    """The products of two channels of ``x`` each, in the mean: (N, C, C, 1)."""
+    rows = x.flatten(2)
+    return (rows @ rows.transpose(1, 2) / rows[0].numel())[..., None]
