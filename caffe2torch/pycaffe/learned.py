@@ -17,7 +17,8 @@ class Learned:
     """The learned blobs of one layer, and the arrays that its module computes with.
 
     Where torch's array is the blob in another shape, both are the same memory. Others are
-    converted before the layer runs, and statistics back after it has (BatchNorm).
+    converted before the layer runs, and statistics back after it has (BatchNorm). The layer reads
+    as many numbers as it had asked for, whatever shape a program gives a blob later, as Caffe's.
     """
 
     def __init__(
@@ -62,7 +63,10 @@ class Learned:
         is_known = self._is_alias or (device != CPU and not any(m.is_held for m in memories))
         if is_known and device == self._device and _same(state, self._bound):
             return
-        values = [blob._data.view(blob._shape).numpy() for blob in self.blobs]
+        values = [
+            blob._data.view(spec.shape).numpy()
+            for spec, blob in zip(self.specs, self.blobs, strict=True)
+        ]
         arrays = self.layer.import_blobs(values, self.bottoms)
         self._is_alias = device == CPU
         for name in self.names:
@@ -84,7 +88,8 @@ class Learned:
         arrays = {name: getattr(self.module, name).detach().cpu().numpy() for name in self.names}
         values = self.layer.export_blobs(arrays, self.bottoms)
         for index in self.statistics:
-            np.copyto(self.blobs[index].data, values[index].reshape(self.blobs[index]._shape))
+            shape = self.specs[index].shape
+            np.copyto(self.blobs[index]._data.array(shape), values[index].reshape(shape))
 
     def parameters(self, wanted: Iterable[bool]) -> list[tuple[str, nn.Parameter]]:
         """Those of torch's arrays of which a gradient is asked for, by blob, is ``wanted``."""
@@ -105,10 +110,10 @@ class Learned:
         values = self.layer.export_blobs(arrays, self.bottoms)
         for spec, blob, value in zip(self.specs, self.blobs, values, strict=True):
             if spec.name in gradients:
-                diff = blob._diff.view(blob._shape)
+                diff = blob._diff.view(spec.shape)
                 if spec.name in overwritten:
                     diff.zero_()
-                diff += torch.from_numpy(np.ascontiguousarray(value)).view(blob._shape)
+                diff += torch.from_numpy(np.ascontiguousarray(value)).view(spec.shape)
 
 
 def _same(a: Sequence[tuple[Tensor | None, int]], b: Sequence[tuple[Tensor | None, int]]) -> bool:

@@ -187,8 +187,14 @@ class Solver:
 
     @property
     def lr(self) -> float:
-        """The rate of the next update, before each blob's lr_mult."""
-        return float(torch.tensor(self._engine.next_rate()))
+        """The rate of the next update, before each blob's lr_mult.
+
+        Reading it counts a drop of the rate that is due, as an update does: with ``multistep``,
+        where several are due at once, each reading is one further (SGDSolver::GetLearningRate).
+        """
+        engine = self._engine
+        engine.current_step = engine.schedule.advance(engine.iteration, engine.current_step)
+        return float(torch.tensor(engine.schedule.rate(engine.iteration, engine.current_step)))
 
     @property
     def param(self) -> SolverParameter:

@@ -186,11 +186,12 @@ class TorchStep(Step):
     def reshape(self) -> None:
         layer, shapes = self.layer, [blob._shape for blob in self.bottoms]
         tops = layer.infer_shapes(shapes)
-        for spec, own in zip(layer.blob_specs(shapes), self.blobs, strict=True):
-            if spec.shape != own._shape:
+        own = [] if self.learned is None else self.learned.specs
+        for spec, known in zip(layer.blob_specs(shapes), own, strict=True):
+            if spec.shape != known.shape:
                 raise layer.net_error(
                     f"bottoms of shapes {shapes} need a {spec.name} of shape {spec.shape}; it "
-                    f"has {own._shape}, for the shapes {self.declared}"
+                    f"has {known.shape}, for the shapes {self.declared}"
                 )
         for top, shape in zip(self.tops, tops, strict=True):
             top._resize(tuple(shape))

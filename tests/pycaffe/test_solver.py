@@ -204,3 +204,25 @@ def test_a_saved_net_states_what_a_snapshot_of_training_does(tmp_path: Path) -> 
         for one, other in zip(saved.layer, layers, strict=True):
             one.ClearField("blobs")
             assert str(one) == str(other.proto)
+
+
+def test_reading_the_rate_counts_a_drop_that_is_due(solver_file: str) -> None:
+    """As Caffe does: with two drops at iteration 2, a second reading is one drop further."""
+    rule = RULE.replace('"step" gamma: 0.5 stepsize: 2', '"multistep" gamma: 0.1 STEPS')
+    rule = rule.replace("STEPS", "stepvalue: 2 stepvalue: 2 stepvalue: 3")
+    Path(solver_file).write_text(f'net: "net.prototxt" {rule}')
+    solver = caffe.get_solver(solver_file)
+    solver.step(3)
+    assert [solver.lr for _ in range(3)] == pytest.approx([1e-3, 1e-4, 1e-4])
+
+
+def test_learned_blobs_may_get_another_shape(solver_file: str) -> None:
+    """The layer goes on with the numbers that it knows, as in Caffe."""
+    plain, reshaped = caffe.get_solver(solver_file), caffe.get_solver(solver_file)
+    blob = reshaped.net.params["fc"][0]
+    blob.reshape(12)
+    for solver in (plain, reshaped):
+        solver.step(2)
+    assert blob.data.shape == (12,)
+    np.testing.assert_array_equal(blob.data, weights(plain)[0].ravel())
+    np.testing.assert_array_equal(blob.diff, plain.net.params["fc"][0].diff.ravel())
