@@ -22,7 +22,8 @@ from caffe2torch.io.schema import Message
 from caffe2torch.io.write_caffemodel import LayerBlobs
 from caffe2torch.pycaffe import files, mode
 from caffe2torch.pycaffe.blob import Blob, NetVec
-from caffe2torch.pycaffe.net import Net, aborting
+from caffe2torch.pycaffe.core_net import aborting
+from caffe2torch.pycaffe.net import Net
 from caffe2torch.training.engine import Engine, Output, Pass
 from caffe2torch.training.log import Log
 from caffe2torch.training.snapshot import learned_net, read_state
