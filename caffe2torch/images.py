@@ -121,21 +121,23 @@ class ImageList(Sequence[Sample]):
         return Sample(self.root / name, int(self.labels[index]), line)
 
 
-def read_image(path: PathLike, channels: int = 3) -> Pixels:
+def read_image(path: PathLike, channels: int = 3, source: str | None = None) -> Pixels:
     """The pixels of a file: (H, W, 3), blue first, or grey (H, W) for one channel.
 
-    Raises ImageError, which names the file, if it cannot be read or decoded.
+    Raises ImageError, which names the file by ``source`` or its path, if it cannot be read or
+    decoded.
     """
-    return decode_image(read_bytes(path), os.fspath(path), channels)
+    source = source or os.fspath(path)
+    return decode_image(read_bytes(path, source), source, channels)
 
 
-def read_bytes(path: PathLike) -> Bytes:
-    """What an image file holds. Raises ImageError, which names it, if it cannot be read."""
+def read_bytes(path: PathLike, source: str) -> Bytes:
+    """What an image file holds. Raises ImageError, which names ``source``, if it is unreadable."""
     try:
         return np.fromfile(path, np.uint8)
     except (OSError, ValueError) as error:
         cause = getattr(error, "strerror", None) or error
-        raise ImageError(f"cannot read the image {os.fspath(path)}: {cause}") from error
+        raise ImageError(f"cannot read the image {source}: {cause}") from error
 
 
 def decode_image(data: Bytes, source: str, channels: int | None = 3, least: int = 0) -> Pixels:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe2torch.commands import Commands, RegisteredChoice, engine_choice
+from caffe2torch.commands import Commands, FiniteRange, RegisteredChoice, engine_choice
 from caffe2torch.commands.running import progress_bar, signals
 from caffe2torch.errors import ArtefactError, NetError
 from caffe2torch.preprocessing import MOST_PIXELS, PROTOCOLS
@@ -24,6 +24,7 @@ from squeezenet.commands import (
     COUNT,
     OUTPUT,
     PATH,
+    SEED,
     Parsed,
     compress,
     demo,
@@ -86,14 +87,21 @@ def _lr_scale(text: str) -> tuple[str, int]:
     )
 
 
+def _number(text: str) -> float:
+    with suppress(ValueError):
+        if math.isfinite(number := float(text)):
+            return number
+    raise ValueError("is not a finite number")
+
+
 def _mean(text: str) -> tuple[float, ...] | str:
     """Three numbers, or the path of a mean image."""
     try:
         numbers = tuple(map(float, text.split(",")))
     except ValueError:
         return text
-    if len(numbers) != 3:
-        raise ValueError("must have three numbers: blue, green, red")
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise ValueError("must have three finite numbers: blue, green, red")
     return numbers
 
 
@@ -101,6 +109,7 @@ MULTIPLIER = Parsed("pattern=factor", _multiplier)
 STEPS = Parsed("n,n,...", _steps)
 LR_SCALE = Parsed("rule:batch", _lr_scale)
 MEAN = Parsed("b,g,r|file", _mean)
+NUMBER = Parsed("float", _number)
 PROTOCOL = RegisteredChoice(lambda: tuple(PROTOCOLS))
 POLICY = RegisteredChoice(lambda: tuple(POLICIES))
 SOLVER = RegisteredChoice(lambda: tuple(SOLVER_TYPES))
@@ -108,8 +117,8 @@ DECODE = click.Choice(["exact", "reduced", "torchvision"])
 DECODE_HELP = "Reduced: large JPEGs at a half or less of their size; torchvision: on the device."
 POSITIVE = click.IntRange(min=1)
 SIDE = click.IntRange(1, MOST_PIXELS)
-FACTOR = click.FloatRange(min=0)
-SHARE = click.FloatRange(0, 1)
+FACTOR = FiniteRange(min=0)
+SHARE = FiniteRange(0, 1)
 
 
 def _readers(number: str) -> str:
@@ -139,7 +148,7 @@ _settings = _options(
     _setting("--num-classes", POSITIVE, "Number of classes; as the training data show."),
     _setting("--protocol", PROTOCOL, "How training images are cropped."),
     _setting("--val-protocol", PROTOCOL, "How validation images are cropped."),
-    _setting("--area", click.FloatRange(0.01, 1), "Smallest part that random-resized-crop takes."),
+    _setting("--area", FiniteRange(0.01, 1), "Smallest part that random-resized-crop takes."),
     _setting("--resize", SIDE, "Side to which an image is resized."),
     _setting("--crop", SIDE, "Side of the crop: the net's input."),
     _setting(
@@ -147,14 +156,14 @@ _settings = _options(
         MEAN,
         "Blue,green,red, or a .binaryproto or .npy mean image.",
     ),
-    _setting("--scale", float, "Factor after the mean is subtracted."),
+    _setting("--scale", NUMBER, "Factor after the mean is subtracted."),
     _setting("--mirror/--no-mirror", bool, "Mirror half of the training images."),
     _setting("--rotation", FACTOR, "Largest random rotation in degrees."),
     _setting("--jitter", SHARE, "Largest random change of brightness, contrast, saturation."),
     _setting("--decode", DECODE, DECODE_HELP.replace("JPEGs", "JPEGs for training")),
     _setting("--on-bad-image", click.Choice(["skip", "fail"]), "What an unreadable image does."),
     _setting("--workers", COUNT, "Threads that load images, in other processes; 0: the main one."),
-    _setting("--seed", COUNT, "Seed of everything random."),
+    _setting("--seed", SEED, "Seed of everything random."),
     # Model.
     _setting("--pretrained", str, "Weights to start from; the head is new if classes differ."),
     _setting("--version", click.Choice(["1.0", "1.1"]), "Version of SqueezeNet."),
@@ -167,7 +176,7 @@ _settings = _options(
     ),
     _setting("--freeze", str, "Pattern of parameters to leave as they are.", multiple=True),
     # Solver.
-    _setting("--epochs", click.FloatRange(min=0, min_open=True), "Length of the run."),
+    _setting("--epochs", FiniteRange(min=0, min_open=True), "Length of the run."),
     _setting("--max-iter", COUNT, "Length in steps, instead of --epochs."),
     _setting("--batch-size", POSITIVE, "Images a pass, over all processes."),
     _setting("--iter-size", POSITIVE, "Passes whose gradients make one step."),
@@ -197,7 +206,7 @@ _settings = _options(
     _setting("--channels-last/--no-channels-last", bool, "Order of memory; by default the faster."),
     _setting("--compile/--no-compile", bool, "Compile the model with torch.compile."),
     _setting("--device", click.Choice(["auto", "cpu", "cuda"]), "Where to compute."),
-    _setting("--threads", COUNT, "CPU threads; 0: torch's choice."),
+    _setting("--threads", click.IntRange(0, 1024), "CPU threads; 0: torch's choice."),
     _setting("--average-loss", COUNT, "Steps whose mean loss a line shows; as --log-every."),
     _setting("--log-every", POSITIVE, "Steps between lines of the log."),
     _setting("--eval-every", COUNT, "Steps between validations; an epoch if not given."),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PATH = click.Path(path_type=Path)
 OUTPUT = OutputFile(path_type=Path)
 COUNT = click.IntRange(min=0)
+SEED = click.IntRange(0, 2**63 - 1)
 UNITS = {
     "": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "kib": 2**10, "mib": 2**20, "gib": 2**30,
 }  # fmt: skip
@@ -40,7 +41,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg]  # generic since click 
 
 
 def _size(text: str) -> int:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgi]{0,2}b?)\s*", text, re.IGNORECASE)
+    match = re.fullmatch(r"\s*(\d{1,15}(?:\.\d+)?)\s*([kmgi]{0,2}b?)\s*", text, re.IGNORECASE)
     unit = UNITS.get(match[2].lower(), 0) if match else 0
     if match is None or not (size := int(float(match[1]) * unit)):
         raise ValueError("is not a size such as 0.7MB or 700000")
@@ -70,7 +71,7 @@ SIZE = Parsed("size", _size)
     show_default=True,
     help="How many of the folder's images to take.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--data", type=PATH, help="Root of the list's paths: measure accuracy on it.")
 @click.option("--val-list", help="List 'path label', as for squeezenet eval.")
 def compress(
@@ -183,7 +184,7 @@ def _side(text: str) -> tuple[int, int] | None:
 @click.option("--shard-size", type=SIZE, help="Of a tar file, at most; 1GB unless given.")
 @click.option("--gray", is_flag=True, help="One channel.")
 @click.option("--shuffle", is_flag=True, help="In a random order, which --seed decides.")
-@click.option("--seed", type=COUNT, default=0, show_default=True)
+@click.option("--seed", type=SEED, default=0, show_default=True)
 @click.option("--check-size", is_flag=True, help="All images must be as large as the first.")
 @click.option("--workers", type=COUNT, default=2, show_default=True)
 @click.option(
@@ -207,6 +208,8 @@ def pack(
     from squeezenet.sinks import SHARD_BYTES, DatabaseSink, ShardSink, Sink
     from squeezenet.sources import open_files
 
+    if not output.name:
+        raise click.UsageError(f"OUTPUT {str(output)!r} is not the name of a file")
     sink: Sink
     if output.suffix == ".tar":
         sink = ShardSink(output, shard_size or SHARD_BYTES)

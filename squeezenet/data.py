@@ -30,6 +30,10 @@ class Bad(NamedTuple):
     where: str
     reason: str
 
+    def __str__(self) -> str:
+        """Both, as a line of text: most reasons say where."""
+        return self.reason if self.where in self.reason else f"{self.where}: {self.reason}"
+
 
 class Batch(NamedTuple):
     """Cuts of images (N, H, W, 3), labels (N), indices in the source, and what was left out.
@@ -133,14 +137,12 @@ class BadImages:
 
     def note(self, bad: Sequence[Bad]) -> None:
         """Report each image that was not seen before; raise if bad images are to fail."""
-        for where, reason in bad:
+        for image in bad:
             if self.action == "fail":
-                raise BadImageError(
-                    f"{where}: {reason}; --on-bad-image skip leaves such images out"
-                )
-            if where not in self.seen:
-                self.seen[where] = reason
-                self.report(f"bad image, skipped: {where}: {reason}")
+                raise BadImageError(f"{image}; --on-bad-image skip leaves such images out")
+            if image.where not in self.seen:
+                self.seen[image.where] = image.reason
+                self.report(f"bad image, skipped: {image}")
 
     def __len__(self) -> int:
         return len(self.seen)

@@ -125,16 +125,16 @@ class _Records(Dataset[Any]):
         sample, name = self.images[index], self.images.names[index]
         where = f"{sample.path} ({sample.line})" if sample.line else f"{sample.path}"
         try:
-            data, shape = _read(sample.path, self.packing)
+            data, shape = _read(sample.path, self.packing, where)
             image = Packed(number, name, int(sample.label or 0), data, self.packing.encoded, shape)
             return _Record(*self.record(image), shape, where)
         except ImageError as error:
             return Bad(where, str(error))
 
 
-def _read(path: Path, packing: Packing) -> tuple[bytes, tuple[int, ...]]:
+def _read(path: Path, packing: Packing, where: str) -> tuple[bytes, tuple[int, ...]]:
     """The bytes to store of an image file, and its channels, height and width."""
-    pixels = read_image(path, 1 if packing.gray else 3)
+    pixels = read_image(path, 1 if packing.gray else 3, where)
     if packing.size is not None:
         height, width = packing.size
         pixels = cv2.resize(pixels, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -223,7 +223,14 @@ def _size(path: str) -> int:
     try:
         return os.stat(path).st_size
     except OSError as error:
-        raise ReadError(f"cannot read {path}: {error.strerror}") from error
+        raise ReadError(f"cannot read {path}: {error.strerror}{_pattern(path)}") from error
+
+
+def _pattern(path: str) -> str:
+    """What to write instead of a pattern that another program or ``squeezenet pack`` takes."""
+    if not re.search(r"%0?\d*d|\*", path):
+        return ""
+    return "; several tar files are named as train-{000000..000123}.tar, the first and the last"
 
 
 def _read(path: str, start: int, size: int) -> bytes:
@@ -279,7 +286,7 @@ def _members(path: str) -> Iterator[Member]:
         with open(path, "rb", buffering=0) as file:
             yield from _walk(file.fileno(), path)
     except OSError as error:
-        raise ReadError(f"cannot read {path}: {error.strerror}") from error
+        raise ReadError(f"cannot read {path}: {error.strerror}{_pattern(path)}") from error
 
 
 def _walk(file: int, path: str) -> Iterator[Member]:

@@ -52,7 +52,8 @@ class FileSource:
         """The image, made by ``decode`` of its file, and its label."""
         sample = self.samples[index]
         assert sample.label is not None  # Lists and folders give one.
-        return decode(read_bytes(sample.path), str(sample.path)), sample.label
+        where = self.where(index)
+        return decode(read_bytes(sample.path, where), where), sample.label
 
     def where(self, index: int) -> str:
         """The path, and ``list:line`` if a list names it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -137,3 +138,53 @@ def test_a_zipped_caffemodel_is_named_with_and_without_its_prototxt(tmp_path: Pa
         code, output = run("inspect", path, *more)
         assert code == 2
         assert f"{path}: is a ZIP archive (unpack it first; " in " ".join(output.split())
+
+
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_number_that_is_none_is_refused(number: str) -> None:
+    code, output = run("parity", NET / "net.caffemodel", "--tolerance", number)
+    assert code == 2
+    assert f"'--tolerance': {number} is not a finite number" in output
+    code, output = run("convert", NET / "net.caffemodel", "o.pt", "--mean", f"1,{number},3")
+    assert code == 2
+    assert f"'1,{number},3' is not one number" in output
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("", None, "the plugin '' is not the name of a module"),
+        (".x", None, "the plugin '.x' is not the name of a module"),
+        ("bad_syntax", "def (", "cannot import the plugin 'bad_syntax': invalid syntax"),
+        ("bad_value", "\nraise KeyError('k')", "KeyError: 'k' ("),
+        ("bad_exit", "import sys\nsys.exit(0)", "SystemExit: 0 ("),
+    ],
+)
+def test_a_plugin_that_fails_is_named(
+    name: str, content: str | None, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if content is not None:
+        Path(f"{name}.py").write_text(content)
+    code, output = run("layers", "--plugin", name)
+    assert code == 2
+    assert message in output
+    assert (f"{name}.py:2)" in output) == (message.endswith("("))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_below_the_output_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "caffe2torch", "inspect", NET / "net.caffemodel"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert (done.returncode, done.stderr) == (2, "Error: No space left on device\n")
+
+
+def test_one_engine_is_told_of(tmp_path: Path) -> None:
+    code, output = run("parity", NET / "net.caffemodel", "--engine", "torch")
+    assert code == 2
+    assert "the only one is torch: give one more (--engine)" in output

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +26,12 @@ class Commands(click.Group):
             except Caffe2TorchError as error:
                 click.echo(f"Error: {one_line(str(error))}", err=True)
                 ctx.exit(error.exit_code)
+            except OSError as error:  # Such as a full disk below stdout.
+                if error.errno == errno.EPIPE:
+                    raise  # Click ends the process as a pipe's reader expects.
+                name = f"{error.filename}: " if error.filename else ""
+                click.echo(f"Error: {one_line(name + (error.strerror or str(error)))}", err=True)
+                ctx.exit(Caffe2TorchError.exit_code)
             except MemoryError:
                 click.echo(f"Error: {NO_MEMORY}", err=True)
                 ctx.exit(Caffe2TorchError.exit_code)
@@ -31,6 +39,17 @@ class Commands(click.Group):
 
 def _print_warning(message: Warning | str, *_: Any) -> None:
     click.echo(f"Warning: {one_line(str(message))}", err=True)
+
+
+class FiniteRange(click.FloatRange):
+    """A range of numbers without NaN, which no bound of click's keeps out, and infinity."""
+
+    def convert(self, *arguments: Any) -> Any:
+        """The number."""
+        number: float = super().convert(*arguments)
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number.", *arguments[1:])
+        return number
 
 
 class OutputFile(click.Path):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import math
 import sys
+import traceback
 from collections.abc import Callable
 from functools import reduce
 from pathlib import Path
@@ -38,11 +40,12 @@ def _names(value: str) -> tuple[str, ...]:
 def numbers(value: str) -> tuple[float, ...]:
     """One number, or one a channel."""
     try:
-        return tuple(float(part) for part in value.split(","))
+        parts = tuple(float(part) for part in value.split(","))
     except ValueError:
-        raise click.BadParameter(
-            f"{value!r} is not one number, nor one a channel: {NUMBERS}"
-        ) from None
+        parts = (math.nan,)
+    if not all(map(math.isfinite, parts)):
+        raise click.BadParameter(f"{value!r} is not one number, nor one a channel: {NUMBERS}")
+    return parts
 
 
 def _import_plugins(
@@ -51,10 +54,20 @@ def _import_plugins(
     sys.path.insert(0, str(Path.cwd()))
     try:
         for name in names:
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise click.UsageError(
+                    f"the plugin {name!r} is not the name of a module, such as my_layers"
+                )
             try:
                 importlib.import_module(name)
-            except ImportError as error:
+            except (ImportError, SyntaxError) as error:
                 raise click.UsageError(f"cannot import the plugin {name!r}: {error}") from error
+            except (Exception, SystemExit) as error:  # It is a user's program.
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                raise click.UsageError(
+                    f"the plugin {name!r} fails when it is imported: {type(error).__name__}: "
+                    f"{error} ({last.filename}:{last.lineno})"
+                ) from error
     finally:
         sys.path.pop(0)
     return names

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe2torch.commands import OutputFile, engine_choice
+from caffe2torch.commands import FiniteRange, OutputFile, OutputFolder, engine_choice
 from caffe2torch.commands._options import net_options, weights_of
 from caffe2torch.commands._output import print_table, write_text
 from caffe2torch.engines import ALL
@@ -47,13 +47,13 @@ DIFFERENT = 1
 @click.option("--reference", type=click.Path(), help="An .npz of recorded Caffe outputs.")
 @click.option(
     "--tolerance",
-    type=click.FloatRange(min=0),
+    type=FiniteRange(min=0),
     help="Largest absolute difference of a blob.  [default: 1e-4 of its peak]",
 )
 @click.option(
     "--bisect",
     metavar="DIR",
-    type=click.Path(),
+    type=OutputFolder(),
     help="Where engines differ, find the first layer that does and write it into this folder.",
 )
 @click.option("--report", "report_path", type=OutputFile(), help="Write an HTML report.")

@@ -94,7 +94,13 @@ def check_parity(
         name = None if model is None else os.fspath(model)
         running[REFERENCE] = ReferenceEngine(reference, graph, name)
     if len(running) < 2:
-        raise ParityError(f"fewer than two engines can run the net: {_reasons(skipped)}")
+        alone = "; ".join(running)
+        raise ParityError(
+            f"fewer than two engines can run the net: {_reasons(skipped)}"
+            if skipped
+            else f"a check compares two engines, and the only one is {alone}: give one more "
+            "(--engine), or what Caffe recorded (--reference)"
+        )
     logits = logits_of(graph)
     files = {
         "model": model,

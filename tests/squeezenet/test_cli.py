@@ -335,3 +335,35 @@ def test_published_weights_classify_the_sample_as_caffe_does(version, top1, top5
     )  # fmt: skip
     found = json.loads(out.stdout)
     assert (found["images"], found["top1"], found["top5"]) == (200, top1, top5)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("train", "--lr", "nan"), "nan is not a finite number"),
+        (("train", "--scale", "inf"), "'inf' is not a finite number"),
+        (("train", "--mean", "nan,1,2"), "must have three finite numbers"),
+        (("train", "--seed", 2**63), "is not in the range"),
+        (("pack", ""), "is not the name of a file"),
+        (("pack", "x.tar", "--shard-size", "9" * 400), "is not a size such as"),
+        (("pack", "x.tar", "--shard-size", "9" * 400 + "GB"), "is not a size such as"),
+    ],
+)
+def test_absurd_values_are_refused(words, message):
+    assert message in run(*words, code=2).output
+
+
+@pytest.mark.parametrize("name", ["x-%06d.tar", "x-*.tar"])
+def test_a_pattern_of_tar_files_is_told_of(name):
+    output = run("train", "--train-list", name, "--num-classes", 2, code=2).output
+    assert f"cannot read {name}" in output
+    assert "train-{000000..000123}.tar" in output
+
+
+def test_an_image_that_cannot_be_read_is_named_once(tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    (tmp_path / "list.txt").write_text("bad.png 0\nlost.png 1\n")
+    words = ("--data", tmp_path, "--list", tmp_path / "list.txt", "--workers", 0, tmp_path / "db")
+    output = run("pack", *words, code=2).output
+    for name in ("bad.png", "lost.png"):
+        assert output.count(f"{name} (") == 1, output
