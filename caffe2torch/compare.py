@@ -117,9 +117,13 @@ def worst_item(reference: Array, other: Array) -> int:
 
 def _difference(first: Array, second: Array) -> Array:
     """|first - second|, where two infinities of one sign, or two NaN, are equal."""
-    same = (first == second) | (np.isnan(first) & np.isnan(second))
     with np.errstate(invalid="ignore", over="ignore"):
-        return np.where(same, 0, np.abs(first - second))
+        found = np.abs(first - second)
+    odd = np.isnan(found)
+    if not odd.any():
+        return found
+    same = (first == second) | (np.isnan(first) & np.isnan(second))
+    return np.where(odd & same, 0, found)
 
 
 def in_float32_range(array: Array) -> Array:

@@ -324,8 +324,10 @@ def test_processes_share_an_evaluation_with_exact_counts(home):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["torch", "onnxruntime"])
-@pytest.mark.parametrize(("version", "top1", "top5"), [("1.0", 138, 181), ("1.1", 141, 179)])
+@pytest.mark.parametrize(
+    ("version", "top1", "top5", "engine"),
+    [("1.0", 138, 181, "torch"), ("1.1", 141, 179, "onnxruntime")],
+)
 def test_published_weights_classify_the_sample_as_caffe_does(version, top1, top5, engine):
     sample = genuine("DATA", "imagenet_sample")
     out = run(

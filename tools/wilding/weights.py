@@ -27,7 +27,7 @@ def with_random_weights(graph: Graph) -> Graph:
             if key not in params:
                 shape = graph.params[key].shape
                 size = prod(shape)
-                noise = block[np.arange(start, start + size) % BLOCK].reshape(shape)
+                noise = np.resize(block[start : start + min(size, BLOCK)], shape)
                 start = (start + size) % BLOCK
                 params[key] = np.require(_values(name, noise, node), np.float32, "C")
     return replace(graph, params=params)
@@ -35,7 +35,8 @@ def with_random_weights(graph: Graph) -> Graph:
 
 @cache
 def _block() -> FloatArray:
-    return np.random.default_rng(SEED).standard_normal(BLOCK, np.float32)
+    """The numbers, twice over: any BLOCK that follow one another begin anew where they end."""
+    return np.tile(np.random.default_rng(SEED).standard_normal(BLOCK, np.float32), 2)
 
 
 def _values(name: str, noise: FloatArray, node: Node) -> npt.NDArray[Any]:
