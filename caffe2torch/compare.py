@@ -118,7 +118,7 @@ def worst_item(reference: Array, other: Array) -> int:
 def _difference(first: Array, second: Array) -> Array:
     """|first - second|, where two infinities of one sign, or two NaN, are equal."""
     with np.errstate(invalid="ignore", over="ignore"):
-        found = np.abs(first - second)
+        found: Array = np.abs(first - second)
     odd = np.isnan(found)
     if not odd.any():
         return found

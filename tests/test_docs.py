@@ -177,6 +177,12 @@ CHANGES = (
     ),
     Change(
         "docs/imagenet.md",
+        "--nproc-per-node 8 -m squeezenet train --data imagenet",
+        "--nproc-per-node 1 -m squeezenet train --data imagenet",
+        "takes eight GPUs; the command for eight runs as two processes",
+    ),
+    Change(
+        "docs/imagenet.md",
         "squeezenet train ",
         "squeezenet train --device cpu --threads 1 --max-iter 1 ",
         "takes GPUs and hours",
@@ -186,12 +192,6 @@ CHANGES = (
         "--nnodes 8 --nproc-per-node 8",
         "--nnodes 1 --nproc-per-node 1",
         "takes eight machines",
-    ),
-    Change(
-        "docs/imagenet.md",
-        "--nproc-per-node 8 -m squeezenet train --data imagenet",
-        "--nproc-per-node 1 -m squeezenet train --data imagenet",
-        "takes eight GPUs; the command for eight runs as two processes",
     ),
     Change("docs/imagenet.md", "--nproc-per-node 8", "--nproc-per-node 2", "takes eight GPUs"),
     Change("docs/imagenet.md", "HOST:29400", "localhost:0", "takes eight machines"),
