@@ -107,12 +107,12 @@ def test_the_numbers_are_those_of_the_shuffled_order(folder):
 def test_bad_images_are_named_and_left_out(folder):
     result = squeezenet("pack", "--data", folder, "--list", "list.txt", folder / "db")
     assert "4 of 5 images" in result.output
-    assert f"gone.jpg ({folder / 'list.txt'}:3): cannot read the image" in result.output
+    assert f"gone.jpg ({folder / 'list.txt'}:3): No such file" in result.output
     result = squeezenet(
         "pack", "--data", folder, "--list", "list.txt", "--on-bad-image", "fail", folder / "other"
     )
     assert result.exit_code == 2
-    assert "list.txt:3): cannot read the image" in result.output.splitlines()[-1]
+    assert "list.txt:3): No such file" in result.output.splitlines()[-1]
 
 
 def test_check_size(folder):

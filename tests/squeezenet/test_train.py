@@ -332,7 +332,7 @@ def test_skipped_images_are_counted_at_the_end(data, tmp_path):
     said = []
     settings = config(data, tmp_path / "out", train_list=str(listing), max_iter=4)
     train(settings, report=said.append)
-    assert sum("list.txt:7): cannot read the image" in line for line in said) == 1
+    assert sum("list.txt:7): No such file" in line for line in said) == 1
     assert said[-1] == "1 bad images were skipped; each is named above"
 
 
