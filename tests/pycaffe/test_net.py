@@ -325,3 +325,22 @@ def test_nets_of_one_seed_have_the_same_fillers(tmp_path: Path) -> None:
         caffe.set_random_seed(-1)
     with pytest.raises(TypeError):
         caffe.set_random_seed(1.5)  # type: ignore[arg-type]
+
+
+def test_a_learned_blob_of_another_shape_has_the_same_numbers(tmp_path: Path) -> None:
+    """Genuine Caffe's layers read as many numbers as they have set up, in any shape of the blob."""
+    net = filled(made(tmp_path, CHAIN, caffe.TRAIN))
+    net.blobs["data"].diff[...] = 0
+    expected = net.forward()["fc"].copy()
+    weight, bias = net.params["fc"]
+    shape = tuple(weight.shape)
+    net.blobs["fc"].diff[...] = 1
+    net.backward()
+    once = weight.diff.copy()
+    weight.reshape(shape[1], shape[0])
+    bias.reshape(bias.count + 2)  # New memory, of zeros.
+    assert weight.data.shape == shape[::-1]
+    found = net.forward()["fc"]
+    assert found == pytest.approx(expected - expected[:1] + found[:1], abs=1e-5)
+    net.backward()
+    assert weight.diff.reshape(shape) == pytest.approx(2 * once, abs=1e-5)

@@ -32,6 +32,21 @@ def solver_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "solver.prototxt"
 
 
+def test_reading_lr_counts_a_drop_that_is_due(solver_file: str) -> None:
+    """The rates that genuine pycaffe reads: one drop of ``multistep`` further at each reading."""
+    rule = 'lr_policy: "multistep" gamma: 0.1 stepvalue: 0 stepvalue: 2 stepvalue: 3'
+    Path("solver.prototxt").write_text(f'net: "net.prototxt" base_lr: 0.1 {rule}')
+    solver = caffe.get_solver("solver.prototxt")
+    assert [round(solver.lr, 8) for _ in range(3)] == [0.01, 0.01, 0.01]
+    solver.step(3)
+    assert [round(solver.lr, 8) for _ in range(3)] == [0.0001, 0.0001, 0.0001]
+    rule = 'lr_policy: "multistep" gamma: 0.1 stepvalue: 2 stepvalue: 2 stepvalue: 2'
+    Path("solver.prototxt").write_text(f'net: "net.prototxt" base_lr: 0.1 {rule}')
+    solver = caffe.get_solver("solver.prototxt")
+    solver.step(2)
+    assert [round(solver.lr, 8) for _ in range(4)] == [0.01, 0.001, 0.0001, 0.0001]
+
+
 def weights(solver: Any) -> list[Any]:
     return [blob.data.copy() for blob in solver.net.params["fc"]]
 
