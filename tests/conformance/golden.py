@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from running.nets import working_in
 from support import NEAR_ZERO, OF_NET, recorded_in, run_onnx
 
 import caffe2torch
@@ -54,17 +53,6 @@ class Case:
                 stages=facts.get("stages", ()),
                 allow_missing=True,
             )
-
-
-@contextlib.contextmanager
-def working_in(folder: Path) -> Iterator[None]:
-    """Go to ``folder`` and back."""
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def findings(case: Case) -> list[str]:

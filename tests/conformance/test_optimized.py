@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import torch
-from golden import Case, difference, table, working_in
+from golden import Case, difference, table
+from running.nets import working_in
 from support import CASE_NAMES, CASES, recorded, run_onnx
 
 import caffe2torch

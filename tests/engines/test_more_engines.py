@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from golden import Case, table, working_in
+from golden import Case, table
+from running.nets import working_in
 from support import CASE_NAMES, CASES, NEAR_ZERO, OF_NET, assert_close, recorded
 
 import caffe2torch
