@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from caffe2torch.commands import OutputFile
+from caffe2torch.commands import OutputFile, OutputFolder
 from caffe2torch.commands.parity import DIFFERENT
 from caffe2torch.preprocessing import MOST_PIXELS
 
@@ -131,7 +131,7 @@ runtime_option = click.option(
 @click.command()
 @click.option(
     "--out",
-    type=click.Path(path_type=Path),
+    type=OutputFolder(path_type=Path),
     default="caffe2torch_demo",
     show_default=True,
     metavar="FOLDER",

@@ -89,6 +89,26 @@ def test_letters_stand_for_what_may_be_chosen(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("kernel", "letters", "shape"),
+    [((4,), "x=1,2,W", "x=1,2,9"), ((4, 3, 2), "x=1,2,D,H,W", "x=1,2,5,6,7")],
+)
+def test_as_many_letters_are_there_as_axes(
+    tmp_path: Path, kernel: tuple[int, ...], letters: str, shape: str
+) -> None:
+    sizes = " ".join(f"kernel_size: {size}" for size in kernel)
+    net = (
+        'input: "x" layer { name: "c" type: "Convolution" bottom: "x" top: "y" '
+        f"convolution_param {{ num_output: 3 bias_term: false {sizes} }} }}"
+    )
+    words = files(tmp_path, net, {"c": [(3, 2, *kernel)]})
+    code, output = run(*words)
+    assert code == 2
+    assert f"--input-shape {letters})" in output
+    code, output = run(*words, "--input-shape", shape)
+    assert code == 0, output
+
+
+@pytest.mark.parametrize(
     ("written", "meant"),
     [
         ('"CONVOLUTION"', "Convolution"),

@@ -134,3 +134,10 @@ def test_the_manifest_says_what_the_files_are() -> None:
     assert all((sample.images / name).is_file() for name in sample.labels)
     recorded = Preprocessing.from_record(manifest["preprocessing"])
     assert load_model(sample.caffemodel).model.preprocessing == recorded
+
+
+def test_a_folder_that_cannot_be_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = CliRunner().invoke(main, ["demo", "--out", str(tmp_path / "file")])
+    assert result.exit_code == 2
+    assert "no file can be written into this folder: Not a directory" in result.output

@@ -34,6 +34,8 @@ from benchmark.nets import NETS, linear_chain, write_chain, write_net
 from benchmark.process import Measured, run_all
 from benchmark.report import tables, write_plot
 
+from caffe2torch.commands import OutputFolder
+
 ENGINES = Path(__file__).parent / "benchmark" / "engines.py"
 FORMATS = ("safetensors", "onnx", "pt")
 SIZES_MB = (5, 50, 500, 2200)
@@ -247,7 +249,7 @@ def _machine() -> dict[str, Any]:
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("."), show_default=True)
+@click.option("--out", type=OutputFolder(path_type=Path), default=Path("."), show_default=True)
 @click.option("--runs", type=click.IntRange(min=1), default=5, show_default=True)
 @click.option("--only", multiple=True, type=click.Choice(SECTIONS), help="Sections to run.")
 @click.option("--work", type=click.Path(path_type=Path), help="Where the nets are kept.")

@@ -14,6 +14,8 @@ from caffe2torch.passes.draft import Draft, DraftNode
 
 USUAL = (224, 227, 256, 28, 32, 64, 96, 112, 128, 299, 300, 512)
 """Heights and widths that are tried before the others."""
+SIZES = {3: "W", 5: "D,H,W"}
+"""What stands for the sizes of a blob of so many axes that are not four."""
 LARGEST = 320
 """Of the others."""
 
@@ -21,8 +23,8 @@ LARGEST = 320
 def suggested_shape(blob: str, draft: Draft) -> str:
     """A shape for ``--input-shape``: ``1,1,28,28``, or with letters for what may be chosen.
 
-    The channels are those of the first convolution, the height and width (equal ones) the first
-    with which all InnerProducts have the inputs that their weights want.
+    The channels and the axes are those of the first convolution, the height and width (equal
+    ones) the first with which all InnerProducts have the inputs that their weights want.
     """
     wanted = _wanted(draft)
     channels = channels_of_weights(blob, draft)
@@ -35,7 +37,15 @@ def suggested_shape(blob: str, draft: Draft) -> str:
             shape = 1, blobs[0].shape[-1]
             if blob in node.inputs and _fits(blob, shape, draft, wanted):
                 return f"1,{shape[1]}"
-    return f"1,{channels or 3},H,W"
+    return f"1,{channels or 3},{SIZES.get(_first_axes(blob, draft), 'H,W')}"
+
+
+def _first_axes(blob: str, draft: Draft) -> int:
+    """The axes of the weights of the first convolution that reads ``blob``; 0: there are none."""
+    for node, blobs in _wanted(draft):
+        if blob in node.inputs and node.proto.HasField("convolution_param"):
+            return len(blobs[0].shape)
+    return 0
 
 
 def channels_of_weights(blob: str, draft: Draft, size: tuple[int, ...] | None = None) -> int | None:
@@ -50,7 +60,7 @@ def channels_of_weights(blob: str, draft: Draft, size: tuple[int, ...] | None = 
         if not node.inputs or node.inputs[0] not in same:
             continue
         blobs = found.get(id(node))
-        if blobs and node.proto.HasField("convolution_param") and len(blobs[0].shape) == 4:
+        if blobs and node.proto.HasField("convolution_param") and len(blobs[0].shape) > 2:
             if node.proto.type == "Deconvolution":
                 return int(blobs[0].shape[0])
             return int(blobs[0].shape[1] * node.proto.convolution_param.group)
