@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from caffe2torch.data.cuts import Cuts, CutsToInput
-from caffe2torch.data.side_stream import SideStream
+from caffe2torch.cuts import Cuts, CutsToInput
+from caffe2torch.training.side_stream import SideStream
 from squeezenet.preprocess import Transform
 
 if TYPE_CHECKING:

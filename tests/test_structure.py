@@ -22,7 +22,7 @@ FLOORS = (
         "What everything may raise and name, and what other packages add. Imports nothing of ours.",
     ),
     (
-        {"io", "graph", "preprocessing", "images", "compare", "finite"},
+        {"io", "graph", "preprocessing", "images", "cuts", "compare", "finite"},
         "Bytes, messages and plain data. They know of no layer type, so that a file can be read "
         "and looked at without any.",
     ),
@@ -102,9 +102,9 @@ HEAVY_AT_THE_TOP = {
     "caffe2torch/lower/opset.py": {"onnx"},
     "caffe2torch/consumers/_aten.py": {"torch"},
     "caffe2torch/consumers/_program.py": {"torch"},
-    "caffe2torch/data/cuts.py": {"torch"},
+    "caffe2torch/cuts.py": {"torch"},
     "caffe2torch/data/prefetch.py": {"torch"},
-    "caffe2torch/data/side_stream.py": {"torch"},
+    "caffe2torch/training/side_stream.py": {"torch"},
     "caffe2torch/data/slots.py": {"torch"},
     "caffe2torch/data/source.py": {"torch"},
     "caffe2torch/data/transformer.py": {"torch"},

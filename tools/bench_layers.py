@@ -20,8 +20,8 @@ from typing import NamedTuple
 import click
 import torch
 
+from caffe2torch.cuts import CPU
 from caffe2torch.data import SOURCES, Prefetched, Source, open_source
-from caffe2torch.data.cuts import CPU
 from caffe2torch.io.prototxt import read_prototxt
 from caffe2torch.passes.draft import State
 from caffe2torch.training.allocator import keep_freed_memory

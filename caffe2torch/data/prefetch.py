@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from caffe2torch.data.cuts import CPU, Cuts
+from caffe2torch.cuts import CPU, Cuts
 from caffe2torch.data.slots import HELD, Slots
 from caffe2torch.data.source import Raw, Source
 from caffe2torch.errors import Caffe2TorchError, WorkerError

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from caffe2torch.data.cuts import CPU, Cuts, CutsToInput
+from caffe2torch.cuts import CPU, Cuts, CutsToInput
 from caffe2torch.data.slots import Slots
 from caffe2torch.errors import Caffe2TorchWarning, NetError
 from caffe2torch.graph import Array, FloatArray, Shape

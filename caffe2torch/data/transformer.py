@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from caffe2torch.data.cuts import Cuts, CutsToInput
+from caffe2torch.cuts import Cuts, CutsToInput
 from caffe2torch.data.slots import Slots
 from caffe2torch.data.source import Raw, Reading, Source, stack
 from caffe2torch.graph import Array, FloatArray, Shape

@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from caffe2torch.data import Prefetched
-from caffe2torch.data.side_stream import SideStream
 from caffe2torch.graph import FloatArray, Graph, Node, Shape
 from caffe2torch.io.schema import Message
 from caffe2torch.io.write_caffemodel import LayerBlobs, node_blobs
@@ -29,6 +28,7 @@ from caffe2torch.training.net import (
     split_layers,
 )
 from caffe2torch.training.precision import PLAIN, Arithmetic
+from caffe2torch.training.side_stream import SideStream
 from caffe2torch.training.update import Slot
 
 

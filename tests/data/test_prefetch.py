@@ -13,8 +13,8 @@ import pytest
 import torch
 from data_nets import datum, pixels, source, write_lmdb
 
+from caffe2torch.cuts import CPU
 from caffe2torch.data import Prefetched, prefetch
-from caffe2torch.data.cuts import CPU
 from caffe2torch.data.prefetch import NICENESS
 from caffe2torch.data.slots import HELD
 from caffe2torch.data.source import ArraySource

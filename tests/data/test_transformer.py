@@ -7,7 +7,7 @@ import pytest
 import torch
 from data_nets import datum, source, write_lmdb
 
-from caffe2torch.data.cuts import CPU, Cuts, CutsToInput
+from caffe2torch.cuts import CPU, Cuts, CutsToInput
 from caffe2torch.data.source import Reading
 from caffe2torch.io.schema import message_class
 

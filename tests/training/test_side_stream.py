@@ -2,7 +2,7 @@ from contextlib import contextmanager
 
 import torch
 
-from caffe2torch.data.side_stream import SideStream
+from caffe2torch.training.side_stream import SideStream
 
 
 class Stream:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from caffe2torch.data.cuts import Cuts, CutsToInput
+from caffe2torch.cuts import Cuts, CutsToInput
 
 CPU = torch.device("cpu")
 HEIGHT, WIDTH = 5, 7
@@ -40,7 +40,7 @@ def test_the_bits_are_those_of_numpy(channels, dtype, mean):
     for mirrors, rgb, last, scaled, interleaved, (name, of) in itertools.product(
         ([0] * 6, [1, 0, 0, 1, 1, 0]),
         (False, True),
-        (False, True, None),
+        (False, True),
         ((1.0, ()), (0.017, (58.4, 57.1, 57.4)[:channels])),
         (False, True),
         {"one by one": CutsToInput.one_by_one, "at once": CutsToInput.at_once}.items(),
@@ -51,11 +51,7 @@ def test_the_bits_are_those_of_numpy(channels, dtype, mean):
             given = given.contiguous(memory_format=torch.channels_last)
         to_input = CutsToInput(CPU, subtracted, *scaled, rgb=rgb, channels_last=last)
         made = of(to_input, Cuts(given, torch.from_numpy(places)))
-        order = (
-            torch.channels_last
-            if (interleaved if last is None else last)
-            else torch.contiguous_format
-        )
+        order = torch.channels_last if last else torch.contiguous_format
         same = np.array_equal(made, expected(pixels, places, subtracted, *scaled, rgb))
         kept = np.array_equal(given, pixels) and made.dtype == torch.float32
         if not (same and kept and made.is_contiguous(memory_format=order)):

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from caffe2torch.graph import FloatArray
+if TYPE_CHECKING:
+    from caffe2torch.graph import FloatArray
+
 
 CPU = torch.device("cpu")
 
@@ -37,7 +39,7 @@ class CutsToInput:
 
     Each operation is rounded on its own, so that the bits are the same on every device and as of
     one image after the other (Caffe: data_transformer.cpp). The result is on ``device``, (N, C, H,
-    W), contiguous in the order of ``channels_last``; None (the default) keeps that of the pixels.
+    W), contiguous in the order of ``channels_last`` (false).
     """
 
     def __init__(
@@ -48,12 +50,14 @@ class CutsToInput:
         std: Sequence[float] = (),
         *,
         rgb: bool = False,
-        channels_last: bool | None = None,
+        channels_last: bool = False,
     ) -> None:
-        self.device, self.channels_last = device, channels_last
+        self.device = device
+        self.order = torch.channels_last if channels_last else torch.contiguous_format
         self.mean = None
         if mean is not None:
-            self.mean = torch.from_numpy(np.array(mean, np.float32))[None].to(device)
+            image = torch.from_numpy(np.array(mean, np.float32))[None].to(device)
+            self.mean = image.contiguous(memory_format=self.order)
         self.of_places = mean is not None and mean.shape[1:] != (1, 1)
         self.scale, self.rgb = scale, rgb
         self.std = torch.tensor(std, dtype=torch.float32, device=device)[:, None, None]
@@ -65,14 +69,13 @@ class CutsToInput:
     def one_by_one(self, cuts: Cuts) -> Tensor:
         """On a CPU: the numbers of one image stay in its cache from one operation to the next."""
         channels, height, width = cuts.pixels.shape[1:]
-        order = self._order(cuts.pixels)
-        made = torch.empty(cuts.pixels.shape, memory_format=order)
+        made = torch.empty(cuts.pixels.shape, memory_format=self.order)
         mean = self.mean
         if mean is not None and not self.of_places:
             # A row of them, as operations on a few numbers at a time are slow.
-            mean = torch.empty(1, channels, 1, width, memory_format=order).copy_(mean)
+            mean = torch.empty(1, channels, 1, width, memory_format=self.order).copy_(mean)
         for row, (top, left, mirrored) in enumerate(cuts.places.tolist()):
-            image = cuts.pixels[row : row + 1].contiguous(memory_format=order)
+            image = cuts.pixels[row : row + 1].contiguous(memory_format=self.order)
             if self.rgb:
                 image = image.flip(1)
             window = mean
@@ -87,7 +90,6 @@ class CutsToInput:
     def at_once(self, cuts: Cuts) -> Tensor:
         """On a GPU: one operation for all images, and nothing that waits for it."""
         height, width = cuts.pixels.shape[2:]
-        order = self._order(cuts.pixels)
         any_mirrored = bool(cuts.places[:, 2].any())
         pixels, mean = cuts.pixels.to(self.device, non_blocking=True), self.mean
         places = cuts.places
@@ -104,20 +106,10 @@ class CutsToInput:
             if any_mirrored:
                 mean = torch.where(mirrored, mean.flip(3), mean)
         # Sorted while they are bytes, then made floats, which have memory of their own.
-        values = torch.empty(pixels.shape, device=self.device, memory_format=order)
-        values.copy_(pixels.contiguous(memory_format=order))
+        values = torch.empty(pixels.shape, device=self.device, memory_format=self.order)
+        values.copy_(pixels.contiguous(memory_format=self.order))
         self._finish(values, mean)
         return values
-
-    def _order(self, pixels: Tensor) -> torch.memory_format:
-        """That of the result; the mean comes to lie in it, too."""
-        last = self.channels_last
-        if last is None:
-            last = not pixels.is_contiguous()
-        order = torch.channels_last if last else torch.contiguous_format
-        if self.mean is not None:
-            self.mean = self.mean.contiguous(memory_format=order)
-        return order
 
     def _finish(self, values: Tensor, mean: Tensor | None) -> None:
         if mean is not None:
