@@ -80,8 +80,14 @@ class Arithmetic:
 
         def around(node: Node, function: Function) -> Function:
             if isinstance(node.layer, ConvolutionBase | InnerProduct):
-                order = _channels_last if node.key in last else plain
-                return lambda *bottoms: multiply(function, *map(order, bottoms))
+                own, order = module.get_submodule(node.key), plain
+                if node.key in last:
+                    order = _channels_last
+                return lambda *bottoms: (
+                    multiply(function, *map(order, bottoms))
+                    if all(_is_wide(own, x) for x in bottoms)
+                    else function(*(plain(in_full(x)) for x in bottoms))
+                )
             carries = self.precision == "fp32" or _carries(node.layer)
             if carries and (not last or node.layer.type in IN_ANY_LAYOUT):
                 return function
@@ -103,6 +109,25 @@ PLAIN = Arithmetic("fp32", channels_last=False)
 
 def _channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
+
+
+def _is_wide(own: nn.Module, x: Tensor) -> bool:
+    """Whether an image has the size of a convolution's kernel and stride, on all axes.
+
+    Of narrower ones oneDNN (3.12) gives gradients of weights, and results, in bf16 that are read
+    from other memory. Those are computed in float32. A Deconvolution's image is its top.
+    """
+    if not isinstance(own, nn.modules.conv._ConvNd):
+        return True
+    sizes = x.shape[-len(own.kernel_size) :]
+    pads = map(int, own.padding)
+    windows = zip(sizes, own.kernel_size, own.stride, pads, own.dilation, strict=True)
+    for size, kernel, stride, pad, dilation in windows:
+        extent = dilation * (kernel - 1) + 1
+        image = (size - 1) * stride + extent - 2 * pad if own.transposed else size
+        if image < max(extent, stride):
+            return False
+    return True
 
 
 def _carries(layer: Layer) -> bool:

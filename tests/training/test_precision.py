@@ -209,3 +209,27 @@ def computed(
         for name, tensor in (inputs | learned).items()
         if tensor.grad is not None
     }
+
+
+NARROW = """
+layer { name: "d" type: "DummyData" top: "x" dummy_data_param {
+  shape { dim: 16 dim: 8 dim: 5 dim: 1 } data_filler { type: "gaussian" } } }
+layer { name: "c" type: "Convolution" bottom: "x" top: "y" convolution_param {
+  num_output: 16 kernel_h: 5 kernel_w: 5 pad_h: 0 pad_w: 4 stride_h: 2 stride_w: 4
+  weight_filler { type: "msra" } } }
+layer { name: "r" type: "Reduction" bottom: "y" top: "r" loss_weight: 1
+  reduction_param { operation: SUMSQ } }
+"""
+
+
+def test_of_a_narrow_image_the_gradients_are_those_of_float32() -> None:
+    """Of one narrower than the stride oneDNN gives others in bf16, or none that is finite."""
+
+    found = []
+    for arithmetic in (Arithmetic(channels_last=False), Arithmetic("bf16")):
+        fed = FedNet(
+            open_net(parse_prototxt(NARROW, "net"), State("TRAIN"), seed=3), CPU, 0, arithmetic
+        )
+        fed.forward_backward()
+        found.append(fed.slots[0].parameter.grad)
+    torch.testing.assert_close(found[1], found[0], rtol=0, atol=0)
