@@ -79,6 +79,10 @@ def _step(
 ) -> Step:
     layer, proto = node.layer, node.proto
     if isinstance(layer, PythonLayer):
+        for param, blob in zip(proto.param, layer.host.instance.blobs, strict=False):
+            if param.name:
+                owner = shared.setdefault(param.name, blob)
+                blob._data, blob._diff = owner._data, owner._diff
         return PythonStep(proto, layer.host, bottoms)
     module = running.module.get_submodule(node.key)
     shapes = [blob._shape for blob in bottoms]

@@ -160,6 +160,21 @@ def test_in_place_own_constructor_and_param_str(tmp_path: Path) -> None:
     assert (net.forward(x=np.ones((2, 3)))["x"] == 8).all()
 
 
+def test_learned_blobs_of_one_name_are_the_same_memory(tmp_path: Path) -> None:
+    """Values and gradients, as genuine Caffe shares them between Python layers."""
+    shared = 'param { name: "gain" }'
+    layers = python("a", "Gain", "x", "a", more=shared) + python("b", "Gain", "a", "b", more=shared)
+    net = made(tmp_path, "force_backward: true\n" + INPUT + layers)
+    net.params["a"][0].data[...] = 7
+    assert (net.params["b"][0].data == 7).all()
+    net.blobs["x"].data[...] = 1
+    net.blobs["b"].diff[...] = 1
+    assert (net.forward()["b"] == 49).all()
+    net.backward()
+    assert (net.params["b"][0].diff == 2 * (7 + 7)).all()
+    assert (net.params["a"][0].diff == net.params["b"][0].diff).all()
+
+
 def test_a_top_reshaped_in_forward_is_followed_above(tmp_path: Path) -> None:
     text = python("g", "Growing", "", "x") + (
         'layer { name: "p" type: "Power" bottom: "x" top: "y" power_param { scale: 2 } }'
