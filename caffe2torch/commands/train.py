@@ -59,7 +59,7 @@ EFFECTS = click.Choice(["stop", "snapshot", "none"])
     "--channels-last/--no-channels-last",
     default=None,
     help="Keep the channels of convolutions together in memory, which changes roundings alone; "
-    "without either where it is faster: on a CPU, and on a GPU in bf16.",
+    "without either where it is faster: on a CPU, in bf16 without BatchNorm, and on a GPU in bf16.",
 )
 @click.option(
     "--python-layers",

@@ -38,8 +38,8 @@ def mixed(device: torch.device, precision: str) -> torch.autocast:
 def _channels_last_pays(device: torch.device, precision: str) -> bool:
     """Whether channels last is the faster order of memory for convolutions.
 
-    On a CPU it is in every precision (SqueezeNet's step 1.4 times in fp32, 1.7 times in bf16). On
-    a GPU the tensor cores, which compute in bf16 and fp16, take it.
+    On a CPU it is in every precision (a step of squeezenet's model 1.4 times in fp32, 1.7 times in
+    bf16). On a GPU the tensor cores, which compute in bf16 and fp16, take it.
     """
     return device.type == "cpu" or precision != "fp32"
 
@@ -75,9 +75,10 @@ class Arithmetic:
         """What makes, of a node's function, one that takes bottoms of any precision and order."""
         ordered = self.channels_last
         if ordered is None:
-            # On a CPU oneDNN (3.12) writes beyond its memory for some small images in bf16.
-            ordered = (device.type == "cpu") == (self.precision == "fp32")
-        last = _in_order(graph, module) if ordered else frozenset()
+            # In bf16 with BatchNorm it costs more than it gains on a CPU (ResNet-50: a sixth).
+            loses = device.type == "cpu" and self.precision != "fp32" and _normalises(graph)
+            ordered = _channels_last_pays(device, self.precision) and not loses
+        last = _in_order(graph, module, self.precision) if ordered else frozenset()
 
         def around(node: Node, function: Function) -> Function:
             if isinstance(node.layer, ConvolutionBase | InnerProduct):
@@ -89,10 +90,9 @@ class Arithmetic:
                     if all(_is_wide(own, x) for x in bottoms)
                     else function(*(plain(in_full(x)) for x in bottoms))
                 )
-            carries = self.precision == "fp32" or _carries(node.layer)
-            if carries and (not last or node.layer.type in IN_ANY_LAYOUT):
-                return function
-            return lambda *bottoms: function(*(plain(in_full(x)) for x in bottoms))
+            order = _as_it_is if node.layer.type in IN_ANY_LAYOUT else plain
+            width = _as_it_is if self.precision == "fp32" or _carries(node.layer) else in_full
+            return lambda *bottoms: function(*(order(width(x)) for x in bottoms))
 
         def plain(x: Tensor) -> Tensor:
             return laid_out_plainly(x) if last else x
@@ -106,6 +106,10 @@ class Arithmetic:
 
 PLAIN = Arithmetic("fp32", channels_last=False)
 """Caffe's own."""
+
+
+def _as_it_is(x: Tensor) -> Tensor:
+    return x
 
 
 def _channels_last(x: Tensor) -> Tensor:
@@ -131,12 +135,30 @@ def _is_wide(own: nn.Module, x: Tensor) -> bool:
     return True
 
 
+def _is_common(convolution: nn.Conv2d) -> bool:
+    """Without groups and square, with a stride of the kernel at most.
+
+    Of others oneDNN (3.12) writes beyond its memory for some in bf16, such as one with a kernel
+    and a stride of (2, 7) and a pad of (0, 3) on images 14 wide.
+    """
+    square = all(
+        len(set(sizes)) == 1
+        for sizes in (convolution.kernel_size, convolution.stride, convolution.padding)
+    )
+    stride, kernel = convolution.stride[0], convolution.kernel_size[0]
+    return square and convolution.groups == 1 and stride <= kernel
+
+
 def _carries(layer: Layer) -> bool:
     # Pooling in a form of its own gives indices, or -FLT_MAX, which no lower precision holds.
     return layer.type in CARRY and (not isinstance(layer, Pooling) or layer.has_module())
 
 
-def _in_order(graph: Graph, module: nn.Module) -> frozenset[str]:
+def _normalises(graph: Graph) -> bool:
+    return any(node.layer.type in ("BatchNorm", "BN") for node in graph.nodes)
+
+
+def _in_order(graph: Graph, module: nn.Module, precision: str) -> frozenset[str]:
     """The keys of the convolutions that are safe, and fast, with channels last."""
     found = set()
     for node in graph.nodes:
@@ -147,7 +169,7 @@ def _in_order(graph: Graph, module: nn.Module) -> frozenset[str]:
             and is_module_alone(node.layer, bottoms)
             and is_ordinary(own)
             and own.dilation == (1, 1)  # Each window meets the image, whatever its size.
-            and own.groups == 1  # oneDNN (3.12) ends the process, or gives NaN, for some in bf16.
+            and (precision == "fp32" or _is_common(own))
         ):
             found.add(node.key)
     return frozenset(found)
