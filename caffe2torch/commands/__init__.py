@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import math
+import os
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +18,20 @@ from caffe2torch.io.atomic import check_folder, check_writable
 
 class Commands(click.Group):
     """Ends every error that a user can cause as one line on stderr, and warns in one line."""
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the command line; a process that torchrun started ends here, with the exit code."""
+        try:
+            return super().main(*arguments, **options)
+        except SystemExit as end:
+            if os.environ.get("WORLD_SIZE", "1") != "1":
+                # Python's way out now and then aborts a process whose work is done, in the threads
+                # that torch (2.13) leaves behind a process group: "terminate called without an
+                # active exception". torchrun would take that for a failure.
+                for stream in (sys.stdout, sys.stderr):
+                    stream.flush()
+                os._exit(end.code if isinstance(end.code, int) else int(end.code is not None))
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. An error's exit code is its own."""
