@@ -105,6 +105,14 @@ part_options = _together(
 """Which part of a file's layers is the net."""
 
 
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Processes that prepare the batches of each data layer. By default 2 "
+    "where images are read, and none for HDF5Data and DummyData.",
+)
+
+
 def state_options(phase: str) -> Option:
     """The state of a net that runs with its data, in phase ``phase`` by default, and where."""
     return _together(
@@ -120,12 +128,7 @@ def state_options(phase: str) -> Option:
             show_default=True,
             help="auto: a GPU if there is one.",
         ),
-        click.option(
-            "--workers",
-            type=click.IntRange(min=0),
-            help="Processes that prepare the batches of each data layer. By default 2 "
-            "where images are read, and none for HDF5Data and DummyData.",
-        ),
+        workers_option,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from caffe2torch.commands import OutputFile, OutputFolder
+from caffe2torch.commands._options import workers_option
 from caffe2torch.commands.running import progress_bar, signals
 
 EFFECTS = click.Choice(["stop", "snapshot", "none"])
@@ -42,12 +43,7 @@ EFFECTS = click.Choice(["stop", "snapshot", "none"])
     show_default=True,
     help="auto: as solver_mode and device_id say, or the CPU where there is no GPU.",
 )
-@click.option(
-    "--workers",
-    type=click.IntRange(min=0),
-    help="Processes that prepare the batches of each data layer. By default 2 "
-    "where images are read, and none for HDF5Data and DummyData.",
-)
+@workers_option
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "bf16"]),
