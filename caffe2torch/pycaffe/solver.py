@@ -193,9 +193,7 @@ class Solver:
         Reading it counts a drop of the rate that is due, as an update does: with ``multistep``,
         where several are due at once, each reading is one further (SGDSolver::GetLearningRate).
         """
-        engine = self._engine
-        engine.current_step = engine.schedule.advance(engine.iteration, engine.current_step)
-        return float(torch.tensor(engine.schedule.rate(engine.iteration, engine.current_step)))
+        return float(torch.tensor(self._engine.take_rate()))
 
     @property
     def param(self) -> SolverParameter:

@@ -157,9 +157,13 @@ class Loop(ABC):
 
     def apply_update(self) -> None:
         """One update from the gradients that there are (SGDSolver::ApplyUpdate)."""
-        self.current_step = self.schedule.advance(self.iteration, self.current_step)
-        self.rate = self.schedule.rate(self.iteration, self.current_step)
+        self.rate = self.take_rate()
         self.update()
+
+    def take_rate(self) -> float:
+        """The learning rate of this iteration; counts a drop (SGDSolver::GetLearningRate)."""
+        self.current_step = self.schedule.advance(self.iteration, self.current_step)
+        return self.schedule.rate(self.iteration, self.current_step)
 
     def next_rate(self) -> float:
         """The learning rate of the next update."""
