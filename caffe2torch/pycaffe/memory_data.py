@@ -52,4 +52,4 @@ def set_input_arrays(steps: Sequence[Step], data: Any, labels: Any) -> None:
         raise RuntimeError(
             f"{len(data)} items are no multiple of the batch size {param.batch_size}"
         )
-    step.source, step.index = SetArrays(data, labels, param.batch_size), 0
+    step.feed(SetArrays(data, labels, param.batch_size))

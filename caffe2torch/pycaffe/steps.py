@@ -15,7 +15,7 @@ from caffe2torch.layers import Backward, GradientSharing
 from caffe2torch.lower.eager import EagerTorch, function_of
 from caffe2torch.lower.overwritten import gradients
 from caffe2torch.pycaffe import mode
-from caffe2torch.pycaffe.blob import Blob, BlobVec, BoolVec
+from caffe2torch.pycaffe.blob import CPU, Blob, BlobVec, BoolVec
 from caffe2torch.pycaffe.layer import Host
 from caffe2torch.pycaffe.learned import Learned
 from caffe2torch.training.backward import Needs, check_gradients
@@ -72,7 +72,7 @@ class DataStep(Step):
 
     def __init__(self, proto: Message, tops: Sequence[Blob], source: Source) -> None:
         super().__init__(proto, (), tops)
-        self.source, self.index = source, 0
+        self.feed(source)
         fillers = [f.type == "constant" for f in proto.dummy_data_param.data_filler] or [True]
         is_dummy = self.type == "DummyData"
         self.fixed = [is_dummy and fillers[i % len(fillers)] for i in range(len(tops))]
@@ -81,8 +81,13 @@ class DataStep(Step):
             for top, value in zip(tops, source.batch(0), strict=True):
                 top._put(value.clone())
 
+    def feed(self, source: Source) -> None:
+        """Go on with the first batch of a source."""
+        self.source, self.index = source, 0
+        self._finish = source.finisher(CPU)
+
     def forward(self) -> None:
-        batch = self.source.batch(self.index)
+        batch = self._finish(self.source.raw(self.index))
         self.index += 1
         for top, value, is_fixed in zip(self.tops, batch, self.fixed, strict=True):
             if not is_fixed:
